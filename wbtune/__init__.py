@@ -1,0 +1,27 @@
+"""Weights & Biases for Ray Tune, as declarations."""
+
+from wbtune.callback import WandbLoggerCallback
+from wbtune.decorator import wandb_trial
+from wbtune.errors import (
+    ConfigurationError,
+    CredentialsError,
+    InvalidTrainableError,
+    UnknownOptionError,
+    WbtuneError,
+)
+from wbtune.mixin import WandbMixin
+from wbtune.setup import setup_wandb
+from wbtune.tuner import wandb_tuner
+
+__all__ = [
+    "ConfigurationError",
+    "CredentialsError",
+    "InvalidTrainableError",
+    "UnknownOptionError",
+    "WandbLoggerCallback",
+    "WandbMixin",
+    "WbtuneError",
+    "setup_wandb",
+    "wandb_trial",
+    "wandb_tuner",
+]

@@ -1,0 +1,261 @@
+"""`@wandb_trial`: a trainable function whose run is opened, injected and closed for it.
+
+wrapt stays in the one class here, because its wrappers and cloudpickle disagree: wrapt
+forwards ``__class__``, so cloudpickle takes a wrapper for the plain function inside it,
+and on the worker the decoration is silently gone. The contract that holds instead:
+
+- ``__class__`` is the wrapper's own class, so cloudpickle asks it how to be pickled;
+- ``__reduce_ex__`` answers with the wrapped callable and the declaration;
+- ``copy`` and ``deepcopy`` give the object itself: it has no state of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import types
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar, overload
+
+import wrapt
+
+from wbtune import _compat, lifecycle
+from wbtune.errors import ConfigurationError, InvalidTrainableError
+from wbtune.options import RunOptions, key_in_code, parse
+
+R = TypeVar("R")
+
+WHO = "wandb_trial"
+
+
+class WandbTrial(wrapt.ObjectProxy[Any]):
+    """A trainable function with the declaration of its run."""
+
+    __mixins__ = (lifecycle.OwnsRun,)  # Tune builds the function's Trainable on it
+
+    def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
+        wrapt.ObjectProxy.__init__(self, wrapped)
+        self._self_options = options
+        self._self_run_arg = run_arg
+        self._self_signature = inspect.signature(wrapped)
+        self._self_resources: Any = getattr(wrapped, "_resources", None)
+
+    @property  # type: ignore[misc]  # wrapt's own is written by its C extension
+    def __class__(self) -> Any:
+        return WandbTrial
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The function's, less the parameter that is injected."""
+        signature = self._self_signature
+        kept = [p for name, p in signature.parameters.items() if name != self._self_run_arg]
+        return signature.replace(parameters=kept)
+
+    @property
+    def _resources(self) -> Any:
+        # `tune.with_resources` sets this, which a bound method or a partial can't hold.
+        return self._self_resources
+
+    @_resources.setter
+    def _resources(self, resources: Any) -> None:
+        self._self_resources = resources
+
+    @property
+    def declared(self) -> RunOptions:
+        """The declaration."""
+        return self._self_options
+
+    def declaring(self, options: RunOptions) -> WandbTrial:
+        """The same function under another declaration."""
+        return _rebuild(self.__wrapped__, options, self._self_run_arg, self._self_resources)
+
+    def __get__(self, instance: object, owner: type | None = None) -> WandbTrial:
+        if instance is None:
+            return self
+        bound = self.__wrapped__.__get__(instance, owner)
+        return _rebuild(bound, self._self_options, self._self_run_arg, self._self_resources)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with a run of its own around the call."""
+        injects = self._self_run_arg in self._self_signature.parameters
+        if injects and self._self_run_arg in kwargs:
+            return self.__wrapped__(*args, **kwargs)  # somebody brought a run along
+        if inspect.isgeneratorfunction(self.__wrapped__):
+            return self._generate(args, kwargs)
+        with self._running(args, kwargs) as more:
+            return self.__wrapped__(*args, **kwargs, **more)
+
+    def _generate(self, args: Any, kwargs: Any) -> Generator[Any, Any, Any]:
+        with self._running(args, kwargs) as more:
+            return (yield from self.__wrapped__(*args, **kwargs, **more))
+
+    @contextlib.contextmanager
+    def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = [*args, *kwargs.values()]
+        config = given[0] if given and isinstance(given[0], Mapping) else None
+        with lifecycle.around_function(WHO, self._self_options, config) as run:
+            wanted = self._self_run_arg in self._self_signature.parameters
+            yield {self._self_run_arg: run} if wanted else {}
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        wrapped, rest = (
+            self.__wrapped__,
+            (self._self_options, self._self_run_arg, self._self_resources),
+        )
+        if isinstance(wrapped, types.MethodType):
+            # By its parts: looked up on the instance it would be decorated once more.
+            return _rebuild_method, (wrapped.__func__, wrapped.__self__, *rest)
+        return _rebuild, (wrapped, *rest)
+
+    def __copy__(self) -> WandbTrial:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WandbTrial:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{WHO} {self.__wrapped__!r}>"
+
+
+def _rebuild(wrapped: Any, options: RunOptions, run_arg: str, resources: Any) -> WandbTrial:
+    trial = WandbTrial(wrapped, options, run_arg)
+    trial._resources = resources  # noqa: SLF001 - Tune's name for it
+    return trial
+
+
+def _rebuild_method(
+    function: Any, instance: object, options: RunOptions, run_arg: str, resources: Any
+) -> WandbTrial:
+    return _rebuild(types.MethodType(function, instance), options, run_arg, resources)
+
+
+@overload
+def wandb_trial(trainable: Callable[..., R], /) -> Callable[..., R]: ...
+
+
+@overload
+def wandb_trial(
+    *,
+    project: str | None = ...,
+    group: str | None = ...,
+    api_key_file: str | None = ...,
+    excludes: list[str] | tuple[str, ...] | None = ...,
+    log_config: bool | None = ...,
+    video_kwargs: Mapping[str, Any] | None = ...,
+    image_kwargs: Mapping[str, Any] | None = ...,
+    log_results: bool | None = ...,
+    run_arg: str = ...,
+    **init_kwargs: Any,
+) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
+
+
+def wandb_trial(
+    trainable: Callable[..., Any] | None = None,
+    /,
+    *,
+    project: str | None = None,
+    group: str | None = None,
+    api_key_file: str | None = None,
+    excludes: list[str] | tuple[str, ...] | None = None,
+    log_config: bool | None = None,
+    video_kwargs: Mapping[str, Any] | None = None,
+    image_kwargs: Mapping[str, Any] | None = None,
+    log_results: bool | None = None,
+    run_arg: str = "run",
+    **init_kwargs: Any,
+) -> Any:
+    """Give a trainable function its own W&B run, one for each trial.
+
+    The run is open before the function's first line and closed, with all its rows, before
+    Tune hears that the trial is done, whether the function returned, raised, or was
+    stopped. It is injected as the parameter ``run``, if the function has one; it is
+    `wandb.run` as well.
+
+    Args:
+        trainable: a plain or generator function, lambda, bound method, callable object or
+            `functools.partial` that takes Tune's ``config``.
+        project: name of the W&B project.
+        group: name of the W&B group. Defaults to the experiment's name.
+        api_key_file: path of a file, on every node, whose first line is the API key.
+        excludes: metrics and config keys to leave out: names, prefixes, globs.
+        log_config: also log the config that comes along in each result.
+        video_kwargs: keyword arguments for ``wandb.Video``.
+        image_kwargs: keyword arguments for ``wandb.Image``.
+        log_results: log what the function reports to Tune, too. Defaults to False, and to
+            True under `wandb_tuner`.
+        run_arg: the name of the parameter that the run is injected as.
+        **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ...
+
+    Returns:
+        The function, with its name, docstring and signature (less the injected parameter).
+
+    Raises:
+        InvalidTrainableError: for a class, a coroutine function, or what is decorated already.
+        UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
+        ConfigurationError: for a value that W&B does not accept, or an ``api_key=``.
+
+    Runs on: the decoration, driver; the run, trial.
+
+    Example:
+        >>> @wandb_trial(project="docs", mode="offline")
+        ... def train(config, run):
+        ...     run.log({"loss": config["lr"] * 2})
+        >>> train.__name__
+        'train'
+
+    Source: the guide's ``setup_wandb`` ("It automatically initializes the Wandb API with
+    Tune's training information"), made a declaration.
+    """
+    if "api_key" in init_kwargs:
+        raise ConfigurationError(key_in_code(WHO, "api_key= in a decorator"))
+    named = {
+        "project": project,
+        "group": group,
+        "api_key_file": api_key_file,
+        "excludes": excludes,
+        "log_config": log_config,
+        "video_kwargs": video_kwargs,
+        "image_kwargs": image_kwargs,
+        "log_results": log_results,
+    }
+    names = _compat.init_parameters() if init_kwargs else frozenset()
+    options = parse(WHO, {**named, **init_kwargs}, names)
+    if trainable is None:
+        return functools.partial(_decorate, options=options, run_arg=run_arg)
+    return _decorate(trainable, options, run_arg)
+
+
+def _decorate(trainable: Any, options: RunOptions, run_arg: str) -> Any:
+    _check(trainable)
+    return WandbTrial(trainable, options, run_arg)
+
+
+def _check(trainable: Any) -> None:
+    """Refuse what can't be a trainable function.
+
+    Raises:
+        InvalidTrainableError: says what it is and what to do.
+    """
+    got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
+    if type(trainable) is WandbTrial:
+        problem, cure = "is decorated already", "Merge the two declarations into one."
+    elif isinstance(trainable, type):
+        problem, cure = "is a class", "Give it the mixin: class Train(WandbMixin, tune.Trainable)."
+    elif not callable(trainable):
+        problem, cure = "can't be called", "Decorate the function: @wandb_trial(project=...)."
+    elif _is_asynchronous(trainable):
+        problem, cure = "is a coroutine function", "Make it 'def train(config)'."
+    else:
+        return
+    msg = f"{WHO}: expected a plain or generator function, {got}, which {problem}. {cure}"
+    raise InvalidTrainableError(msg)
+
+
+def _is_asynchronous(trainable: Any) -> bool:
+    while isinstance(trainable, functools.partial):
+        trainable = trainable.func
+    return any(
+        inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in (trainable, type(trainable).__call__)
+    )

@@ -1,0 +1,258 @@
+"""A `Trainable`'s life becomes its run's life: open, log, close. Trial side.
+
+`attach` shadows four methods on one `Trainable` instance; Tune and Ray find them there,
+because ``Trainable.train``, ``stop`` and ``reset`` look them up on ``self``. (Patching the
+class has no effect: Ray's actor class has a traced copy of every method.) The decorator,
+the mixin and `setup_wandb` share it:
+
+=================== ==================================================================
+Tune calls          here
+=================== ==================================================================
+``step``            notes an error that it raises
+``log_result``      notes ``done``; logs the result too, if ``log_results``
+``reset_config``    (``reuse_actors=True``) closes the run of the trial that was, and,
+                    for a mixin, opens the one of the trial that comes
+``cleanup``         lets the training thread unwind, closes the run, ends wandb's core
+=================== ==================================================================
+
+A tracker's trouble never ends a trial: when a run can't be opened or closed, that is
+said once and the trial goes on with a disabled run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune import _compat, credentials, identity, runs
+from wbtune.filtering import Router, excludes_of
+from wbtune.options import RunOptions, take_from_config
+from wbtune.outcomes import FINISHED, Kind, Outcome
+
+if TYPE_CHECKING:
+    from ray.tune import Trainable
+    from wandb import Run
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds that a stopped function has to unwind (its ``finally:`` blocks may still log).
+#: Tune itself waits 15 s for its actors when an experiment ends.
+UNWIND_S: Final = 8.0
+
+
+class OwnsRun:
+    """Marks a trainable class that opens its own run; the callback leaves it alone."""
+
+    __slots__ = ()
+
+
+class TrialRun:
+    """The run of the trial that this process works on, and of the next, if it is reused.
+
+    Attributes:
+        run: the open run, or the last one.
+    """
+
+    def __init__(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
+        self.who = who
+        self.options = options
+        self.run: Run | None = None
+        self._api_key = api_key
+        self._router = Router()
+        self._spec = runs.RunSpec({})
+        self._steps = runs.Steps()
+        self._dropped = 0
+        self._returned = False
+        self._mirrors = False
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Is the run open?"""
+        return self._open
+
+    def open(self, who_am_i: identity.Identity, config: Mapping[str, Any] | None) -> Run:
+        """Open the run of one trial; a run that is still open is closed first.
+
+        Args:
+            who_am_i: the trial.
+            config: its config, as Tune gave it.
+
+        Raises:
+            WbtuneError: for a declaration that can't work. W&B's own trouble is logged,
+                and the run is a disabled one.
+        """
+        self.close(Outcome(Kind.STOPPED))
+        inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
+        options = runs.locate(self.who, inner | self.options)
+        api_key = self._api_key or (None if options.api_key_file else inner_key)
+        secret = credentials.find(self.who, api_key, options.api_key_file, options.mode)
+        excludes = excludes_of(options.excludes)
+        self._router = Router(excludes, log_config=bool(options.log_config))
+        self._spec = runs.spec(options, who_am_i, excludes.config(rest))
+        self._dropped, self._returned, self._error = 0, False, None
+        self._mirrors = bool(options.log_results)
+        try:
+            run = runs.open_run(self._spec, secret)
+            if self._mirrors:
+                runs.iteration_is_x_axis(run)
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            logger.warning(
+                "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
+                self.who,
+                who_am_i.trial_name,
+                type(error).__name__,
+                error,
+            )
+            run = runs.disabled_run()
+        self._steps = runs.Steps(run.starting_step)
+        self.run, self._open = run, True
+        return run
+
+    def error(self, error: BaseException) -> None:
+        """Note that the trial raised this."""
+        self._error = error
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Note one of Tune's results; log it, if that was asked for."""
+        self._returned = self._returned or bool(result.get("done"))
+        run = self.run
+        if run is None or not self._open or not self._mirrors:
+            return
+        try:
+            row, config = self._router.route(result)
+            row, left_out = runs.to_media(row, self._spec)
+            for reason in left_out:
+                logger.warning("%s: left out %s", self.who, reason)
+            if config:
+                run.config.update(config, allow_val_change=True)
+            step = self._steps.next(row.get(runs.X_AXIS), at_least=run.step)
+            run.log(row, step=step, commit=True)
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            self._dropped += 1
+            if self._dropped == 1:
+                logger.warning("%s: could not log a result: %s", self.who, error)
+
+    def outcome(self, trainable: Trainable | None = None) -> Outcome:
+        """How the trial ended, as far as its own process knows."""
+        if self._error is not None:
+            return Outcome.failed(self._error)
+        returned = self._returned or (
+            trainable is not None and _compat.function_returned(trainable)
+        )
+        return FINISHED if returned else Outcome(Kind.STOPPED)
+
+    def close(self, outcome: Outcome) -> None:
+        """Close the run, if it is open; from whichever thread comes first."""
+        with self._lock:
+            if not self._open or self.run is None:
+                return
+            self._open = False
+            try:
+                runs.close_run(self.run, outcome, {"wbtune/dropped": self._dropped})
+            except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+                logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
+
+
+def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) -> None:
+    """Tie a run's life to a `Trainable`'s.
+
+    Args:
+        trainable: the instance, in its actor; its ``setup`` may not have run yet.
+        trial_run: its run.
+        reopens: when the actor is reused, open the next trial's run before the user's
+            ``reset_config`` is called. A function opens it itself.
+    """
+    step, log_result = trainable.step, trainable.log_result
+    reset_config = trainable.reset_config
+    cleanup: Callable[[], None] = trainable.cleanup
+
+    def watched_step() -> Any:
+        try:
+            return step()
+        except Exception as error:
+            trial_run.error(error)
+            raise
+
+    def watched_log_result(result: dict[str, Any]) -> None:
+        log_result(result)
+        trial_run.result(result)
+
+    def watched_reset_config(new_config: dict[str, Any]) -> Any:
+        ended = trial_run.outcome(trainable)
+        if not reopens:
+            done = reset_config(new_config)  # waits for the function to unwind
+            trial_run.close(ended)
+            return done
+        trial_run.close(ended)
+        trial_run.open(identity.of_trainable(trainable), new_config)
+        return reset_config(new_config)
+
+    def watched_cleanup() -> None:
+        thread = _compat.training_thread()
+        ended = trial_run.outcome(trainable)
+        try:
+            cleanup()
+        finally:
+            if thread is not None and thread.is_alive():
+                threading.Thread.join(thread, UNWIND_S)
+            trial_run.close(ended)
+            runs.end_core()
+
+    shadows: dict[str, Any] = vars(trainable)
+    shadows["step"] = watched_step
+    shadows["log_result"] = watched_log_result
+    shadows["reset_config"] = watched_reset_config
+    shadows["cleanup"] = watched_cleanup
+    shadows["wbtune_run"] = trial_run
+
+
+def attached(trainable: Trainable | None) -> TrialRun | None:
+    """The run that was tied to this `Trainable`, if one was."""
+    found = getattr(trainable, "wbtune_run", None)
+    return found if isinstance(found, TrialRun) else None
+
+
+@contextlib.contextmanager
+def around_function(
+    who: str, options: RunOptions, config: Mapping[str, Any] | None
+) -> Iterator[Run]:
+    """The run of one call of a decorated function: open before it, closed after it.
+
+    Closed before Tune hears that the function returned, so with all its rows.
+    Outside Tune it is a run of its own.
+    """
+    trainable = _compat.find_trainable()
+    trial_run = attached(trainable)
+    if trial_run is None:
+        trial_run = TrialRun(who, options)
+        if trainable is not None:
+            attach(trainable, trial_run)
+    trial_run.options = options
+    run = trial_run.open(identity.of_trainable(trainable), config)
+    try:
+        yield run
+    except Exception as error:
+        trial_run.close(Outcome.failed(error))
+        raise
+    except BaseException as stop:
+        # SystemExit is how Tune stops a function, GeneratorExit how a generator ends.
+        asked = isinstance(stop, GeneratorExit) or (isinstance(stop, SystemExit) and not stop.code)
+        trial_run.close(Outcome(Kind.STOPPED if asked else Kind.INTERRUPTED))
+        raise
+    else:
+        trial_run.close(FINISHED)
+
+
+def visible(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A trainable's config without what Tune puts there for itself, in double underscores."""
+    return {
+        key: value
+        for key, value in (config or {}).items()
+        if not (isinstance(key, str) and key.startswith("__") and key.endswith("__"))
+    }

@@ -1,0 +1,279 @@
+"""The only caller of ``wandb.init`` and ``run.finish``: open a run, close it with an outcome.
+
+A run's data are on disk soon after they were logged (`FLUSH_S`): wandb-core flushes its
+log every 15 s by default, and not at all when the process that owns it dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune import sanitize
+from wbtune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune.credentials import Secret
+    from wbtune.identity import Identity
+    from wbtune.options import RunOptions
+    from wbtune.outcomes import Outcome
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds after which a logged row is on disk, whatever happens to its process.
+FLUSH_S: Final = 0.3
+
+X_AXIS: Final = "training_iteration"
+
+PROJECT_ENV: Final = "WANDB_PROJECT_NAME"
+GROUP_ENV: Final = "WANDB_GROUP_NAME"
+LOCATION_HOOK: Final = "WANDB_POPULATE_RUN_LOCATION_HOOK"
+RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
+
+#: A run of the driver: the trial is elsewhere, so nothing of this process is its data.
+_DRIVER_SETTINGS: Final = {
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "disable_job_creation": True,
+    "console": "off",
+}
+
+#: Every run of ours.
+_SETTINGS: Final = {
+    "silent": True,  # wandb's greetings; its warnings still come through
+    "symlink": False,  # many processes would fight over one `latest-run`
+    "x_transaction_log_flush_interval": FLUSH_S,
+    "finish_timeout_raises": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything that opening one run needs, but the key; picklable.
+
+    Attributes:
+        init: arguments for ``wandb.init``, without ``settings`` and ``config``.
+        config: the run's config, filtered and sanitised.
+        settings: W&B settings by name.
+        video_kwargs: for ``wandb.Video``.
+        image_kwargs: for ``wandb.Image``.
+    """
+
+    init: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    video_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    image_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def locate(who: str, options: RunOptions) -> RunOptions:
+    """Fill in project and group from the environment and the location hook.
+
+    The guide's order: the argument, the environment variables ``WANDB_PROJECT_NAME`` and
+    ``WANDB_GROUP_NAME``, then ``WANDB_POPULATE_RUN_LOCATION_HOOK``, which sets those.
+
+    Raises:
+        ConfigurationError: when the hook can't be imported or raises.
+    """
+    hook = os.environ.get(LOCATION_HOOK)
+    if hook and not options.project and not os.environ.get(PROJECT_ENV):
+        try:
+            pkgutil.resolve_name(hook)()
+        except Exception as error:
+            msg = f"{who}: the hook {LOCATION_HOOK}={hook} raised {error!r}. Mend or unset it."
+            raise ConfigurationError(msg) from error
+    return replace(
+        options,
+        project=options.project or os.environ.get(PROJECT_ENV) or os.environ.get("WANDB_PROJECT"),
+        group=options.group or os.environ.get(GROUP_ENV) or os.environ.get("WANDB_RUN_GROUP"),
+    )
+
+
+def no_project(who: str) -> str:
+    """The message for a callback or a tuner that was given no project."""
+    return f"{who}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
+
+
+def spec(options: RunOptions, identity: Identity, config: Mapping[str, Any]) -> RunSpec:
+    """What to open for this trial: explicit options first, then who the trial is.
+
+    Args:
+        options: located (see `locate`).
+        identity: id, name, group and folder by default.
+        config: the run's config, filtered and sanitised; ``config=`` of the options is
+            laid on top of it.
+    """
+    given = dict(options.init_kwargs)
+    settings = {**_SETTINGS, **(given.pop("settings", None) or {})}
+    if options.upload_timeout is not None:
+        settings.setdefault("finish_timeout", float(options.upload_timeout))
+    extra = given.pop("config", None)
+    defaults = {
+        "project": options.project,
+        "group": options.group or identity.experiment,
+        "id": identity.trial_id,
+        "name": identity.trial_name,
+        "dir": identity.directory,
+        "resume": "allow" if identity.trial_id else None,
+        "allow_val_change": True,
+    }
+    init = {**defaults, **given}
+    return RunSpec(
+        init={name: value for name, value in init.items() if value is not None},
+        config={**config, **(sanitize.plain(extra) if isinstance(extra, Mapping) else {})},
+        settings=settings,
+        video_kwargs=dict(options.video_kwargs or {}),
+        image_kwargs=dict(options.image_kwargs or {}),
+    )
+
+
+def open_run(
+    spec: RunSpec, secret: Secret | None = None, *, for_trial_elsewhere: bool = False
+) -> Run:
+    """Open a run, in this process.
+
+    Args:
+        spec: what to open.
+        secret: the key, where wandb does not find it by itself.
+        for_trial_elsewhere: True on the driver: the run is one of many, `wandb.run` is
+            left alone and nothing of this process goes into it. False in a trial: the run
+            becomes `wandb.run`, because other libraries look there.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    settings = {**(_DRIVER_SETTINGS if for_trial_elsewhere else {}), **spec.settings}
+    if secret is not None:
+        settings["api_key"] = secret.reveal()
+    directory = spec.init.get("dir")
+    if directory:
+        Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
+    # A fresh Settings for each run: wandb writes the run's id into the one it is given.
+    run = wandb.init(
+        **spec.init,
+        config=dict(spec.config),
+        reinit="create_new" if for_trial_elsewhere else "finish_previous",
+        settings=wandb.Settings(**settings),
+    )
+    _call_run_info_hook(run)
+    return run
+
+
+def disabled_run() -> Run:
+    """A run that takes everything and keeps nothing."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    return wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
+
+
+def end_core() -> None:
+    """End wandb-core, in a trial's process when it has no more runs.
+
+    Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
+    every trial (wandb 0.31). Never on a driver: it would end the user's own runs.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    wandb.teardown()
+
+
+def iteration_is_x_axis(run: Run) -> None:
+    """Draw every metric over Tune's iteration; W&B's step is a mere row number then."""
+    run.define_metric(X_AXIS, hidden=True)
+    run.define_metric("*", step_metric=X_AXIS)
+
+
+def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
+    """Tell W&B how it ended, and wait until what was logged is safe.
+
+    Args:
+        run: an open run.
+        outcome: decides the exit code, the tag and what the summary says.
+        notes: more for the summary.
+    """
+    run.summary.update({**outcome.summary(), **(notes or {})})
+    if outcome.tags:
+        run.tags = (*(run.tags or ()), *outcome.tags)
+    run.finish(exit_code=outcome.exit_code)
+
+
+def _call_run_info_hook(run: Run) -> None:
+    hook = os.environ.get(RUN_INFO_HOOK)
+    if not hook:
+        return
+    try:
+        pkgutil.resolve_name(hook)(run)
+    except Exception:
+        logger.exception("The hook %s=%s failed for run %s.", RUN_INFO_HOOK, hook, run.id)
+
+
+class Steps:
+    """W&B's step, which must only grow, from Tune's iteration, which need not.
+
+    >>> steps = Steps()
+    >>> [steps.next(i) for i in (1, 2, 5, 3, 4, 7)]
+    [1, 2, 5, 6, 7, 8]
+    """
+
+    __slots__ = ("_free",)
+
+    def __init__(self, free: int = 0) -> None:
+        self._free = free
+
+    def next(self, iteration: object, at_least: int = 0) -> int:
+        """The step of the next row: its iteration, or the next free one above."""
+        wanted = iteration if type(iteration) is int else 0
+        step = max(wanted, self._free, at_least)
+        self._free = step + 1
+        return step
+
+
+def to_media(row: dict[str, Any], spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
+    """Turn arrays into the guide's images and videos, where the run is.
+
+    ========== ==================== ============================
+    dimensions shape                becomes
+    ========== ==================== ============================
+    3          (H, W, C)            one image
+    4          (N, H, W, C)         N images
+    5          (N, T, C, H, W)      N videos
+    ========== ==================== ============================
+
+    Returns:
+        ``(row, left_out)``: the row, and what could not be turned, with the reason; such
+        a value is described in text, so that the row itself is never lost.
+    """
+    left_out: list[str] = []
+    for key, value in row.items():
+        if sanitize.is_media_array(value):
+            try:
+                row[key] = _media(value, spec)
+            except Exception as error:  # noqa: BLE001 - wandb's codecs raise what they like
+                row[key] = f"array of {value.dtype} {value.shape}"
+                left_out.append(f"{key} ({type(error).__name__}: {error})")
+    return row, left_out
+
+
+def _media(array: Any, spec: RunSpec) -> Any:
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    images, videos = dict(spec.image_kwargs), dict(spec.video_kwargs)
+    made: list[Any]
+    match array.ndim:
+        case 3:
+            made = [wandb.Image(array, **images)]
+        case 4:
+            made = [wandb.Image(item, **images) for item in array]
+        case _:
+            made = [wandb.Video(item, **videos) for item in array]
+    return made[0] if len(made) == 1 else made

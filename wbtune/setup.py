@@ -1,0 +1,80 @@
+"""`setup_wandb`: a run for the code that calls it, wherever that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wbtune import _compat, identity, lifecycle, runs
+from wbtune.errors import CredentialsError
+from wbtune.options import parse
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+WHO = "setup_wandb"
+
+
+def setup_wandb(
+    config: Mapping[str, Any] | None = None,
+    api_key: str | None = None,
+    api_key_file: str | None = None,
+    rank_zero_only: bool = True,
+    **init_kwargs: Any,
+) -> Run:
+    """Open a W&B run in a trainable function or in ``Trainable.setup``.
+
+    By default the run's id is the trial's id, its name the trial's name, and its group the
+    experiment's name. The run is closed, complete, when the trial ends: nobody has to call
+    ``finish``.
+
+    Args:
+        config: the run's config; usually the trial's. ``config["wandb"]`` may hold
+            arguments for ``wandb.init`` and authentication, and is not logged.
+        api_key: the API key. The trial's environment or ``wandb login`` are safer.
+        api_key_file: path of a file, on this node, whose first line is the API key.
+        rank_zero_only: in distributed training, a run for the worker of rank 0 only; the
+            others get a disabled run.
+        **init_kwargs: for ``wandb.init``; they come before any default. ``trial_id=`` and
+            ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``log_config=`` and
+            ``log_results=`` are taken as well.
+
+    Returns:
+        The run, which is `wandb.run` too.
+
+    Raises:
+        UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
+        ConfigurationError: for a value that W&B does not accept.
+        CredentialsError: without a key that a server needs, or with two.
+
+    Runs on: trial (and anywhere else, as a plain ``wandb.init``).
+
+    Example:
+        >>> run = setup_wandb({"lr": 0.1}, project="docs", mode="disabled")
+        >>> run.log({"loss": 0.123})
+        >>> run.finish()
+
+    Source: the guide, ``setup_wandb``.
+    """
+    if api_key and api_key_file:
+        msg = f"{WHO}: got both api_key= and api_key_file=. Leave one out."
+        raise CredentialsError(msg)
+    given = dict(init_kwargs)
+    for theirs, ours in (("trial_id", "id"), ("trial_name", "name")):
+        value = given.pop(theirs, None)
+        if value is not None:
+            given.setdefault(ours, value)
+    options = parse(WHO, {**given, "api_key_file": api_key_file}, _compat.init_parameters())
+    if rank_zero_only and identity.rank():
+        return runs.disabled_run()
+    trainable = _compat.find_trainable()
+    trial_run = lifecycle.attached(trainable)
+    if trial_run is not None and trial_run.is_open and trial_run.run is not None:
+        return trial_run.run  # the trial has its run already: one writer
+    if trial_run is None:
+        trial_run = lifecycle.TrialRun(WHO, options, api_key)
+        if trainable is not None:
+            lifecycle.attach(trainable, trial_run)
+    trial_run.options = options
+    _compat.on_training_error(trial_run.error)
+    return trial_run.open(identity.of_trainable(trainable), config)

@@ -1,0 +1,150 @@
+"""`wandb_tuner`: a `ray.tune.Tuner` whose trials all have their runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from wbtune import _compat, runs
+from wbtune.callback import WandbLoggerCallback
+from wbtune.decorator import WandbTrial
+from wbtune.errors import ConfigurationError, InvalidTrainableError
+from wbtune.mixin import WandbMixin
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse, take_from_config
+
+if TYPE_CHECKING:
+    from ray.tune import RunConfig, TuneConfig, Tuner
+
+WHO = "wandb_tuner"
+
+
+def wandb_tuner(
+    trainable: Callable[..., Any] | type,
+    *,
+    param_space: Mapping[str, Any] | None = None,
+    tune_config: TuneConfig | None = None,
+    run_config: RunConfig | None = None,
+    project: str | None = None,
+    group: str | None = None,
+    api_key_file: str | None = None,
+    api_key: str | None = None,
+    excludes: Sequence[str] | None = None,
+    log_config: bool = False,
+    upload_checkpoints: bool = False,
+    upload_timeout: float = UPLOAD_TIMEOUT_S,
+    video_kwargs: Mapping[str, Any] | None = None,
+    image_kwargs: Mapping[str, Any] | None = None,
+    log_results: bool = True,
+    **init_kwargs: Any,
+) -> Tuner:
+    """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
+
+    A plain trainable is logged by a `WandbLoggerCallback`. A decorated function or a
+    `WandbMixin` keeps its own run, and logs Tune's results there as well; what it declares
+    comes before the options given here.
+
+    Args:
+        trainable: as for ``Tuner``.
+        param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options.
+        tune_config: as for ``Tuner``.
+        run_config: as for ``Tuner``. It is not changed; its callbacks are kept.
+        project: name of the W&B project. Mandatory: here, in the declaration, or as the
+            environment variable ``WANDB_PROJECT_NAME``.
+        group: name of the W&B group. Defaults to the experiment's name.
+        api_key_file: path of a file whose first line is the API key.
+        api_key: the API key. It is never pickled with the experiment.
+        excludes: metrics and config keys to leave out: names, prefixes, globs.
+        log_config: also log the config that comes along in each result.
+        upload_checkpoints: upload model checkpoints as artifacts.
+        upload_timeout: seconds to wait for uploads when the experiment ends.
+        video_kwargs: keyword arguments for ``wandb.Video``.
+        image_kwargs: keyword arguments for ``wandb.Image``.
+        log_results: whether a trial that has its own run logs Tune's results to it.
+        **init_kwargs: for ``wandb.init``.
+
+    Returns:
+        The tuner; call ``fit()`` on it.
+
+    Raises:
+        InvalidTrainableError: for what can't be a trainable.
+        ConfigurationError: for a second W&B callback in ``run_config``, without a project,
+            or for a value that W&B does not accept.
+        UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
+        CredentialsError: without a key that the server needs, before any trial.
+
+    Runs on: driver.
+
+    Example:
+        >>> def train(config):
+        ...     return {"loss": config["lr"]}
+        >>> tuner = wandb_tuner(train, project="docs", mode="offline", param_space={"lr": 0.1})
+        >>> type(tuner).__name__
+        'Tuner'
+
+    Source: the guide, ``tune_with_callback``, in one call.
+    """
+    if not callable(trainable):
+        msg = f"{WHO}: expected a function or a class trainable, got {trainable!r}."
+        raise InvalidTrainableError(msg)
+    named = {
+        "project": project,
+        "group": group,
+        "api_key_file": api_key_file,
+        "excludes": excludes,
+        "log_config": log_config,
+        "upload_checkpoints": upload_checkpoints,
+        "upload_timeout": upload_timeout,
+        "video_kwargs": video_kwargs,
+        "image_kwargs": image_kwargs,
+        "log_results": log_results,
+    }
+    names = _compat.init_parameters() if init_kwargs else frozenset()
+    given = parse(WHO, {**named, **init_kwargs}, names)
+    inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
+    options = runs.locate(WHO, inner | given)
+    trainable, options = _declare(trainable, options)
+    if not options.project:
+        raise ConfigurationError(runs.no_project(WHO))
+    callback = WandbLoggerCallback(api_key=api_key)
+    callback.use(options)
+    return tune.Tuner(
+        trainable,
+        param_space=None if param_space is None else dict(param_space),
+        tune_config=tune_config,
+        run_config=_with_callback(run_config, callback),
+    )
+
+
+def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
+    """Lay a trainable's own declaration over the options, and tell it the result."""
+    if type(trainable) is WandbTrial:
+        merged = options | trainable.declared
+        return trainable.declaring(merged), merged
+    if isinstance(trainable, type) and issubclass(trainable, WandbMixin):
+        merged = options | trainable.wbtune_options
+        told = type(trainable.__name__, (trainable,), {"wbtune_options": merged})
+        return told, merged
+    return trainable, options
+
+
+def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:
+    """A copy of the config with our callback in it.
+
+    Raises:
+        ConfigurationError: when it has a W&B callback already.
+    """
+    config = tune.RunConfig() if run_config is None else copy.copy(run_config)
+    others = list(config.callbacks or [])
+    for other in others:
+        if any(base.__name__ == "WandbLoggerCallback" for base in type(other).__mro__):
+            kind = f"{type(other).__module__}.{type(other).__name__}"
+            msg = (
+                f"{WHO}: run_config has a W&B callback already ({kind}), so each trial would "
+                "be logged twice. Remove it from RunConfig(callbacks=...)."
+            )
+            raise ConfigurationError(msg)
+    config.callbacks = [*others, callback]
+    return config
