@@ -55,6 +55,31 @@ def logged_in(base_url: str) -> bool:
     return found is not None
 
 
+@functools.cache
+def core_is_gone() -> tuple[type[BaseException], ...]:
+    """What wandb raises when wandb-core is no more [wandb 0.31]."""
+    from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
+
+    return (ConnectionError, mailbox.MailboxClosedError, mailbox.HandleAbandonedError)
+
+
+def forget_core() -> None:
+    """Drop the connection to wandb-core, so that the next run starts another."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    wandb.teardown()
+
+
+def record_type() -> Any:
+    """The type of the records in a run's transaction log [wandb 0.31].
+
+    ``wandb leet inspect --json`` is the supported reader, and takes half a second a run.
+    """
+    from wandb.proto import wandb_internal_pb2  # noqa: PLC0415 - when first needed
+
+    return wandb_internal_pb2.Record
+
+
 # --- Ray Tune ---------------------------------------------------------------------------
 
 

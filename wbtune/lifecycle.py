@@ -131,7 +131,7 @@ class TrialRun:
                 logger.warning("%s: left out %s", self.who, reason)
             if config:
                 run.config.update(config, allow_val_change=True)
-            step = self._steps.next(row.get(runs.X_AXIS), at_least=run.step)
+            step = self._steps.next(row.get(runs.X_AXIS), at_least=runs.next_step(run))
             run.log(row, step=step, commit=True)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             self._dropped += 1

@@ -6,6 +6,7 @@ log every 15 s by default, and not at all when the process that owns it dies.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pkgutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import sanitize
+from wbtune import _compat, guard, sanitize
 from wbtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -150,6 +151,13 @@ def open_run(
             left alone and nothing of this process goes into it. False in a trial: the run
             becomes `wandb.run`, because other libraries look there.
     """
+    run = _init(spec, secret, for_trial_elsewhere=for_trial_elsewhere)
+    guard.Guard(run, lambda: _init(spec, secret, for_trial_elsewhere=for_trial_elsewhere))
+    _call_run_info_hook(run)
+    return run
+
+
+def _init(spec: RunSpec, secret: Secret | None, *, for_trial_elsewhere: bool) -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     settings = {**(_DRIVER_SETTINGS if for_trial_elsewhere else {}), **spec.settings}
@@ -159,14 +167,12 @@ def open_run(
     if directory:
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
     # A fresh Settings for each run: wandb writes the run's id into the one it is given.
-    run = wandb.init(
+    return wandb.init(
         **spec.init,
         config=dict(spec.config),
         reinit="create_new" if for_trial_elsewhere else "finish_previous",
         settings=wandb.Settings(**settings),
     )
-    _call_run_info_hook(run)
-    return run
 
 
 def disabled_run() -> Run:
@@ -182,15 +188,20 @@ def end_core() -> None:
     Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
     every trial (wandb 0.31). Never on a driver: it would end the user's own runs.
     """
-    import wandb  # noqa: PLC0415 - wandb is imported when first needed
-
-    wandb.teardown()
+    with contextlib.suppress(*_compat.core_is_gone()):
+        _compat.forget_core()
 
 
 def iteration_is_x_axis(run: Run) -> None:
     """Draw every metric over Tune's iteration; W&B's step is a mere row number then."""
     run.define_metric(X_AXIS, hidden=True)
     run.define_metric("*", step_metric=X_AXIS)
+
+
+def next_step(run: Run) -> int:
+    """The step of the run's next row, however many its user has logged."""
+    protection = guard.of(run)
+    return run.step if protection is None else protection.step
 
 
 def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
@@ -201,7 +212,18 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
         outcome: decides the exit code, the tag and what the summary says.
         notes: more for the summary.
     """
-    run.summary.update({**outcome.summary(), **(notes or {})})
+    try:
+        _close(run, outcome, notes or {})
+    except _compat.core_is_gone():
+        protection = guard.of(run)
+        if protection is None:
+            raise
+        protection.recover()
+        _close(run, outcome, notes or {})
+
+
+def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+    run.summary.update({**outcome.summary(), **notes})
     if outcome.tags:
         run.tags = (*(run.tags or ()), *outcome.tags)
     run.finish(exit_code=outcome.exit_code)

@@ -1,0 +1,30 @@
+# make demo, make test, make lint: each sets up what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+# The constraints pin what CI was run with; the project itself only has floors.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev --editable . --constraint constraints.txt
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python examples/quickstart.py
+
+test: .venv/ready
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing_examples.py
+
+clean:
+	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

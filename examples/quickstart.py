@@ -1,0 +1,113 @@
+"""The guide's three programs, through wbtune, without an account and without a network.
+
+    python examples/quickstart.py [FOLDER]
+
+Five trials of 30 results each: logged by the callback, by `setup_wandb` in a function, and
+by `setup_wandb` in a class. Ends with a table of the runs, read back from disk by wandb's
+own reader.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import ray
+from ray import tune
+
+from wbtune import WandbLoggerCallback, setup_wandb
+
+
+def train_function(config):
+    for _ in range(30):
+        loss = config["mean"] + config["sd"] * np.random.randn()
+        tune.report({"loss": loss})
+
+
+def train_function_wandb(config):
+    wandb = setup_wandb(config, project="Wandb_example")
+
+    for _ in range(30):
+        loss = config["mean"] + config["sd"] * np.random.randn()
+        tune.report({"loss": loss})
+        wandb.log(dict(loss=loss))
+
+
+class WandbTrainable(tune.Trainable):
+    def setup(self, config):
+        self.wandb = setup_wandb(
+            config,
+            trial_id=self.trial_id,
+            trial_name=self.trial_name,
+            group="Example",
+            project="Wandb_example",
+        )
+
+    def step(self):
+        for _ in range(30):
+            loss = self.config["mean"] + self.config["sd"] * np.random.randn()
+            self.wandb.log({"loss": loss})
+        return {"loss": loss, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir):
+        pass
+
+    def load_checkpoint(self, checkpoint_dir):
+        pass
+
+
+def tune_it(trainable, name, folder, callbacks=None):
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(metric="loss", mode="min"),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str(folder), callbacks=callbacks, verbose=0
+        ),
+        param_space={
+            "mean": tune.grid_search([1, 2, 3, 4, 5]),
+            "sd": tune.uniform(0.2, 0.8),
+        },
+    )
+    tuner.fit()
+
+
+def inspect(log):
+    """One run's name, state, rows and best loss, as wandb's own reader tells them."""
+    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", log]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    records = [json.loads(line) for line in lines.splitlines()]
+    run = [record["run"] for record in records if record["type"] == "run"][-1]
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    ends = [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"]
+    state = "running" if not ends else "failed" if ends[-1] else "finished"
+    return run["display_name"], state, len(rows), min(row["loss"] for row in rows)
+
+
+def main():
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-results").resolve()
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.environ.setdefault("WANDB_MODE", "offline")
+    ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+
+    tune_it(train_function, "callback", folder, [WandbLoggerCallback(project="Wandb_example")])
+    tune_it(train_function_wandb, "function", folder)
+    tune_it(WandbTrainable, "class", folder)
+
+    logs = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
+    with ThreadPoolExecutor(2) as pool:
+        runs = sorted(pool.map(inspect, logs))
+    print(f"\n{'run':<34} {'state':<9} {'rows':>4} {'best loss':>10}")
+    for name, state, rows, best in runs:
+        print(f"{name:<34} {state:<9} {rows:>4} {best:>10.4f}")
+    print(f"\nThe {len(runs)} runs are in {folder}. Look at them, and upload them:")
+    print(f"  wandb leet {folder.name}/callback/wandb")
+    print(f"  wandb sync {folder.name}/*/wandb/offline-run-*")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The contract that every door keeps: the guide's programs, complete, on real Ray and wandb."""
+
+from __future__ import annotations
+
+import pytest
+from programs import DOORS, PROJECT, ROWS, run_config
+
+from wbtune import runlog
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_guide(door, ray, tmp_path, capfd):
+    """Five trials are five complete runs, with the identity that the guide promises."""
+    name = "".join(char if char.isalnum() else "-" for char in door)
+    results = DOORS[door](run_config(tmp_path, name)).fit()
+
+    assert not results.errors
+    logs = runlog.of_experiment(tmp_path / name)
+    trials = {result.metrics["trial_id"]: result for result in results}
+    assert set(logs) == set(trials)
+    for trial_id, log in logs.items():
+        assert len(log.rows) == ROWS
+        assert all(isinstance(row["loss"], float) for row in log.rows)
+        assert log.rows[-1]["loss"] == trials[trial_id].metrics["loss"]
+        assert [row["_step"] for row in log.rows] == sorted({row["_step"] for row in log.rows})
+        assert log.exit_code == 0
+        assert log.summary["wbtune/outcome"] == "finished"
+        assert log.summary["wbtune/dropped"] == 0
+        assert log.name.endswith(trial_id)
+        assert log.project == PROJECT
+        explicit = door.endswith(("in a class", "WandbMixin")) and "tuner" not in door
+        assert log.group == ("Example" if explicit else name)
+        assert log.config["mean"] == trials[trial_id].config["mean"]
+        assert log.config["sd"] == trials[trial_id].config["sd"]
+        assert len(log.paths) == 1
+    said = capfd.readouterr()
+    assert "wandb:" not in said.out + said.err
+    assert "Traceback" not in said.out + said.err
+    closing = [line for line in (said.out + said.err).splitlines() if "wbtune" in line]
+    with_callback = "callback" in door or "tuner" in door
+    assert len(closing) == int(with_callback), closing

@@ -1,0 +1,133 @@
+"""A run that survives the death of wandb-core: opened again, same id, no row missing.
+
+wandb-core is a process, and processes get killed. Then ``run.log`` raises
+``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
+which the core had not yet written, are gone. A `Guard` shadows ``log`` on one run: it
+remembers the rows of the last seconds, and when the core is gone it opens the run again in
+a new one, logs what is not on disk, and goes on. It is the same object afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune import _compat, runlog
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds for which a row is remembered: ten times as long as it takes to reach the disk.
+REMEMBER_S: Final = 3.0
+
+
+class Core:
+    """The one wandb-core of this process, which several runs find dead one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._generation = 0
+
+    @property
+    def generation(self) -> int:
+        """Grows with each core."""
+        return self._generation
+
+    def replace(self, generation: int) -> None:
+        """Let go of a dead core; the next ``wandb.init`` starts another.
+
+        Args:
+            generation: the core that was found dead; nothing happens if it was replaced.
+        """
+        with self._lock:
+            if generation == self._generation:
+                self._generation += 1
+                with contextlib.suppress(*_compat.core_is_gone()):
+                    _compat.forget_core()
+
+
+CORE: Final = Core()
+
+
+class Guard:
+    """What is remembered about one run, and how to open it again.
+
+    Args:
+        run: an open run.
+        reopen: opens a run of the same id.
+    """
+
+    def __init__(self, run: Run, reopen: Callable[[], Run]) -> None:
+        self._run = run
+        self._reopen = reopen
+        self._log: Callable[..., None] = run.log
+        self._generation = CORE.generation
+        self._recent: deque[tuple[float, int, dict[str, Any], bool]] = deque()
+        # Counted here: asking wandb for `run.step` is a round trip to its core.
+        self._step: int = run.starting_step
+        self._written = -1
+        run.__dict__["log"] = self.log
+        run.__dict__["wbtune_guard"] = self
+
+    @property
+    def step(self) -> int:
+        """The step that the next row gets."""
+        return self._step
+
+    def log(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """``run.log``, of a run that survives."""
+        now, recent = time.monotonic(), self._recent
+        if step is not None and step > self._step:
+            self._step = step
+        commits = step is None if commit is None else commit
+        # A copy: wandb converts the values in place.
+        recent.append((now, self._step if step is None else step, {**data}, commits))
+        self._step += commits
+        while recent[0][0] < now - REMEMBER_S:
+            recent.popleft()
+        try:
+            self._log(data, step, commit)
+        except _compat.core_is_gone():
+            self.recover()
+
+    def recover(self) -> None:
+        """Open the run again, whose core is gone, and log what is not on disk."""
+        run = self._run
+        logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", run.id)
+        # What an earlier part of the run holds is not in the newest one.
+        self._written = max(self._written, _written(run))
+        CORE.replace(self._generation)
+        new = self._reopen()
+        self._log, self._generation = new.log, CORE.generation
+        # Whoever holds the old object or finds the new one has the same run.
+        run.__dict__.clear()
+        run.__dict__.update(new.__dict__, log=self.log, wbtune_guard=self)
+        new.__dict__ = run.__dict__
+        for _, step, data, commits in self._recent:
+            if step > self._written:
+                self._log({**data}, step, commits)
+
+
+def of(run: Run) -> Guard | None:
+    """The guard of a run, if it has one."""
+    guard = run.__dict__.get("wbtune_guard")
+    return guard if isinstance(guard, Guard) else None
+
+
+def _written(run: Run) -> int:
+    """The last step of the run that is on disk; -1 before the first."""
+    last = -1
+    for path in Path(run.dir).parent.glob("*.wandb"):
+        with contextlib.suppress(OSError, ValueError):
+            last = max([last, *(row["_step"] for row in runlog.read(path).rows)])
+    return last

@@ -1,0 +1,171 @@
+"""Read back what is on disk: the transaction log that wandb-core writes for each run.
+
+A run that was interrupted and continued has several logs, which ``wandb sync`` merges in
+the order in which they were begun. `read` reads one, `of_experiment` all of a folder,
+merged in the same way. A log whose writer was killed ends in the middle of a record; what
+comes before it counts.
+
+The format, read in wandb 0.31: a header of 7 bytes (``:W&B``, the magic 0xBEE1, version 0),
+then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32), length
+(u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from wbtune import _compat
+
+_HEADER: Final = struct.Struct("<4sHB")
+_CHUNK: Final = struct.Struct("<IHB")
+_BLOCK: Final = 32 * 1024
+_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+@dataclass(slots=True)
+class RunLog:
+    """One run, as its files tell it.
+
+    Attributes:
+        id: the run's id; a trial's, for a trial's run.
+        name: its display name.
+        project: its project.
+        group: its group.
+        tags: its tags.
+        config: its config, as last updated.
+        rows: the logged rows in order, with W&B's ``_step``.
+        summary: what the summary was set to explicitly.
+        exit_code: what the run was finished with; None without an exit record.
+        paths: the logs that it was read from, the oldest first.
+        started: seconds since the epoch, of the first of them.
+    """
+
+    id: str = ""
+    name: str = ""
+    project: str = ""
+    group: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    paths: list[Path] = field(default_factory=list)
+    started: float = 0.0
+
+    @property
+    def next_step(self) -> int:
+        """The first step that is free."""
+        return 1 + max((row["_step"] for row in self.rows), default=-1)
+
+
+def read(path: Path) -> RunLog:
+    """Read one ``.wandb`` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What it holds, up to the first record that is not whole.
+
+    Raises:
+        ValueError: when the file is not a log of W&B's.
+        OSError: when it can't be read.
+    """
+    log = RunLog(paths=[path])
+    new_record = _compat.record_type()
+    for payload in _records(path):
+        record = new_record.FromString(payload)
+        match record.WhichOneof("record_type"):
+            case "run":
+                _take_run(log, record.run)
+            case "config":
+                _take_config(log, record.config)
+            case "history":
+                row = {_key(item): _value(item) for item in record.history.item}
+                row["_step"] = record.history.step.num
+                log.rows.append(row)
+            case "summary":
+                log.summary.update({_key(i): _value(i) for i in record.summary.update})
+            case "exit":
+                log.exit_code = record.exit.exit_code
+            case _:
+                pass
+    return log
+
+
+def of_experiment(directory: Path | str) -> dict[str, RunLog]:
+    """All runs below ``<directory>/wandb``, by id, the parts of each merged.
+
+    As ``wandb sync`` merges them: in the order in which they were begun, each row's step
+    the greater of its own and the next that is free.
+    """
+    parts = [read(path) for path in Path(directory, "wandb").glob("*run-*/*.wandb")]
+    merged: dict[str, RunLog] = {}
+    for part in sorted((part for part in parts if part.id), key=lambda part: part.started):
+        run = merged.setdefault(part.id, RunLog(part.id, started=part.started))
+        free = run.next_step
+        for row in part.rows:
+            step = max(row["_step"], free)
+            run.rows.append({**row, "_step": step})
+            free = step + 1
+        run.name, run.project = part.name or run.name, part.project or run.project
+        run.group, run.tags = part.group or run.group, part.tags or run.tags
+        run.config.update(part.config)
+        run.summary.update(part.summary)
+        run.exit_code = part.exit_code
+        run.paths += part.paths
+    return merged
+
+
+def _take_run(log: RunLog, run: Any) -> None:
+    log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
+    log.name, log.group = run.display_name, run.run_group
+    log.started = log.started or run.start_time.ToMicroseconds() / 1e6
+    _take_config(log, run.config)
+
+
+def _take_config(log: RunLog, config: Any) -> None:
+    for item in config.update:
+        if _key(item) != "_wandb":
+            log.config[_key(item)] = _value(item)
+    for item in config.remove:
+        log.config.pop(_key(item), None)
+
+
+def _key(item: Any) -> str:
+    return item.key or "/".join(item.nested_key)
+
+
+def _value(item: Any) -> Any:
+    return json.loads(item.value_json) if item.value_json else None
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    data = path.read_bytes()
+    if len(data) < _HEADER.size:
+        return  # killed before the first write
+    magic, number, version = _HEADER.unpack_from(data)
+    if (magic, number, version) != (b":W&B", 0xBEE1, 0):
+        msg = f"{path} is not a transaction log of W&B."
+        raise ValueError(msg)
+    position, parts = _HEADER.size, []
+    while position + _CHUNK.size <= len(data):
+        left = _BLOCK - position % _BLOCK
+        if left < _CHUNK.size:  # the tail of a block is padding
+            position += left
+            continue
+        _, length, kind = _CHUNK.unpack_from(data, position)
+        position += _CHUNK.size
+        chunk = data[position : position + length]
+        if len(chunk) < length or kind not in {_WHOLE, _FIRST, _MIDDLE, _LAST}:
+            return  # the writer was killed here
+        position += length
+        parts = [chunk] if kind in {_WHOLE, _FIRST} else [*parts, chunk]
+        if kind in {_WHOLE, _LAST}:
+            yield b"".join(parts)
+            parts = []
