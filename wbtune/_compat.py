@@ -12,6 +12,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,8 @@ def record_type() -> Any:
     """
     from wandb.proto import wandb_internal_pb2  # noqa: PLC0415 - when first needed
 
-    return wandb_internal_pb2.Record
+    messages: Any = wandb_internal_pb2  # its stubs are written for one protobuf version
+    return messages.Record
 
 
 # --- Ray Tune ---------------------------------------------------------------------------
@@ -195,6 +197,13 @@ def is_duplicate(result: Mapping[str, Any]) -> bool:
     return RESULT_DUPLICATE in result
 
 
+def is_function(trainable: type | None) -> bool:
+    """Is this the class that Tune made of a function?"""
+    from ray.tune.trainable import FunctionTrainable  # noqa: PLC0415 - needs ray
+
+    return trainable is not None and issubclass(trainable, FunctionTrainable)
+
+
 def storage_of(trainable: Trainable | None) -> Any:
     """A trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
     return getattr(trainable, "_storage", None)
@@ -210,3 +219,103 @@ def local_experiment_path(storage: Any) -> str | None:
     if storage is None or not isinstance(storage.storage_filesystem, LocalFileSystem):
         return None
     return str(storage.experiment_fs_path)
+
+
+# --- Ray Tune, on the driver ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What Tune's loop decided about the result that it is handling.
+
+    Attributes:
+        trial_said_done: the trial itself reported ``done``.
+        scheduler: the class name of the scheduler.
+    """
+
+    trial_said_done: bool
+    scheduler: str
+
+
+def decision_on_result() -> Decision | None:
+    """The decision that led to the callback that is being called; None elsewhere.
+
+    Tune writes ``done=True`` into the result that it hands to callbacks; what the trial
+    itself said is left in a local of the caller
+    [Ray 2.60, ``tune/execution/tune_controller.py``, ``_process_trial_result``].
+    """
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        if frame.f_code.co_name == "_process_trial_result":
+            names = frame.f_locals
+            scheduler = getattr(names.get("self"), "_scheduler_alg", None)
+            said = bool(names.get("flat_result", {}).get("done"))
+            return Decision(said, type(scheduler).__name__)
+    return None
+
+
+def interruption() -> str | None:
+    """Why the experiment is being ended before its time; None when it is not.
+
+    Tune tells its callbacks the same for a finished experiment, Ctrl-C, and an error in
+    its loop [Ray 2.60, ``tune/tune.py``, ``run``: ``experiment_interrupted_event``].
+    """
+    error = sys.exception()
+    if error is not None:
+        return f"Tune's loop raised {type(error).__name__}: {error}"
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if isinstance(event, threading.Event):
+            return "a signal (Ctrl-C)" if event.is_set() else None
+    return None
+
+
+def is_actor_death(error: BaseException) -> bool:
+    """Did the trial's process die, instead of raising?"""
+    from ray.exceptions import RayActorError  # noqa: PLC0415 - needs ray
+
+    return isinstance(error, RayActorError) and not error.actor_init_failed
+
+
+def claim(trial: str, owner: str) -> str:
+    """Claim the right to write one trial's run; who came first keeps it.
+
+    The driver's callback can't see whether a function calls `setup_wandb`, and the trial
+    can't see whether there is a callback. They meet in Ray's own key-value store
+    [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
+
+    Args:
+        trial: names the trial, uniquely in the cluster.
+        owner: who asks: ``"driver"`` or ``"trial"``.
+
+    Returns:
+        Who has it.
+    """
+    import ray  # noqa: PLC0415 - needs ray
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    if not ray.is_initialized():
+        return owner
+    key = trial.encode()
+    internal_kv._internal_kv_put(key, owner, overwrite=False, namespace=_CLAIMS)  # noqa: SLF001
+    held = internal_kv._internal_kv_get(key, namespace=_CLAIMS)  # noqa: SLF001
+    return owner if held is None else bytes(held).decode()
+
+
+def unclaim(trial: str) -> None:
+    """Forget a claim, when the experiment has ended."""
+    import ray  # noqa: PLC0415 - needs ray
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    if ray.is_initialized():
+        internal_kv._internal_kv_del(trial.encode(), namespace=_CLAIMS)  # noqa: SLF001
+
+
+_CLAIMS = b"wbtune"
+
+
+def callbacks_of(tuner: Any) -> list[Any]:
+    """The callbacks of a restored tuner, which unpickled them.
+
+    [Ray 2.60, ``tune/tuner.py``, ``tune/impl/tuner_internal.py``.]
+    """
+    return list(tuner._local_tuner.get_run_config().callbacks or [])  # noqa: SLF001

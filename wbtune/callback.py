@@ -1,20 +1,20 @@
-"""`WandbLoggerCallback`: each result that reaches Tune goes into its trial's run."""
+"""`WandbLoggerCallback`: each result that reaches Tune goes into its trial's run.
+
+Only the parameters are here; what happens is in :mod:`wbtune.experiment`.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import _compat, credentials, identity, lifecycle, runs
+from wbtune import _compat, credentials, runs
 from wbtune.errors import ConfigurationError
-from wbtune.filtering import Router, excludes_of
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse, take_from_config
-from wbtune.outcomes import FINISHED, Kind, Outcome
-from wbtune.writer import Writer
+from wbtune.experiment import Experiment, never_raises
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -100,19 +100,13 @@ class WandbLoggerCallback(LoggerCallback):
         if api_key and api_key_file:
             credentials.explicit_key(WHO, api_key, api_key_file)  # raises
         self._api_key = None if api_key is None else credentials.Secret(api_key)
-        self._begin()
+        self._experiment: Experiment | None = None
+        self._state: dict[str, Any] = {}
 
-    def _begin(self) -> None:
-        self._writer = Writer()
-        self._secret: credentials.Secret | None = None
-        self._keys: dict[str, str] = {}
-        self._open: set[str] = set()
-        self._directory: str | None = None
-        self._ready = False
-
-    def use(self, options: RunOptions) -> None:
+    def use(self, options: RunOptions, api_key: str | None = None) -> None:
         """Take these options, which another door has checked."""
         self._options = options
+        self._api_key = None if api_key is None else credentials.Secret(api_key)
 
     @property
     def options(self) -> RunOptions:
@@ -126,7 +120,8 @@ class WandbLoggerCallback(LoggerCallback):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._options = state["_options"]
         self._api_key = None
-        self._begin()
+        self._experiment = None
+        self._state = {}
 
     # --- Tune's hooks, in the order in which they are called ---
 
@@ -137,72 +132,50 @@ class WandbLoggerCallback(LoggerCallback):
             ConfigurationError: without a project.
             CredentialsError: without a key that the server needs.
         """
-        self._options = runs.locate(WHO, self._options)
-        options = self._options
+        options = self._options = runs.locate(WHO, self._options)
         if not options.project:
             raise ConfigurationError(runs.no_project(WHO))
         key = None if self._api_key is None else self._api_key.reveal()
-        self._secret = credentials.find(WHO, key, options.api_key_file, options.mode)
-        self._ready = True
+        secret = credentials.find(WHO, key, options.api_key_file, options.mode)
+        self._experiment = Experiment(
+            WHO, options, secret, time_budget=info.get("time_budget_s"), restored=self._state
+        )
 
+    @never_raises
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
+        """Open the runs that have waited long enough to be claimed by their trials."""
+        if self._experiment is not None:
+            self._experiment.open_overdue()
+
+    @never_raises
     def log_trial_start(self, trial: Trial) -> None:
-        """Open the trial's run, unless it is open or the trial has one of its own."""
-        if trial.trial_id in self._keys or not self._ready:
-            return
-        self._keys[trial.trial_id] = ""
-        who_am_i = identity.of_trial(trial)
-        self._directory = who_am_i.directory
-        if _owns_run(trial):
-            return
-        inner, config, _ = take_from_config(WHO, trial.config, _compat.init_parameters())
-        options = inner | self._options
-        excludes = excludes_of(options.excludes)
-        spec = runs.spec(options, who_am_i, excludes.config(config))
-        key = str(spec.init["id"])
-        self._keys[trial.trial_id] = key
-        self._open.add(key)
-        if who_am_i.directory is not None:
-            self._writer.launch(Path(who_am_i.directory, "wandb", "wbtune.log"))
-        router = Router(excludes, log_config=bool(options.log_config))
-        self._writer.start(key, spec, router, self._secret)
+        """A trial starts, or starts again: after a failure, a pause, a perturbation."""
+        if self._experiment is not None:
+            self._experiment.start(trial)
 
+    @never_raises
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
         """Log one result; a few microseconds of Tune's loop."""
-        key = self._keys.get(trial.trial_id)
-        if key is None:
-            self.log_trial_start(trial)
-            key = self._keys.get(trial.trial_id)
-        if key:
-            self._writer.log(key, result)
+        if self._experiment is not None:
+            self._experiment.result(trial, result)
 
+    @never_raises
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Close the trial's run with the truth about how it ended."""
-        if trial.trial_id not in self._keys:
-            self.log_trial_start(trial)  # its actor could not be built
-        key = self._keys.get(trial.trial_id)
-        if key and key in self._open:
-            self._open.discard(key)
-            self._writer.end(key, _failure(trial) if failed else FINISHED)
+        if self._experiment is not None:
+            self._experiment.end(trial, failed=failed)
 
+    @never_raises
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
         """Close what is still open, and wait for uploads as long as ``upload_timeout``."""
-        for key in sorted(self._open):
-            self._writer.end(key, Outcome(Kind.INTERRUPTED))
-        self._open.clear()
-        self._writer.close(self._options.upload_timeout or UPLOAD_TIMEOUT_S)
-        if self._directory is not None:
-            print(f"wbtune: {len(self._keys)} runs in {Path(self._directory, 'wandb')}")  # noqa: T201
-        self._begin()
+        experiment, self._experiment = self._experiment, None
+        if experiment is not None:
+            experiment.close(trials)
 
+    def get_state(self) -> dict[str, Any] | None:
+        """What `tune.Tuner.restore` needs to go on with the same runs."""
+        return None if self._experiment is None else self._experiment.state()
 
-def _owns_run(trial: Trial) -> bool:
-    trainable = trial.get_trainable_cls()
-    return trainable is not None and issubclass(trainable, lifecycle.OwnsRun)
-
-
-def _failure(trial: Trial) -> Outcome:
-    error = trial.get_pickled_error() or trial.get_error()
-    if error is None:
-        return Outcome(Kind.FAILED)
-    cause = getattr(error, "cause", None)
-    return Outcome.failed(cause if isinstance(cause, BaseException) else error, text=str(error))
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Tune restores an experiment; called before ``setup``."""
+        self._state = state

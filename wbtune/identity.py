@@ -34,6 +34,11 @@ class Identity:
     experiment: str | None = None
     directory: str | None = None
 
+    @property
+    def claim(self) -> str:
+        """Names the trial among those of the whole cluster."""
+        return f"{self.experiment}/{self.trial_id}"
+
 
 def of_trainable(
     trainable: Trainable | None, config: Mapping[str, Any] | None = None, storage: Any = None

@@ -98,6 +98,9 @@ class TrialRun:
         self._dropped, self._returned, self._error = 0, False, None
         self._mirrors = bool(options.log_results)
         try:
+            if who_am_i.trial_id and _compat.claim(who_am_i.claim, "trial") != "trial":
+                msg = "the experiment's WandbLoggerCallback writes it already"
+                raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
             run = runs.open_run(self._spec, secret)
             if self._mirrors:
                 runs.iteration_is_x_axis(run)
@@ -130,7 +133,7 @@ class TrialRun:
             for reason in left_out:
                 logger.warning("%s: left out %s", self.who, reason)
             if config:
-                run.config.update(config, allow_val_change=True)
+                runs.update_config(run, config)
             step = self._steps.next(row.get(runs.X_AXIS), at_least=runs.next_step(run))
             run.log(row, step=step, commit=True)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's

@@ -122,6 +122,28 @@ def of_experiment(directory: Path | str) -> dict[str, RunLog]:
     return merged
 
 
+def ends(directory: Path | str) -> dict[str, int | None]:
+    """How each run below ``<directory>/wandb`` ended, read from the last blocks alone.
+
+    Returns:
+        By run id, the exit code of its newest part; None where that has no exit record.
+    """
+    newest: dict[str, Path] = {}
+    for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb")):
+        newest[path.stem.removeprefix("run-")] = path
+    return {run_id: _exit_code(path) for run_id, path in newest.items()}
+
+
+def _exit_code(path: Path) -> int | None:
+    new_record = _compat.record_type()
+    code = None
+    for payload in _records(path, last_blocks=2):
+        record = new_record.FromString(payload)
+        if record.WhichOneof("record_type") == "exit":
+            code = record.exit.exit_code
+    return code
+
+
 def _take_run(log: RunLog, run: Any) -> None:
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
     log.name, log.group = run.display_name, run.run_group
@@ -145,7 +167,7 @@ def _value(item: Any) -> Any:
     return json.loads(item.value_json) if item.value_json else None
 
 
-def _records(path: Path) -> Iterator[bytes]:
+def _records(path: Path, last_blocks: int | None = None) -> Iterator[bytes]:
     data = path.read_bytes()
     if len(data) < _HEADER.size:
         return  # killed before the first write
@@ -153,7 +175,12 @@ def _records(path: Path) -> Iterator[bytes]:
     if (magic, number, version) != (b":W&B", 0xBEE1, 0):
         msg = f"{path} is not a transaction log of W&B."
         raise ValueError(msg)
-    position, parts = _HEADER.size, []
+    position = _HEADER.size
+    parts: list[bytes] = []
+    if last_blocks is not None:
+        # A block begins with a chunk; records that began before it are passed over.
+        position = max(position, (len(data) // _BLOCK + 1 - last_blocks) * _BLOCK)
+    whole = position == _HEADER.size
     while position + _CHUNK.size <= len(data):
         left = _BLOCK - position % _BLOCK
         if left < _CHUNK.size:  # the tail of a block is padding
@@ -165,7 +192,8 @@ def _records(path: Path) -> Iterator[bytes]:
         if len(chunk) < length or kind not in {_WHOLE, _FIRST, _MIDDLE, _LAST}:
             return  # the writer was killed here
         position += length
+        whole = whole or kind in {_WHOLE, _FIRST}
         parts = [chunk] if kind in {_WHOLE, _FIRST} else [*parts, chunk]
-        if kind in {_WHOLE, _LAST}:
+        if kind in {_WHOLE, _LAST} and whole:
             yield b"".join(parts)
             parts = []

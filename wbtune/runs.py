@@ -198,6 +198,18 @@ def iteration_is_x_axis(run: Run) -> None:
     run.define_metric("*", step_metric=X_AXIS)
 
 
+def update_config(run: Run, config: Mapping[str, Any]) -> None:
+    """Change a run's config."""
+    try:
+        run.config.update(config, allow_val_change=True)
+    except _compat.core_is_gone():
+        protection = guard.of(run)
+        if protection is None:
+            raise
+        protection.recover()
+        run.config.update(config, allow_val_change=True)
+
+
 def next_step(run: Run) -> int:
     """The step of the run's next row, however many its user has logged."""
     protection = guard.of(run)

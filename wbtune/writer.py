@@ -77,6 +77,14 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Configure:
+    """Update the config."""
+
+    key: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """Close a run."""
 
@@ -85,7 +93,7 @@ class End:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-Message = Start | Log | End
+Message = Start | Log | Configure | End
 
 
 # --- the driver's end -------------------------------------------------------------------
@@ -101,7 +109,6 @@ class Writer:
         self._orders: deque[Callable[[], Iterator[Message]]] = deque()
         self._routers: dict[str, Router] = {}
         self._told: set[tuple[str, str]] = set()
-        self._dropped: dict[str, int] = {}
         self._wake = threading.Event()
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -144,14 +151,25 @@ class Writer:
         """Log one result. This is what Tune's loop does for each: a few microseconds."""
         self._orders.append(partial(self._row, key, dict(result)))
 
-    def end(self, key: str, outcome: Outcome) -> None:
-        """Close a run."""
+    def configure(self, key: str, config: Mapping[str, Any]) -> None:
+        """Update a run's config."""
+        message = Configure(key, dict(config))
+        self._orders.append(lambda: iter((message,)))
+
+    def end(self, key: str, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
+        """Close a run.
+
+        Args:
+            key: the run.
+            outcome: how it ended.
+            notes: more for its summary.
+        """
 
         def order() -> Iterator[Message]:
             router = self._routers.pop(key, None)
             if router is not None and router.reserved:
                 self._tell(key, f"W&B keeps {sorted(router.reserved)} for itself: not logged")
-            yield End(key, outcome, {"wbtune/dropped": self._dropped.pop(key, 0)})
+            yield End(key, outcome, dict(notes or {}))
 
         self._orders.append(order)
         self._wake.set()
@@ -332,7 +350,9 @@ class Helper:
                     self._threads.submit(self._opening, message)
             case Log() if stream is not None:
                 self._log(stream, message)
-            case Log():
+            case Configure() if stream is not None:
+                self._configure(stream, message)
+            case Log() | Configure():
                 self._say(message.key, "a result came for a run that is not open; left out")
             case End() if stream is not None:
                 stream.busy = True
@@ -368,20 +388,25 @@ class Helper:
             for reason in left_out:
                 self._say(message.key, f"left out {reason}")
             if message.config:
-                stream.run.config.update(message.config, allow_val_change=True)
+                runs.update_config(stream.run, message.config)
             step = stream.steps.next(row.get(runs.X_AXIS))
             stream.run.log(row, step=step, commit=True)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
             stream.dropped += 1
             self._say(message.key, f"a row was lost: {type(error).__name__}: {error}")
 
-    def _closing(self, stream: _Stream, message: End) -> None:
-        dropped = stream.dropped + message.notes.get("wbtune/dropped", 0)
+    def _configure(self, stream: _Stream, message: Configure) -> None:
         try:
             if stream.run is not None:
-                self._close_run(
-                    stream.run, message.outcome, {**message.notes, "wbtune/dropped": dropped}
-                )
+                runs.update_config(stream.run, message.config)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+            self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
+
+    def _closing(self, stream: _Stream, message: End) -> None:
+        notes = {**message.notes, "wbtune/dropped": stream.dropped}
+        try:
+            if stream.run is not None:
+                self._close_run(stream.run, message.outcome, notes)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._events.put(partial(self._closed, message.key))

@@ -1,0 +1,139 @@
+"""What Tune's driver knows of how a trial goes on or ends, as outcomes.
+
+The callback is told *that* something ended; here is asked *how*: the trial's error, who
+stopped it, what ended the whole experiment, and what a population-based scheduler changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wbtune import _compat
+from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.sanitize import plain
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+
+def failure(trial: Trial) -> Outcome:
+    """The outcome of a trial that Tune calls an error."""
+    error = trial.get_pickled_error() or trial.get_error()
+    if error is None:
+        return Outcome(Kind.FAILED, reason="Tune reports an error without an exception")
+    if _compat.is_actor_death(error):
+        # Nothing raised: the process is gone. W&B calls that crashed.
+        text = str(error).splitlines()
+        return Outcome(
+            Kind.LOST,
+            reason="the trial's process died",
+            error_type=type(error).__name__,
+            error_message=text[0] if text else "",
+        )
+    # Ray wraps what the trial raised; `cause` is the user's own, the text its traceback.
+    cause = getattr(error, "cause", None)
+    return Outcome.failed(cause if isinstance(cause, BaseException) else error, text=str(error))
+
+
+def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:
+    """The outcome that a result with ``done`` announces: by itself, or stopped.
+
+    Tune sets ``done`` in the results of the trials that it stops, so the result alone
+    does not tell who said it.
+    """
+    decision = _compat.decision_on_result()
+    if decision is not None and decision.trial_said_done:
+        return FINISHED
+    for metric, bound in _criteria(trial).items():
+        if metric in result and result[metric] >= bound:
+            return Outcome(Kind.STOPPED, reason=f"stop={{{metric!r}: {bound!r}}}")
+    if decision is None:
+        return FINISHED
+    if decision.scheduler == "FIFOScheduler":
+        return Outcome(Kind.STOPPED, reason="stop= of the RunConfig")
+    return Outcome(Kind.STOPPED, reason=decision.scheduler)
+
+
+def _criteria(trial: Trial) -> dict[str, Any]:
+    criteria = trial.stopping_criterion
+    return dict(criteria) if isinstance(criteria, Mapping) else {}
+
+
+def of_the_rest(time_budget: object) -> Outcome:
+    """The outcome of the trials that nobody ended when the experiment ended.
+
+    Args:
+        time_budget: ``time_budget_s`` of the experiment, if it has one.
+    """
+    reason = _compat.interruption()
+    if reason is not None:
+        return Outcome(Kind.INTERRUPTED, reason=reason)
+    if time_budget is not None:
+        return Outcome(Kind.STOPPED, reason=f"time_budget_s={time_budget}")
+    return Outcome(Kind.STOPPED, reason="the experiment was stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """What a population-based scheduler did to one trial.
+
+    Attributes:
+        iteration: of the trial, after which it was done; 1-based.
+        from_trial: the trial whose state was taken over: its id, or Tune's tag.
+        old: the changed hyperparameters, before.
+        new: the same, after.
+    """
+
+    iteration: int
+    from_trial: str
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """As what the run's config says."""
+        return {
+            "iteration": self.iteration,
+            "from_trial": self.from_trial,
+            "old": self.old,
+            "new": self.new,
+        }
+
+
+def perturbation(
+    trial: Trial, before: Mapping[str, Any], after: Mapping[str, Any], tags: Mapping[str, str]
+) -> Perturbation | None:
+    """Compare a trial's config with what it was when it was started last.
+
+    Args:
+        trial: the trial, which is being started again.
+        before: its config then, filtered.
+        after: its config now, filtered.
+        tags: the ids of the experiment's trials by their first tag.
+
+    Returns:
+        What changed, or None.
+    """
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    if not changed:
+        return None
+    source = _source(trial)
+    return Perturbation(
+        iteration=int(trial.last_result.get("training_iteration", 0)),
+        from_trial=tags.get(source, source),
+        old={key: plain(before.get(key)) for key in changed},
+        new={key: plain(after.get(key)) for key in changed},
+    )
+
+
+def _source(trial: Trial) -> str:
+    """The tag of the trial that was cloned, from the scheduler's own policy log."""
+    policy = Path(trial.local_experiment_path, f"pbt_policy_{trial.trial_id}.txt")
+    try:
+        lines = policy.read_text(encoding="utf-8").splitlines()
+        return str(json.loads(lines[-1])[1])
+    except (OSError, ValueError, IndexError):
+        return "unknown"  # another scheduler, or one with log_config=False

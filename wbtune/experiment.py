@@ -1,0 +1,297 @@
+"""The runs of one experiment, as its driver sees them: what the callback's hooks do.
+
+For each trial there is one `Watched`. Either the driver writes its run (through the
+`Writer`), or the trial's own process does: because it is a decorated function or a
+`WandbMixin`, or because it called `setup_wandb` first. Then the driver only watches, and
+speaks up at the end where the trial no longer could: when its process was killed, or when
+it could not know why it was stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs
+from wbtune.filtering import Router, excludes_of
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
+from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.writer import Writer
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+    from wbtune.credentials import Secret
+
+logger = logging.getLogger("wbtune")
+
+P = ParamSpec("P")
+
+#: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
+CLAIM_S: Final = 10.0
+
+
+def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
+    """Tune calls its callbacks without a guard: one that raises ends the experiment."""
+
+    @functools.wraps(hook)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception:
+            logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
+
+    return guarded
+
+
+@dataclass(slots=True)
+class Watched:
+    """One trial.
+
+    Attributes:
+        spec: its run.
+        router: filters its results.
+        claim: its name among the claims.
+        config: its config when it was started last, filtered.
+        own: its own process writes its run.
+        is_open: its run is open, and the driver's.
+        due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
+        attempt: 1, and one more for each time that Tune retried it.
+        perturbations: what a population-based scheduler did to it.
+        outcome: how it ended, or is about to end.
+        ended: it has.
+    """
+
+    spec: runs.RunSpec
+    router: Router
+    claim: str
+    config: dict[str, Any]
+    own: bool = False
+    is_open: bool = False
+    due: float = 0.0
+    attempt: int = 1
+    perturbations: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Outcome | None = None
+    ended: bool = False
+
+    @property
+    def key(self) -> str:
+        """The run's id."""
+        return str(self.spec.init["id"])
+
+    def notes(self) -> dict[str, Any]:
+        """What the summary says besides the outcome."""
+        return {"wbtune/attempt": self.attempt} if self.attempt > 1 else {}
+
+
+class Experiment:
+    """The runs of one experiment.
+
+    Runs on: driver.
+
+    Args:
+        who: the door, for the messages.
+        options: located and checked.
+        secret: the key, where wandb does not find it by itself.
+        time_budget: the experiment's ``time_budget_s``.
+        restored: what `state` gave before the driver ended; empty for a new experiment.
+        writer: where the runs are written.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        options: RunOptions,
+        secret: Secret | None = None,
+        *,
+        time_budget: object = None,
+        restored: Mapping[str, Any] | None = None,
+        writer: Writer | None = None,
+    ) -> None:
+        self._who = who
+        self._options = options
+        self._secret = secret
+        self._time_budget = time_budget
+        self._restored = dict(restored or {})
+        self._writer = Writer() if writer is None else writer
+        self._watched: dict[str, Watched] = {}
+        self._tags: dict[str, str] = {}
+        self._directory: str | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What a restored experiment has to know: plain data, without a secret."""
+        return {
+            trial_id: {"attempt": watched.attempt, "perturbations": watched.perturbations}
+            for trial_id, watched in self._watched.items()
+        }
+
+    # --- one trial ---
+
+    def start(self, trial: Trial) -> None:
+        """A trial starts, or starts again."""
+        watched = self._watched.get(trial.trial_id)
+        if watched is None:
+            watched = self._watch(trial)
+            if watched.own:
+                return
+            watched.due = time.monotonic()
+            if _compat.is_function(trial.get_trainable_cls()):
+                watched.due += CLAIM_S  # its first line is still to come
+            self.open_overdue()
+            return
+        watched.attempt = max(watched.attempt, 1 + trial.num_failures)
+        watched.outcome = None
+        self._note_perturbation(trial, watched)
+        if watched.ended:  # a trial that had ended was taken up again
+            watched.ended = False
+            self._open(watched)
+
+    def result(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """A trial delivered a result."""
+        watched = self._watched.get(trial.trial_id)
+        if watched is None:
+            watched = self._watch(trial)
+        if not watched.is_open and not watched.own:
+            self._open(watched)
+        if result.get("done"):
+            watched.outcome = endings.after_result(trial, result)
+        if not watched.own:
+            if watched.attempt > 1:
+                result = {**result, "wbtune/attempt": watched.attempt}
+            self._writer.log(watched.key, result)
+
+    def end(self, trial: Trial, *, failed: bool) -> None:
+        """A trial ended."""
+        watched = self._watched.get(trial.trial_id)
+        if watched is None:  # its actor could not be built
+            watched = self._watch(trial)
+        outcome = endings.failure(trial) if failed else watched.outcome or FINISHED
+        self._end(watched, outcome)
+
+    def _watch(self, trial: Trial) -> Watched:
+        who_am_i = identity.of_trial(trial)
+        inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
+        options = inner | self._options
+        excludes = excludes_of(options.excludes)
+        kept = excludes.config(config)
+        watched = Watched(
+            spec=runs.spec(options, who_am_i, kept),
+            router=Router(excludes, log_config=bool(options.log_config)),
+            claim=who_am_i.claim,
+            config=kept,
+            own=_owns_run(trial),
+        )
+        before = self._restored.get(trial.trial_id)
+        if before is not None:
+            watched.attempt = max(before["attempt"], 1 + trial.num_failures)
+            watched.perturbations = list(before["perturbations"])
+        self._watched[trial.trial_id] = watched
+        self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
+        self._directory = who_am_i.directory
+        if self._directory is not None:
+            self._writer.launch(Path(self._directory, "wandb", "wbtune.log"))
+        if self._restored and not watched.own:
+            self._fill_in(trial, watched)
+        return watched
+
+    def open_overdue(self) -> None:
+        """Open the runs that their trials had time enough to claim."""
+        now = time.monotonic()
+        for watched in self._watched.values():
+            if watched.due and watched.due <= now:
+                self._open(watched)
+
+    def _open(self, watched: Watched) -> None:
+        watched.due = 0.0
+        if watched.own or watched.is_open:
+            return
+        if _compat.claim(watched.claim, "driver") != "driver":
+            watched.own = True
+            return
+        watched.is_open = True
+        self._writer.start(watched.key, watched.spec, watched.router, self._secret)
+        if watched.perturbations:
+            self._writer.configure(watched.key, {"wbtune/perturbations": watched.perturbations})
+
+    def _end(self, watched: Watched, outcome: Outcome) -> None:
+        watched.outcome, watched.ended = outcome, True
+        self._open(watched)
+        if watched.is_open:
+            watched.is_open = False
+            self._writer.end(watched.key, outcome, watched.notes())
+
+    def _note_perturbation(self, trial: Trial, watched: Watched) -> None:
+        _, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
+        kept = watched.router.excludes.config(config)
+        found = endings.perturbation(trial, watched.config, kept, self._tags)
+        if found is None:
+            return
+        watched.config = kept
+        watched.perturbations.append(found.plain())
+        if watched.is_open:
+            changes = {**found.new, "wbtune/perturbations": list(watched.perturbations)}
+            self._writer.configure(watched.key, changes)
+
+    def _fill_in(self, trial: Trial, watched: Watched) -> None:
+        """Log what a crashed driver had not yet logged, before anything new."""
+        logs = runlog.of_experiment(self._directory) if self._directory else {}
+        for result in restoring.missing(trial, logs.get(watched.key)):
+            self._open(watched)
+            self._writer.log(watched.key, result)
+
+    # --- the end of the experiment ---
+
+    def close(self, trials: list[Trial]) -> None:
+        """Close what is still open, wait for uploads, and say where the runs are."""
+        rest = endings.of_the_rest(self._time_budget)
+        for trial in trials:
+            watched = self._watched.get(trial.trial_id)
+            if watched is None and trial.is_finished() and self._restored:
+                watched = self._watch(trial)  # ended before the driver did
+                self._end(watched, endings.failure(trial) if trial.status == "ERROR" else FINISHED)
+            elif watched is not None and not watched.ended:
+                failed = trial.status == "ERROR"
+                self._end(watched, endings.failure(trial) if failed else watched.outcome or rest)
+        self._speak_up()
+        timeout = self._options.upload_timeout
+        complete = self._writer.close(UPLOAD_TIMEOUT_S if timeout is None else timeout)
+        for watched in self._watched.values():
+            _compat.unclaim(watched.claim)
+        self._say_where(complete=complete)
+
+    def _speak_up(self) -> None:
+        """Say for the trials that wrote their own run what they could not say themselves."""
+        ends = runlog.ends(self._directory) if self._directory else {}
+        for watched in self._watched.values():
+            outcome = watched.outcome
+            if not watched.own or outcome is None or watched.key not in ends:
+                continue
+            said = ends[watched.key]
+            agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
+            if agrees and not watched.perturbations:
+                continue
+            if said is None and outcome.exit_code == 0:
+                outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
+            self._writer.start(watched.key, watched.spec, watched.router, self._secret)
+            if watched.perturbations:
+                changes = {"wbtune/perturbations": watched.perturbations}
+                self._writer.configure(watched.key, changes)
+            self._writer.end(watched.key, outcome, watched.notes())
+
+    def _say_where(self, *, complete: bool) -> None:
+        if self._directory is None:
+            return
+        folder = Path(self._directory, "wandb")
+        print(f"wbtune: {len(self._watched)} runs in {folder}")  # noqa: T201 - the one line
+        if not complete:
+            print(f"wbtune: not all was uploaded in time; send it by: wandb sync {folder}/*run-*")  # noqa: T201
+
+
+def _owns_run(trial: Trial) -> bool:
+    trainable = trial.get_trainable_cls()
+    return trainable is not None and issubclass(trainable, lifecycle.OwnsRun)

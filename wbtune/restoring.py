@@ -1,0 +1,60 @@
+"""After a crash of the driver: what Tune kept on disk and W&B does not have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+    from wbtune.runlog import RunLog
+
+RESULTS_FILE = "result.json"
+
+
+def missing(trial: Trial, log: RunLog | None) -> Iterator[dict[str, Any]]:
+    """The trial's results, as Tune's own logger wrote them, that its run does not have.
+
+    Args:
+        trial: a trial of a restored experiment.
+        log: its run, as far as it is on disk.
+
+    Yields:
+        Results in their order. A result is known by its iteration and the time that the
+        trial had run for: a retry repeats the one, never both.
+    """
+    known = {_mark(row) for row in log.rows} if log is not None else set()
+    for result in _results(trial):
+        mark = _mark(result)
+        if mark not in known:
+            known.add(mark)
+            yield result
+
+
+def _mark(result: Mapping[str, Any]) -> tuple[Any, Any]:
+    return result.get("training_iteration"), result.get("time_total_s")
+
+
+def _results(trial: Trial) -> Iterator[dict[str, Any]]:
+    for line in _lines(trial):
+        try:
+            result = json.loads(line)
+        except ValueError:
+            return  # cut off by the crash
+        if isinstance(result, dict):
+            yield result
+
+
+def _lines(trial: Trial) -> list[str]:
+    storage: Any = trial.storage
+    try:
+        with storage.storage_filesystem.open_input_file(
+            Path(storage.trial_fs_path, RESULTS_FILE).as_posix()
+        ) as file:
+            text: str = file.read().decode("utf-8")
+    except OSError:
+        return []  # Tune's JSON logger was off, or nothing was copied to the storage yet
+    return text.splitlines()
