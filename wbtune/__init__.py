@@ -11,7 +11,7 @@ from wbtune.errors import (
 )
 from wbtune.mixin import WandbMixin
 from wbtune.setup import setup_wandb
-from wbtune.tuner import wandb_tuner
+from wbtune.tuner import restore_wandb_tuner, wandb_tuner
 
 __all__ = [
     "ConfigurationError",
@@ -21,6 +21,7 @@ __all__ = [
     "WandbLoggerCallback",
     "WandbMixin",
     "WbtuneError",
+    "restore_wandb_tuner",
     "setup_wandb",
     "wandb_trial",
     "wandb_tuner",

@@ -96,15 +96,18 @@ class WandbLoggerCallback(LoggerCallback):
             "image_kwargs": image_kwargs,
         }
         names = _compat.init_parameters() if init_kwargs else frozenset()
-        self._options = parse(WHO, {**named, **init_kwargs}, names)
-        if api_key and api_key_file:
-            credentials.explicit_key(WHO, api_key, api_key_file)  # raises
-        self._api_key = None if api_key is None else credentials.Secret(api_key)
+        self.use(WHO, parse(WHO, {**named, **init_kwargs}, names), api_key)
         self._experiment: Experiment | None = None
         self._state: dict[str, Any] = {}
 
-    def use(self, options: RunOptions, api_key: str | None = None) -> None:
-        """Take these options, which another door has checked."""
+    def use(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
+        """Take the options that another door has checked.
+
+        Raises:
+            CredentialsError: with both an ``api_key_file`` and an ``api_key``.
+        """
+        if api_key is not None:
+            credentials.refuse_two(who, api_key, options.api_key_file)
         self._options = options
         self._api_key = None if api_key is None else credentials.Secret(api_key)
 

@@ -53,15 +53,24 @@ def needs_key(mode: str | None) -> bool:
     return chosen not in {"offline", "disabled", "dryrun"}
 
 
+def refuse_two(who: str, api_key: str | None, api_key_file: str | None) -> None:
+    """Two keys are one too many.
+
+    Raises:
+        CredentialsError: for both arguments.
+    """
+    if api_key and api_key_file:
+        msg = f"{who}: got both api_key= and api_key_file=. Leave one out."
+        raise CredentialsError(msg)
+
+
 def explicit_key(who: str, api_key: str | None, api_key_file: str | None) -> Secret | None:
     """The key of the arguments.
 
     Raises:
         CredentialsError: for both arguments, or a file that can't be read or is empty.
     """
-    if api_key and api_key_file:
-        msg = f"{who}: got both api_key= and api_key_file=. Leave one out."
-        raise CredentialsError(msg)
+    refuse_two(who, api_key, api_key_file)
     if api_key_file:
         return Secret(_read(who, api_key_file))
     return Secret(api_key) if api_key else None

@@ -9,12 +9,13 @@ and on the worker the decoration is silently gone. The contract that holds inste
 - ``copy`` and ``deepcopy`` give the object itself: it has no state of its own.
 """
 
+# Over 250 lines: half of it is the public signature, twice, and its docstring.
+
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import types
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar, overload
 
@@ -27,6 +28,9 @@ from wbtune.options import RunOptions, key_in_code, parse
 R = TypeVar("R")
 
 WHO = "wandb_trial"
+
+#: What `inspect` takes for the signs of a function.
+_FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
 
 
 class WandbTrial(wrapt.ObjectProxy[Any]):
@@ -52,6 +56,12 @@ class WandbTrial(wrapt.ObjectProxy[Any]):
         kept = [p for name, p in signature.parameters.items() if name != self._self_run_arg]
         return signature.replace(parameters=kept)
 
+    def __getattr__(self, name: str) -> Any:
+        # A partial has no code, so that `inspect.isgeneratorfunction`, and Tune by it,
+        # would not find the generator function in a partial in here.
+        wrapped = self.__wrapped__
+        return getattr(_innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
+
     @property
     def _resources(self) -> Any:
         # `tune.with_resources` sets this, which a bound method or a partial can't hold.
@@ -71,9 +81,10 @@ class WandbTrial(wrapt.ObjectProxy[Any]):
         return _rebuild(self.__wrapped__, options, self._self_run_arg, self._self_resources)
 
     def __get__(self, instance: object, owner: type | None = None) -> WandbTrial:
-        if instance is None:
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if instance is None or bind is None:  # a callable object is not bound by Python
             return self
-        bound = self.__wrapped__.__get__(instance, owner)
+        bound = bind(self.__wrapped__, instance, owner)
         return _rebuild(bound, self._self_options, self._self_run_arg, self._self_resources)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -83,29 +94,36 @@ class WandbTrial(wrapt.ObjectProxy[Any]):
             return self.__wrapped__(*args, **kwargs)  # somebody brought a run along
         if inspect.isgeneratorfunction(self.__wrapped__):
             return self._generate(args, kwargs)
-        with self._running(args, kwargs) as more:
-            return self.__wrapped__(*args, **kwargs, **more)
+        with self._running(args, kwargs) as (positional, named):
+            return self.__wrapped__(*positional, **named)
 
     def _generate(self, args: Any, kwargs: Any) -> Generator[Any, Any, Any]:
-        with self._running(args, kwargs) as more:
-            return (yield from self.__wrapped__(*args, **kwargs, **more))
+        with self._running(args, kwargs) as (positional, named):
+            return (yield from self.__wrapped__(*positional, **named))
 
     @contextlib.contextmanager
     def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [*args, *kwargs.values()]
         config = given[0] if given and isinstance(given[0], Mapping) else None
         with lifecycle.around_function(WHO, self._self_options, config) as run:
-            wanted = self._self_run_arg in self._self_signature.parameters
-            yield {self._self_run_arg: run} if wanted else {}
+            yield self._injected(args, kwargs, run)
+
+    def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:
+        """The call with the run where the parameter stands: what is behind it moves up."""
+        names = list(self._self_signature.parameters)
+        if self._self_run_arg not in names:
+            return args, kwargs
+        place = names.index(self._self_run_arg)
+        kind = self._self_signature.parameters[self._self_run_arg].kind
+        if kind is inspect.Parameter.KEYWORD_ONLY or place > len(args):
+            return args, {**kwargs, self._self_run_arg: run}
+        return (*args[:place], run, *args[place:]), kwargs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         wrapped, rest = (
             self.__wrapped__,
             (self._self_options, self._self_run_arg, self._self_resources),
         )
-        if isinstance(wrapped, types.MethodType):
-            # By its parts: looked up on the instance it would be decorated once more.
-            return _rebuild_method, (wrapped.__func__, wrapped.__self__, *rest)
         return _rebuild, (wrapped, *rest)
 
     def __copy__(self) -> WandbTrial:
@@ -122,12 +140,6 @@ def _rebuild(wrapped: Any, options: RunOptions, run_arg: str, resources: Any) ->
     trial = WandbTrial(wrapped, options, run_arg)
     trial._resources = resources  # noqa: SLF001 - Tune's name for it
     return trial
-
-
-def _rebuild_method(
-    function: Any, instance: object, options: RunOptions, run_arg: str, resources: Any
-) -> WandbTrial:
-    return _rebuild(types.MethodType(function, instance), options, run_arg, resources)
 
 
 @overload
@@ -228,7 +240,11 @@ def wandb_trial(
 
 def _decorate(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     _check(trainable)
-    return WandbTrial(trainable, options, run_arg)
+    try:
+        return WandbTrial(trainable, options, run_arg)
+    except ValueError as error:
+        msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
+        raise InvalidTrainableError(msg) from error
 
 
 def _check(trainable: Any) -> None:
@@ -238,7 +254,7 @@ def _check(trainable: Any) -> None:
         InvalidTrainableError: says what it is and what to do.
     """
     got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
-    if type(trainable) is WandbTrial:
+    if type(_innermost(trainable)) is WandbTrial:
         problem, cure = "is decorated already", "Merge the two declarations into one."
     elif isinstance(trainable, type):
         problem, cure = "is a class", "Give it the mixin: class Train(WandbMixin, tune.Trainable)."
@@ -253,9 +269,15 @@ def _check(trainable: Any) -> None:
 
 
 def _is_asynchronous(trainable: Any) -> bool:
-    while isinstance(trainable, functools.partial):
-        trainable = trainable.func
+    trainable = _innermost(trainable)
     return any(
         inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
         for candidate in (trainable, type(trainable).__call__)
     )
+
+
+def _innermost(trainable: Any) -> Any:
+    """What a partial, or a partial of one, is of."""
+    while isinstance(trainable, functools.partial):
+        trainable = trainable.func
+    return trainable

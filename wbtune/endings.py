@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray import cloudpickle
+
 from wbtune import _compat
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.sanitize import plain
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def failure(trial: Trial) -> Outcome:
     """The outcome of a trial that Tune calls an error."""
-    error = trial.get_pickled_error() or trial.get_error()
+    error = _error(trial)
     if error is None:
         return Outcome(Kind.FAILED, reason="Tune reports an error without an exception")
     if _compat.is_actor_death(error):
@@ -37,6 +39,22 @@ def failure(trial: Trial) -> Outcome:
     # Ray wraps what the trial raised; `cause` is the user's own, the text its traceback.
     cause = getattr(error, "cause", None)
     return Outcome.failed(cause if isinstance(cause, BaseException) else error, text=str(error))
+
+
+def _error(trial: Trial) -> BaseException | None:
+    """What Tune was given, from the file that it has just written for it.
+
+    ``Trial.get_pickled_error`` is public but looks in the storage, where the file comes
+    only with the next copy.
+    """
+    try:
+        if trial.pickled_error_file is not None:
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        else:
+            error = trial.get_pickled_error()
+    except Exception as broken:  # noqa: BLE001 - unpickling a user's exception runs its code
+        return RuntimeError(f"the trial's error can't be unpickled: {broken}")
+    return error if isinstance(error, BaseException) else None
 
 
 def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:

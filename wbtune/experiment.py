@@ -7,6 +7,8 @@ speaks up at the end where the trial no longer could: when its process was kille
 it could not know why it was stopped.
 """
 
+# Over 250 lines: one state per trial and everything that changes it.
+
 from __future__ import annotations
 
 import functools
@@ -122,6 +124,7 @@ class Experiment:
         self._watched: dict[str, Watched] = {}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
+        self._found: dict[str, runlog.RunLog] | None = None
 
     def state(self) -> dict[str, Any]:
         """What a restored experiment has to know: plain data, without a secret."""
@@ -239,10 +242,26 @@ class Experiment:
 
     def _fill_in(self, trial: Trial, watched: Watched) -> None:
         """Log what a crashed driver had not yet logged, before anything new."""
-        logs = runlog.of_experiment(self._directory) if self._directory else {}
-        for result in restoring.missing(trial, logs.get(watched.key)):
+        for result in restoring.missing(trial, self._on_disk().get(watched.key)):
             self._open(watched)
             self._writer.log(watched.key, result)
+
+    def _take_over(self, trial: Trial, outcome: Outcome) -> None:
+        """A trial that had ended before the driver was restored: is its run complete?"""
+        watched = self._watch(trial)
+        log = self._on_disk().get(watched.key)
+        said = None if log is None else log.exit_code
+        agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
+        if watched.is_open or not agrees:  # open, because rows had to be filled in
+            self._end(watched, outcome)
+        else:
+            watched.ended, watched.outcome, watched.due = True, outcome, 0.0
+
+    def _on_disk(self) -> dict[str, runlog.RunLog]:
+        """The experiment's runs as a restored driver finds them; read once."""
+        if self._found is None:
+            self._found = runlog.of_experiment(self._directory) if self._directory else {}
+        return self._found
 
     # --- the end of the experiment ---
 
@@ -251,11 +270,13 @@ class Experiment:
         rest = endings.of_the_rest(self._time_budget)
         for trial in trials:
             watched = self._watched.get(trial.trial_id)
-            if watched is None and trial.is_finished() and self._restored:
-                watched = self._watch(trial)  # ended before the driver did
-                self._end(watched, endings.failure(trial) if trial.status == "ERROR" else FINISHED)
-            elif watched is not None and not watched.ended:
-                failed = trial.status == "ERROR"
+            failed = trial.status == "ERROR"
+            if watched is None and self._restored and trial.is_finished():
+                self._take_over(trial, endings.failure(trial) if failed else FINISHED)
+                continue
+            if watched is None and _owns_run(trial):
+                watched = self._watch(trial)  # interrupted before Tune said a word of it
+            if watched is not None and not watched.ended:
                 self._end(watched, endings.failure(trial) if failed else watched.outcome or rest)
         self._speak_up()
         timeout = self._options.upload_timeout

@@ -19,6 +19,8 @@ A tracker's trouble never ends a trial: when a run can't be opened or closed, th
 said once and the trial goes on with a disabled run.
 """
 
+# Over 250 lines: the life of a run and what ties it to a Trainable's are one thing.
+
 from __future__ import annotations
 
 import contextlib
@@ -41,6 +43,12 @@ logger = logging.getLogger("wbtune")
 #: Seconds that a stopped function has to unwind (its ``finally:`` blocks may still log).
 #: Tune itself waits 15 s for its actors when an experiment ends.
 UNWIND_S: Final = 8.0
+
+
+#: A trial's own process is not told why.
+STOPPED: Final = Outcome(
+    Kind.STOPPED, reason="Tune stopped the trial (scheduler, stop= or time budget)"
+)
 
 
 class OwnsRun:
@@ -87,7 +95,7 @@ class TrialRun:
             WbtuneError: for a declaration that can't work. W&B's own trouble is logged,
                 and the run is a disabled one.
         """
-        self.close(Outcome(Kind.STOPPED))
+        self.close(STOPPED)
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
         options = runs.locate(self.who, inner | self.options)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
@@ -118,8 +126,9 @@ class TrialRun:
         return run
 
     def error(self, error: BaseException) -> None:
-        """Note that the trial raised this."""
-        self._error = error
+        """Note that the trial raised this; the first is the user's, Tune wraps it."""
+        if self._error is None:
+            self._error = error
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Note one of Tune's results; log it, if that was asked for."""
@@ -148,7 +157,7 @@ class TrialRun:
         returned = self._returned or (
             trainable is not None and _compat.function_returned(trainable)
         )
-        return FINISHED if returned else Outcome(Kind.STOPPED)
+        return FINISHED if returned else STOPPED
 
     def close(self, outcome: Outcome) -> None:
         """Close the run, if it is open; from whichever thread comes first."""
@@ -246,7 +255,7 @@ def around_function(
     except BaseException as stop:
         # SystemExit is how Tune stops a function, GeneratorExit how a generator ends.
         asked = isinstance(stop, GeneratorExit) or (isinstance(stop, SystemExit) and not stop.code)
-        trial_run.close(Outcome(Kind.STOPPED if asked else Kind.INTERRUPTED))
+        trial_run.close(STOPPED if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
         raise
     else:
         trial_run.close(FINISHED)

@@ -4,6 +4,8 @@ A run's data are on disk soon after they were logged (`FLUSH_S`): wandb-core flu
 log every 15 s by default, and not at all when the process that owns it dies.
 """
 
+# Over 250 lines: opening and closing share what they know of wandb's settings.
+
 from __future__ import annotations
 
 import contextlib

@@ -51,8 +51,8 @@ _MEDIA_DIMENSIONS = (3, 4, 5)
 def plain(value: Any) -> Any:
     """``value`` as what JSON can hold, for a run's config.
 
-    >>> plain({1: {3, 2}, "x": float("inf")})
-    {'1': [2, 3], 'x': 'Infinity'}
+    >>> plain({"x": float("inf"), 1: {3, 2}})
+    {'x': 'Infinity', '1': [2, 3]}
     """
     return _Sanitizer(metric=False).value(value, 0)
 

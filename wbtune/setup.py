@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wbtune import _compat, identity, lifecycle, runs
-from wbtune.errors import CredentialsError
+from wbtune import _compat, credentials, identity, lifecycle, runs
 from wbtune.options import parse
 
 if TYPE_CHECKING:
@@ -56,9 +55,7 @@ def setup_wandb(
 
     Source: the guide, ``setup_wandb``.
     """
-    if api_key and api_key_file:
-        msg = f"{WHO}: got both api_key= and api_key_file=. Leave one out."
-        raise CredentialsError(msg)
+    credentials.refuse_two(WHO, api_key, api_key_file)
     given = dict(init_kwargs)
     for theirs, ours in (("trial_id", "id"), ("trial_name", "name")):
         value = given.pop(theirs, None)

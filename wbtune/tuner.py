@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
 
 WHO = "wandb_tuner"
+RESTORE = "restore_wandb_tuner"
 
 
 def wandb_tuner(
@@ -108,14 +109,71 @@ def wandb_tuner(
     trainable, options = _declare(trainable, options)
     if not options.project:
         raise ConfigurationError(runs.no_project(WHO))
-    callback = WandbLoggerCallback(api_key=api_key)
-    callback.use(options)
+    callback = WandbLoggerCallback()
+    callback.use(WHO, options, api_key)
     return tune.Tuner(
         trainable,
         param_space=None if param_space is None else dict(param_space),
         tune_config=tune_config,
         run_config=_with_callback(run_config, callback),
     )
+
+
+def restore_wandb_tuner(
+    path: str,
+    trainable: Callable[..., Any] | type,
+    *,
+    api_key: str | None = None,
+    **restore_options: Any,
+) -> Tuner:
+    """Take up an experiment again whose driver has died, with the same runs.
+
+    Each trial goes on in the run that it had: the ids are the same, what Tune kept on
+    disk and W&B missed is filled in, and trials that had ended stay as they are. The
+    options are those of the `wandb_tuner` that began it (they are stored with the
+    experiment, the API key is not).
+
+    Args:
+        path: the experiment's folder, ``<storage_path>/<experiment>``.
+        trainable: the same trainable as before.
+        api_key: the API key, if it was given as an argument before.
+        **restore_options: for ``tune.Tuner.restore``: ``resume_errored=``, ...
+
+    Returns:
+        The tuner; call ``fit()`` on it.
+
+    Raises:
+        ConfigurationError: when the experiment was not begun by `wandb_tuner` or with a
+            `WandbLoggerCallback`.
+
+    Runs on: driver.
+
+    Example:
+        ::
+
+            if tune.Tuner.can_restore(path):
+                tuner = restore_wandb_tuner(path, train, resume_errored=True)
+            else:
+                tuner = wandb_tuner(train, project="mnist", run_config=run_config)
+            results = tuner.fit()
+
+    Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
+    """
+    tuner = tune.Tuner.restore(path, trainable, **restore_options)
+    declared, _ = _declare(trainable, _callback_of(tuner, path).options)
+    if declared is not trainable:
+        tuner = tune.Tuner.restore(path, declared, **restore_options)
+    callback = _callback_of(tuner, path)
+    callback.use(RESTORE, callback.options, api_key)
+    return tuner
+
+
+def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
+    for callback in _compat.callbacks_of(tuner):
+        if isinstance(callback, WandbLoggerCallback):
+            return callback
+    msg = f"{RESTORE}: the experiment in {path} has no WandbLoggerCallback. Use Tuner.restore."
+    raise ConfigurationError(msg)
 
 
 def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:

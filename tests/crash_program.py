@@ -1,0 +1,101 @@
+"""A driver to be killed or interrupted: ``python crash_program.py FOLDER DOOR (run|restore)``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import ray
+from ray import tune
+
+from wbtune import (
+    WandbLoggerCallback,
+    WandbMixin,
+    restore_wandb_tuner,
+    wandb_trial,
+    wandb_tuner,
+)
+
+ITERATIONS = 25
+
+
+def iterations(config):
+    """Results with a checkpoint every 5; one trial is done before the others begin."""
+    start = 0
+    checkpoint = tune.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as folder:
+            start = int(Path(folder, "i").read_text())
+    for i in range(start + 1, 1 + ITERATIONS):
+        if config["trial"] != 0:
+            time.sleep(0.15)  # work
+        result = {"loss": float(i), "i": i}
+        if i % 5:
+            yield result, None
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder, "i").write_text(str(i))
+                yield result, tune.Checkpoint.from_directory(folder)
+
+
+def plain(config):
+    for result, checkpoint in iterations(config):
+        tune.report(result, checkpoint=checkpoint)
+
+
+@wandb_trial(project="crash")
+def decorated(config, run):
+    for result, checkpoint in iterations(config):
+        tune.report(result, checkpoint=checkpoint)
+
+
+class Mixed(WandbMixin, tune.Trainable, project="crash"):
+    def setup(self, config):
+        self.i = 0
+
+    def step(self):
+        self.i += 1
+        if self.config["trial"] != 0:
+            time.sleep(0.15)  # work
+        return {"loss": float(self.i), "i": self.i, "done": self.i == ITERATIONS}
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"i": self.i}
+
+    def load_checkpoint(self, checkpoint):
+        self.i = checkpoint["i"]
+
+
+TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
+
+
+def main():
+    folder, door, what = sys.argv[1:]
+    ray.init(num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False)
+    trainable = TRAINABLES[door]
+    if what == "restore":
+        tuner = restore_wandb_tuner(str(Path(folder, "crash")), trainable)
+    else:
+        run_config = tune.RunConfig(
+            name="crash",
+            storage_path=folder,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=5 if door == "WandbMixin" else 0
+            ),
+        )
+        space = {"trial": tune.grid_search([0, 1, 2])}
+        if door == "callback":
+            run_config.callbacks = [WandbLoggerCallback(project="crash")]
+            tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)
+        else:
+            tuner = wandb_tuner(trainable, param_space=space, run_config=run_config)
+    tuner.fit()
+    print("fit returned")
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

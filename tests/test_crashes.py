@@ -1,0 +1,130 @@
+"""The driver is interrupted or killed: what is on disk is true, and a restore goes on with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from crash_program import ITERATIONS, TRAINABLES
+
+from wbtune import runlog
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = Path(__file__).with_name("crash_program.py")
+ENOUGH = 7
+
+
+def start(folder, door, what="run"):
+    environment = {
+        **os.environ,
+        "TUNE_GLOBAL_CHECKPOINT_S": "0.5",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",  # Tune's own copy of the results
+    }
+    with Path(folder, f"{what}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(folder), door, what],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def logs(folder):
+    return {log.config.get("trial"): log for log in runlog.of_experiment(folder / "crash").values()}
+
+
+def wait_until(condition, process, folder):
+    deadline = time.monotonic() + 120
+    while not condition():
+        said = Path(folder, "run.log").read_text()
+        assert process.poll() is None, said
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+
+
+def enough_rows(folder):
+    found = logs(folder)
+    return all(len(found[t].rows) >= ENOUGH if t in found else False for t in (1, 2)) and (
+        0 in found and found[0].exit_code == 0
+    )
+
+
+def family(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def nobody_left(processes):
+    """Ray ends its own when the driver is gone; ours have to end as well."""
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    left = [p for p in alive if "wandb" in p.name() or "wbtune" in " ".join(p.cmdline())]
+    for process in alive:
+        process.kill()
+    return not left
+
+
+@pytest.mark.parametrize("door", TRAINABLES)
+@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM"])
+def test_interrupt(door, by, tmp_path):
+    """Ctrl-C and SIGTERM: `fit` ends soon, the unfinished runs say so, every row is there."""
+    if by == "SIGTERM" and door != "callback":
+        pytest.skip("SIGTERM ends the driver and its Ray at once: nobody is left to say so")
+    process = start(tmp_path, door)
+    wait_until(lambda: enough_rows(tmp_path), process, tmp_path)
+    children = family(process)
+    begun = time.monotonic()
+    process.send_signal(signal.Signals[by])
+    process.wait(60)
+    took = time.monotonic() - begun
+    assert nobody_left(children)
+
+    said = Path(tmp_path, "run.log").read_text()
+    if by == "SIGINT":
+        assert "fit returned" in said
+        assert took < 15 + 10  # 15 s for `fit`; the rest is `ray.shutdown`
+    assert "wandb:" not in said
+    found = logs(tmp_path)
+    assert found[0].exit_code == 0
+    for trial in (1, 2):
+        log = found[trial]
+        assert log.exit_code == 130
+        assert log.summary["wbtune/outcome"] == "interrupted"
+        assert "interrupted" in log.tags
+        seen = [row["i"] for row in log.rows]
+        assert seen == list(range(1, len(seen) + 1))
+        assert len(seen) >= ENOUGH
+
+
+@pytest.mark.parametrize("door", TRAINABLES)
+def test_killed_driver_and_restore(door, tmp_path):
+    """SIGKILL the driver, restore: the same runs, no row missing, none twice, all finished."""
+    process = start(tmp_path, door)
+    wait_until(lambda: enough_rows(tmp_path), process, tmp_path)
+    children = family(process)
+    process.kill()
+    process.wait()
+    assert nobody_left(children)
+    before = logs(tmp_path)
+
+    restored = start(tmp_path, door, "restore")
+    assert restored.wait(120) == 0, Path(tmp_path, "restore.log").read_text()
+    after = logs(tmp_path)
+    assert {log.id for log in after.values()} == {log.id for log in before.values()}
+    # The trial that was done stays as it was.
+    assert after[0].paths == before[0].paths
+    for trial in (0, 1, 2):
+        log = after[trial]
+        assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
+        seen = [row["i"] for row in log.rows]
+        assert set(seen) == set(range(1, ITERATIONS + 1))
+        marks = [(row["i"], row["time_total_s"]) for row in log.rows]
+        assert len(set(marks)) == len(marks)
+        steps = [row["_step"] for row in log.rows]
+        assert steps == sorted(set(steps))

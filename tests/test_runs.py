@@ -1,0 +1,243 @@
+"""What a run is opened with, the steps of its rows, and pictures; without opening one."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import itertools
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import run_options
+
+from wbtune import runs
+from wbtune.errors import ConfigurationError
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.runs import RunSpec, Steps, locate, spec, to_media
+
+WHO = Identity("trial_id", "trial_name", "experiment", "/folder")
+
+
+# --- steps ---------------------------------------------------------------------------------
+
+iterations = st.lists(st.integers(-2, 30) | st.sampled_from([None, "3", 2.0, True]), max_size=30)
+
+
+@given(iterations, st.integers(0, 5))
+def test_each_row_has_a_step_of_its_own_and_steps_only_grow(given: list[Any], free: int) -> None:
+    """W&B drops a row whose step is lower, without an error; so none ever is."""
+    steps = Steps(free)
+    taken = [steps.next(iteration) for iteration in given]
+    assert taken == sorted(set(taken))
+    assert all(step >= free for step in taken)
+    for before, iteration, step in zip([free - 1, *taken], given, taken, strict=False):
+        wanted = iteration if type(iteration) is int else 0
+        assert step == max(wanted, before + 1), "the iteration, or the next free step"
+
+
+@given(st.sets(st.integers(0, 1000)).map(sorted))
+def test_steps_are_the_iterations_while_those_grow(iterations: list[int]) -> None:
+    """In a trial that was never interrupted, W&B's step is Tune's."""
+    steps = Steps()
+    assert [steps.next(iteration) for iteration in iterations] == iterations
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=20))
+def test_a_step_is_never_below_what_the_run_has_reached(pairs: list[tuple[int, int]]) -> None:
+    """The user's own rows take steps of the same run."""
+    steps = Steps()
+    taken = [steps.next(iteration, at_least) for iteration, at_least in pairs]
+    assert all(step >= least for step, (_, least) in zip(taken, pairs, strict=True))
+    assert taken == sorted(set(taken))
+
+
+# --- where a run goes ----------------------------------------------------------------------
+
+
+def hook() -> None:
+    """A location hook as the guide describes it."""
+    os.environ["WANDB_PROJECT_NAME"] = "by hook"
+    os.environ["WANDB_GROUP_NAME"] = "by hook"
+
+
+def broken_hook() -> None:
+    """A location hook that fails."""
+    raise RuntimeError("no location")
+
+
+@pytest.fixture
+def location(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment in which nobody said anything, restored afterwards."""
+    for name in ("WANDB_PROJECT_NAME", "WANDB_GROUP_NAME", "WANDB_PROJECT", "WANDB_RUN_GROUP"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", "")
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("argument", "guide", "wandbs"), list(itertools.product([True, False], repeat=3))
+)
+def test_the_argument_then_the_guides_variables_then_wandbs(
+    location: pytest.MonkeyPatch, argument: bool, guide: bool, wandbs: bool
+) -> None:
+    """For project and group alike; a hook is not asked when the project is known."""
+    if argument or guide:
+        location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:broken_hook")
+    said = "argument" if argument else None
+    if guide:
+        location.setenv("WANDB_PROJECT_NAME", "guide")
+        location.setenv("WANDB_GROUP_NAME", "guide")
+    if wandbs:
+        location.setenv("WANDB_PROJECT", "wandb")
+        location.setenv("WANDB_RUN_GROUP", "wandb")
+    options = RunOptions(project=said, group=said, log_config=True, init_kwargs={"id": "x"})
+    found = locate("door", options)
+    sources = [("argument", argument), ("guide", guide), ("wandb", wandbs)]
+    expected = next((name for name, there in sources if there), None)
+    assert (found.project or None, found.group or None) == (expected, expected)
+    assert (found.log_config, found.init_kwargs) == (True, {"id": "x"})
+    assert options.project == said
+
+
+def test_a_hook_fills_in_what_nobody_said(location: pytest.MonkeyPatch) -> None:
+    """It sets the guide's variables; an argument still counts more."""
+    location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:hook")
+    found = locate("door", RunOptions(group="argument"))
+    assert (found.project, found.group) == ("by hook", "argument")
+
+
+@pytest.mark.parametrize("name", ["broken_hook", "absent"])
+def test_a_hook_that_fails_is_named(location: pytest.MonkeyPatch, name: str) -> None:
+    """Without a location the runs would go who knows where."""
+    location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:{name}")
+    with pytest.raises(ConfigurationError, match=f"^door: the hook WANDB_POP.*:{name} raised"):
+        locate("door", RunOptions())
+
+
+# --- what a run is opened with -------------------------------------------------------------
+
+
+@given(run_options, st.none() | st.just("trial_id"))
+def test_what_was_said_counts_before_who_the_trial_is(
+    options: RunOptions, trial_id: str | None
+) -> None:
+    """By default id, name and group are the trial's; each explicit option replaces its own."""
+    before = copy.deepcopy(options)
+    identity = WHO if trial_id else Identity()
+    given = options.init_kwargs
+    made = spec(options, identity, {"lr": 1})
+    expected = {
+        "id": given.get("id", identity.trial_id),
+        "name": given.get("name", identity.trial_name),
+        "group": options.group or identity.experiment,
+        "project": options.project,
+        "dir": identity.directory,
+        "resume": "allow" if trial_id else None,
+    }
+    assert {name: made.init.get(name) for name in expected} == expected
+    others = {"notes", "job_type", "tags", "mode"} & set(given)
+    assert {name: made.init[name] for name in others} == {name: given[name] for name in others}
+    assert None not in made.init.values()
+    assert not {"settings", "config"} & set(made.init)
+    assert made.config == {"lr": 1, **given.get("config", {})}
+    assert made.video_kwargs == (options.video_kwargs or {})
+    assert made.image_kwargs == (options.image_kwargs or {})
+    assert made.settings["silent"] is given.get("settings", {}).get("silent", True)
+    assert made.settings.get("finish_timeout") == options.upload_timeout
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert options == before
+
+
+@given(run_options)
+def test_wandb_accepts_what_a_run_is_opened_with(options: RunOptions) -> None:
+    """Each setting is one of W&B's, by name and by type."""
+    made = spec(options, WHO, {})
+    settings = wandb.Settings(**made.settings)
+    assert settings.x_transaction_log_flush_interval == runs.FLUSH_S
+
+
+def test_the_config_of_the_options_is_sanitised_and_laid_on_top() -> None:
+    """``config=`` is the user's, with whatever values are in it."""
+    options = RunOptions(init_kwargs={"config": {"lr": float("inf"), "s": {2, 1}}})
+    assert spec(options, WHO, {"lr": 1, "x": 2}).config == {"lr": "Infinity", "s": [1, 2], "x": 2}
+
+
+def test_a_finish_timeout_of_the_settings_counts_before_upload_timeout() -> None:
+    """W&B's own name for it is the more explicit one."""
+    options = RunOptions(upload_timeout=5, init_kwargs={"settings": {"finish_timeout": 7.0}})
+    assert spec(options, WHO, {}).settings["finish_timeout"] == 7.0
+
+
+# --- pictures ------------------------------------------------------------------------------
+
+
+def picture(*shape: int) -> Any:
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def pixels(image: Any) -> Any:
+    return np.asarray(image.image)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_three_dimensions_are_one_image(channels: int) -> None:
+    """(H, W, C), pixel by pixel, with the user's arguments for it; other values stay."""
+    array = picture(5, 7, channels)
+    made, left_out = to_media({"i": array, "n": 1}, RunSpec({}, image_kwargs={"caption": "c"}))
+    assert left_out == []
+    assert made["n"] == 1
+    assert isinstance(made["i"], wandb.Image)
+    assert np.array_equal(pixels(made["i"]).reshape(array.shape), array)
+    assert made["i"]._caption == "c"  # no public way to ask
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_four_dimensions_are_as_many_images(count: int) -> None:
+    """(N, H, W, C), in order; one of them is no list."""
+    array = picture(count, 5, 7, 3)
+    value = to_media({"i": array}, RunSpec({}))[0]["i"]
+    images = [value] if count == 1 else value
+    assert len(images) == count
+    assert all(isinstance(image, wandb.Image) for image in images)
+    assert all(np.array_equal(pixels(image), one) for image, one in zip(images, array, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_five_dimensions_are_as_many_videos(count: int) -> None:
+    """(N, T, C, H, W); without the encoder that W&B needs, described and named instead."""
+    array = picture(count, 2, 3, 4, 4)
+    made, left_out = to_media({"v": array, "n": 1}, RunSpec({}, video_kwargs={"format": "gif"}))
+    assert made["n"] == 1
+    if left_out:
+        assert made["v"] == f"array of uint8 {array.shape}"
+        assert len(left_out) == 1
+        assert left_out[0].startswith("v (")
+        assert "moviepy" in left_out[0]
+    else:
+        videos = [made["v"]] if count == 1 else made["v"]
+        assert len(videos) == count
+        assert all(isinstance(video, wandb.Video) for video in videos)
+
+
+def test_a_picture_that_cannot_be_made_does_not_lose_the_row() -> None:
+    """The value is described, and named with the reason; the good one beside it is made."""
+    row = {"bad": picture(4, 4, 7), "loss": 1.0, "good": picture(4, 4, 3)}
+    made, left_out = to_media(row, RunSpec({}))
+    assert made["bad"] == "array of uint8 (4, 4, 7)"
+    assert made["loss"] == 1.0
+    assert isinstance(made["good"], wandb.Image)
+    assert len(left_out) == 1
+    assert left_out[0].startswith("bad (ValueError: ")
+
+
+def test_the_docstrings_examples_are_true() -> None:
+    """Doctest."""
+    failed, attempted = doctest.testmod(runs)
+    assert (failed, attempted > 0) == (0, True)

@@ -1,0 +1,180 @@
+"""One vocabulary: the same words, defaults and order at every door; and they are explained."""
+# ruff: noqa: ANN001, ANN201 - a test's arguments are in its decorator
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+import wbtune
+from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions
+
+DOORS = {
+    "wandb_trial": wandb_trial,
+    "wandb_tuner": wandb_tuner,
+    "WandbLoggerCallback": WandbLoggerCallback,
+    "RunOptions": RunOptions,
+}
+PUBLIC = {**DOORS, "setup_wandb": setup_wandb, "WandbMixin": WandbMixin}
+del PUBLIC["RunOptions"]
+
+NO = inspect.Parameter.empty
+
+#: What Ray's guide documents: names, order, defaults.
+GUIDE = {
+    WandbLoggerCallback: {
+        "project": None,
+        "group": None,
+        "api_key_file": None,
+        "api_key": None,
+        "excludes": None,
+        "log_config": False,
+        "upload_checkpoints": False,
+        "save_checkpoints": False,
+        "upload_timeout": 1800,
+        "video_kwargs": None,
+        "image_kwargs": None,
+    },
+    setup_wandb: {
+        "config": None,
+        "api_key": None,
+        "api_key_file": None,
+        "rank_zero_only": True,
+    },
+}
+
+#: Where a door's default is its own: "nobody said" is None, where declarations are merged.
+DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | {
+    "upload_timeout": {None, UPLOAD_TIMEOUT_S},
+    "log_results": {None, True},
+}
+
+
+def parameters(door: Any) -> dict[str, inspect.Parameter]:
+    """A door's parameters by name."""
+    return dict(inspect.signature(door).parameters)
+
+
+@pytest.mark.parametrize("door", GUIDE, ids=lambda door: door.__name__)
+def test_the_guides_signature(door):
+    """A program written after the guide, by position or by name, means the same here."""
+    *named, rest = parameters(door).values()
+    assert [(p.name, p.default) for p in named] == list(GUIDE[door].items())
+    assert {p.kind for p in named} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    assert rest.kind is inspect.Parameter.VAR_KEYWORD
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("other", DOORS)
+def test_one_order(door, other):
+    """What two doors share stands in the same order in both."""
+    ours, theirs = list(parameters(DOORS[door])), list(parameters(DOORS[other]))
+    assert [n for n in ours if n in theirs] == [n for n in theirs if n in ours]
+
+
+@pytest.mark.parametrize("name", parameters(RunOptions))
+def test_one_default(name):
+    """An option means the same when it is not given, whichever door it is not given to."""
+    defaults = {
+        parameters(door)[name].default
+        for door in DOORS.values()
+        if name in parameters(door) and name != "init_kwargs"
+    }
+    assert defaults <= DEFAULTS.get(name, {None})
+
+
+def test_one_vocabulary():
+    """No door has an option of its own, but for what only it can need."""
+    own = {
+        "wandb_trial": {"trainable", "run_arg"},
+        "wandb_tuner": {"trainable", "param_space", "tune_config", "run_config", "api_key"},
+        "WandbLoggerCallback": {"api_key", "save_checkpoints"},
+        "RunOptions": set(),
+    }
+    words = set(parameters(RunOptions))
+    for name, door in DOORS.items():
+        assert set(parameters(door)) - words == own[name]
+    for name in ("wandb_trial", "wandb_tuner"):
+        kinds = {p.kind for n, p in parameters(DOORS[name]).items() if n in words}
+        assert kinds == {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+
+
+def test_no_other_word_for_the_same():
+    """What a door takes but does not name (`wandb_trial` in ``**init_kwargs``) is the same."""
+    declared = wandb_trial(upload_checkpoints=True, upload_timeout=3, tags=["a"])
+    in_class: Any = type(
+        "Train", (WandbMixin,), {}, upload_checkpoints=True, upload_timeout=3, tags=["a"]
+    )
+    callback = WandbLoggerCallback(upload_checkpoints=True, upload_timeout=3, tags=["a"])
+    said = RunOptions(upload_checkpoints=True, upload_timeout=3, init_kwargs={"tags": ["a"]})
+    assert declared(lambda config: None).declared == said
+    assert in_class.wbtune_options == said
+    assert callback.options == RunOptions(log_config=False) | said
+
+
+# --- The docstrings ---------------------------------------------------------------------
+
+SECTIONS = ("Args", "Returns", "Raises", "Example")
+
+
+def section(text: str, name: str) -> str:
+    """The body of one section of a docstring, or nothing."""
+    found = re.search(rf"^{name}:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
+    return found[1] if found else ""
+
+
+def described(text: str, name: str) -> list[str]:
+    """The names that a section explains."""
+    return re.findall(
+        r"^    (\*{0,2}\w+):? ?\S",
+        re.sub(r"^     .*$", "", section(text, name), flags=re.MULTILINE),
+        re.MULTILINE,
+    )
+
+
+def test_all():
+    """`__all__` is sorted, and every name of it is there."""
+    assert wbtune.__all__ == sorted(set(wbtune.__all__))
+    assert set(PUBLIC) < set(wbtune.__all__)
+    assert all(hasattr(wbtune, name) for name in wbtune.__all__)
+
+
+@pytest.mark.parametrize("name", wbtune.__all__)
+def test_first_line(name):
+    """A public name's docstring begins with one sentence, which is not its name again."""
+    first, _, rest = (inspect.getdoc(getattr(wbtune, name)) or "").partition("\n")
+    assert first.endswith(".") and len(first.split()) > 3
+    assert not rest or rest.startswith("\n")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_sections(name):
+    """A public name says its arguments, errors, place, example and source."""
+    text = inspect.getdoc(PUBLIC[name]) or ""
+    assert re.search(r"^Runs on: .*\b(driver|trial)\b", text, re.MULTILINE)
+    assert re.search(r"^Source: .*\bguide", text, re.MULTILINE)
+    assert ">>> " in section(text, "Example")
+    if inspect.isfunction(PUBLIC[name]):
+        assert section(text, "Returns")
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - {"WandbMixin"}))
+def test_arguments(name):
+    """`Args` explains every parameter, in order, and none that does not exist."""
+    prefix = {inspect.Parameter.VAR_KEYWORD: "**", inspect.Parameter.VAR_POSITIONAL: "*"}
+    names = [prefix.get(p.kind, "") + n for n, p in parameters(PUBLIC[name]).items()]
+    assert described(inspect.getdoc(PUBLIC[name]) or "", "Args") == names
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_errors(name):
+    """`Raises` names wbtune's public errors, each with its condition."""
+    raised = described(inspect.getdoc(PUBLIC[name]) or "", "Raises")
+    assert raised
+    for error in raised:
+        assert issubclass(getattr(wbtune, error), wbtune.WbtuneError)
+    assert "UnknownOptionError" in raised

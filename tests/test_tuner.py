@@ -1,0 +1,166 @@
+"""`wandb_tuner` and the callback on the driver: what is refused, what is kept, what is pickled."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from ray import cloudpickle, tune
+
+import wbtune
+from wbtune import (
+    ConfigurationError,
+    CredentialsError,
+    UnknownOptionError,
+    WandbLoggerCallback,
+    WandbMixin,
+    wandb_trial,
+    wandb_tuner,
+)
+
+KEY = "k" * 40
+
+
+def train(config):
+    return {"loss": 1.0}
+
+
+def callback_of(tuner):
+    [found] = [
+        callback
+        for callback in tuner._local_tuner.get_run_config().callbacks
+        if isinstance(callback, WandbLoggerCallback)
+    ]
+    return found
+
+
+def test_run_config_is_not_changed_and_its_callbacks_are_kept(tmp_path):
+    """The caller's RunConfig is the same before and after; the tuner's has both callbacks."""
+
+    class Mine(tune.Callback):
+        pass
+
+    mine = Mine()
+    given = tune.RunConfig(name="n", storage_path=str(tmp_path), callbacks=[mine])
+    before = copy.copy(vars(given))
+    tuner = wandb_tuner(train, project="p", run_config=given)
+    assert vars(given) == before
+    assert given.callbacks == [mine]
+    assert tuner._local_tuner.get_run_config().callbacks[0] is mine
+    assert callback_of(tuner).options.project == "p"
+
+
+def test_second_callback_is_refused():
+    """Ray's own callback or ours in the RunConfig: an error that says which to remove."""
+    theirs = type("WandbLoggerCallback", (tune.Callback,), {"__module__": "ray.air.integrations"})
+    for second, name in ((WandbLoggerCallback(project="q"), "wbtune."), (theirs(), "ray.air.")):
+        with pytest.raises(ConfigurationError, match="Remove it") as caught:
+            wandb_tuner(train, project="p", run_config=tune.RunConfig(callbacks=[second]))
+        assert name in str(caught.value)
+
+
+def test_no_project(monkeypatch):
+    """Without a project there is an error with both cures; the environment is one of them."""
+    for name in ("WANDB_PROJECT_NAME", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="project=.*WANDB_PROJECT_NAME"):
+        wandb_tuner(train)
+    with pytest.raises(ConfigurationError, match="project=.*WANDB_PROJECT_NAME"):
+        WandbLoggerCallback().setup()
+    monkeypatch.setenv("WANDB_PROJECT_NAME", "from-environment")
+    assert callback_of(wandb_tuner(train)).options.project == "from-environment"
+
+
+def test_precedence():
+    """Explicit comes before ``param_space["wandb"]``, a declaration before the tuner's options."""
+    space = {"lr": 1, "wandb": {"project": "inner", "group": "inner", "tags": ["t"]}}
+    options = callback_of(wandb_tuner(train, project="explicit", param_space=space)).options
+    assert (options.project, options.group) == ("explicit", "inner")
+    assert options.init_kwargs["tags"] == ["t"]
+
+    declared = wandb_trial(project="declared", excludes=["a"])(train)
+    options = callback_of(wandb_tuner(declared, project="tuner", group="g", excludes=["b"])).options
+    assert (options.project, options.group) == ("declared", "g")
+    assert set(options.excludes) == {"a", "b"}
+
+
+def test_declaration_travels_with_the_trainable():
+    """Decorated functions and mixins learn the tuner's options, and to log Tune's results."""
+    declared = wandb_trial(project="p")(train)
+    tuner = wandb_tuner(declared, group="g")
+    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    assert (told.declared.group, told.declared.log_results) == ("g", True)
+    assert declared.declared.group is None  # the original is left alone
+
+    class Train(WandbMixin, tune.Trainable, project="p", log_results=False):
+        def step(self):
+            return {"done": True}
+
+    told = wandb_tuner(Train, group="g")._local_tuner.trainable
+    assert (told.wbtune_options.group, told.wbtune_options.log_results) == ("g", False)
+    assert told.__name__ == "Train"
+    assert Train.wbtune_options.group is None
+
+
+def test_typo_is_a_type_error_with_the_nearest_name():
+    """A misspelt option is refused on the driver, and the right one suggested."""
+    with pytest.raises(UnknownOptionError, match="Did you mean entity="):
+        wandb_tuner(train, project="p", entiti="x")
+    with pytest.raises(UnknownOptionError, match="Did you mean excludes="):
+        WandbLoggerCallback(project="p", exclude=["x"])
+    with pytest.raises(UnknownOptionError, match="Did you mean tags="):
+        wbtune.setup_wandb({}, tag=["x"])
+
+
+def test_key_is_in_no_pickle(tmp_path):
+    """A key given to the callback or the tuner is nowhere in what Tune pickles."""
+    callback = WandbLoggerCallback(project="p", api_key=KEY)
+    tuner = wandb_tuner(
+        train, project="p", api_key=KEY, run_config=tune.RunConfig(storage_path=str(tmp_path))
+    )
+    for dumped in (
+        pickle.dumps(callback),
+        cloudpickle.dumps(callback),
+        cloudpickle.dumps(tuner._local_tuner.get_run_config()),
+        *(path.read_bytes() for path in tmp_path.rglob("*.pkl")),
+    ):
+        assert KEY.encode() not in dumped
+    assert KEY not in repr(vars(callback))
+
+
+def test_two_keys(tmp_path):
+    """`api_key` and `api_key_file` together are refused at once."""
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    for door in (
+        lambda **kw: WandbLoggerCallback(project="p", **kw),
+        lambda **kw: wandb_tuner(train, project="p", **kw),
+        lambda **kw: wbtune.setup_wandb({}, **kw),
+    ):
+        with pytest.raises(CredentialsError, match="Leave one out"):
+            door(api_key=KEY, api_key_file=str(file))
+
+
+def test_no_credentials_is_an_error_before_any_trial(ray, tmp_path, monkeypatch):
+    """Online without a key: `fit` raises on the driver, and all four cures are named."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    started = tmp_path / "started"
+
+    def starts(config):
+        started.touch()
+
+    with pytest.raises(CredentialsError) as caught:
+        wandb_tuner(
+            starts, project="p", run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+        ).fit()
+    for cure in ("wandb login", "WANDB_API_KEY", "api_key_file=", 'mode="offline"'):
+        assert cure in str(caught.value)
+    assert not started.exists()
+
+
+def test_save_checkpoints_is_deprecated():
+    """The guide's old name still works, and says what to use."""
+    with pytest.warns(DeprecationWarning, match="upload_checkpoints="):
+        callback = WandbLoggerCallback(project="p", save_checkpoints=True)
+    assert callback.options.upload_checkpoints is True
