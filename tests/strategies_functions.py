@@ -5,7 +5,7 @@ or raises ``config["end"]``. So what has to come out of it is known, by identity
 whichever process it is called. `observe` calls one and describes, in plain data, what came
 out; `Elsewhere` is another process to do that in.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ANN206 - trainables as people write them
+
 
 from __future__ import annotations
 

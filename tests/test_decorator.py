@@ -3,7 +3,7 @@
 Every claim is made of the function as it was decorated, and of what comes out of
 cloudpickle; in this process (`TRIPS`) or in another one (`elsewhere`).
 """
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204 - trainables as people write them, and tests
+
 
 from __future__ import annotations
 

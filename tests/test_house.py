@@ -1,5 +1,5 @@
 """The library is built as its plan says; read from its source, module by module."""
-# ruff: noqa: ANN001, ANN201 - a test's arguments are in its decorator
+
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """`WandbMixin`: the class keywords are the declaration, and `self.run` is there in `setup`."""
-# ruff: noqa: ANN001, ANN201, ANN202 - trainables as people write them, and tests
+
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """One vocabulary: the same words, defaults and order at every door; and they are explained."""
-# ruff: noqa: ANN001, ANN201 - a test's arguments are in its decorator
+
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def test_no_project(monkeypatch):
     """Without a project there is an error with both cures; the environment is one of them."""
     for name in ("WANDB_PROJECT_NAME", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigurationError, match="project=.*WANDB_PROJECT_NAME"):
+    with pytest.raises(ConfigurationError, match=r"project=.*WANDB_PROJECT_NAME"):
         wandb_tuner(train)
-    with pytest.raises(ConfigurationError, match="project=.*WANDB_PROJECT_NAME"):
+    with pytest.raises(ConfigurationError, match=r"project=.*WANDB_PROJECT_NAME"):
         WandbLoggerCallback().setup()
     monkeypatch.setenv("WANDB_PROJECT_NAME", "from-environment")
     assert callback_of(wandb_tuner(train)).options.project == "from-environment"

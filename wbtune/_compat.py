@@ -84,6 +84,17 @@ def record_type() -> Any:
     return messages.Record
 
 
+def key_problem(key: str) -> str | None:
+    """Why wandb would refuse this key, by its form; None for a good one.
+
+    Otherwise each trial would find out for itself
+    [wandb 0.31, ``wandb.sdk.lib.wbauth.validation``].
+    """
+    from wandb.sdk.lib.wbauth import validation  # noqa: PLC0415 - wandb is imported when needed
+
+    return validation.check_api_key(key)
+
+
 # --- Ray Tune ---------------------------------------------------------------------------
 
 

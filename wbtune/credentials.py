@@ -89,7 +89,7 @@ def find(
     if not needs_key(mode):
         return None
     if explicit is not None:
-        return explicit
+        return _usable(who, explicit)
     try:
         if _compat.logged_in(_compat.wandb_setting("base_url")):
             return None
@@ -98,16 +98,23 @@ def find(
         raise CredentialsError(msg) from error
     hook = os.environ.get(API_KEY_HOOK)
     if hook:
-        return Secret(_from_hook(who, hook))
+        return _usable(who, Secret(_from_hook(who, hook)))
     msg = f"{who}: no W&B API key found. {CURES[0].upper()}{CURES[1:]}."
     raise CredentialsError(msg)
 
 
+def _usable(who: str, secret: Secret) -> Secret:
+    problem = _compat.key_problem(secret.reveal())
+    if problem:
+        msg = f"{who}: the API key given is unusable: {problem} Copy it again from W&B."
+        raise CredentialsError(msg)
+    return secret
+
+
 def _read(who: str, api_key_file: str) -> str:
-    path = Path(api_key_file).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = Path(api_key_file).expanduser().read_text(encoding="utf-8").split()
+    except (OSError, ValueError, RuntimeError) as error:  # not UTF-8, a NUL; no such ~user
         msg = f"{who}: can't read api_key_file={api_key_file!r}: {error}. Check path and rights."
         raise CredentialsError(msg) from error
     if not lines:

@@ -15,7 +15,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
@@ -235,6 +235,7 @@ class Experiment:
         if found is None:
             return
         watched.config = kept
+        watched.spec = replace(watched.spec, config={**watched.spec.config, **kept})
         watched.perturbations.append(found.plain())
         if watched.is_open:
             changes = {**found.new, "wbtune/perturbations": list(watched.perturbations)}

@@ -12,6 +12,7 @@ metrics it is not: ``loss`` leaves ``train/loss`` alone.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +34,9 @@ BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_nam
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 
 _GLOB = frozenset("*?[")
+
+_NUMBERS = frozenset({int, float})
+_LARGEST = sys.float_info.max
 
 
 class Route(Enum):
@@ -144,10 +148,10 @@ class Router:
             if route is Route.LOG:
                 row[key] = value
             elif route is Route.CONFIG:
-                config[key] = value
+                config[key] = plain(value)  # a config has no arrays, and is compared
             elif route is Route.RESERVED:
                 self.reserved.add(key)
-        if self.log_config and isinstance(result.get("config"), Mapping):
+        if self.log_config and "config" in result:
             config.update(self.excludes.config(result["config"]))
         changed = {
             key: value
@@ -170,14 +174,14 @@ class Router:
         for name, value in result.items():
             key = name if type(name) is str and name.isascii() else key_text(name)
             kind = type(value)
-            if kind is int or kind is bool or (kind is float and value - value == 0):
+            if kind is bool or (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST):
                 yield key, value  # most of a result: finite numbers, nothing to do
             elif self._routes.get(key) is Route.NOWHERE or (
                 key == "config" and not self.log_config
             ):
                 continue
             else:
-                if key == "config" and isinstance(value, Mapping):
+                if key == "config":
                     value = self.excludes.config(value)  # noqa: PLW2901 - the rest is dropped
                 yield from self._flatten(key, plain_metric(value))
 
@@ -186,10 +190,8 @@ class Router:
         if type(value) is dict and value and "_type" not in value:
             for name, inner in value.items():
                 yield from self._flatten(f"{key}/{name}", inner)
-        elif type(value) is list:
-            yield key, pruned(value, f"{key}/", self.excludes.drops)
         else:
-            yield key, value
+            yield key, pruned(value, f"{key}/", self.excludes.drops)
 
 
 def excludes_of(patterns: Sequence[str] | None) -> Excludes:

@@ -29,7 +29,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import _compat, credentials, identity, runs
+from wbtune import _compat, credentials, identity, runlog, runs
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, Kind, Outcome
@@ -44,6 +44,8 @@ logger = logging.getLogger("wbtune")
 #: Tune itself waits 15 s for its actors when an experiment ends.
 UNWIND_S: Final = 8.0
 
+
+ATTEMPT: Final = "wbtune/attempt"
 
 #: A trial's own process is not told why.
 STOPPED: Final = Outcome(
@@ -73,6 +75,7 @@ class TrialRun:
         self._spec = runs.RunSpec({})
         self._steps = runs.Steps()
         self._dropped = 0
+        self._attempt = 1
         self._returned = False
         self._mirrors = False
         self._error: BaseException | None = None
@@ -109,9 +112,13 @@ class TrialRun:
             if who_am_i.trial_id and _compat.claim(who_am_i.claim, "trial") != "trial":
                 msg = "the experiment's WandbLoggerCallback writes it already"
                 raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
+            self._attempt = _attempt(who_am_i)
             run = runs.open_run(self._spec, secret)
             if self._mirrors:
                 runs.iteration_is_x_axis(run)
+            elif self._attempt > 1:
+                # Not a row of its own: it joins the next that the trial logs.
+                run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
@@ -138,6 +145,8 @@ class TrialRun:
             return
         try:
             row, config = self._router.route(result)
+            if self._attempt > 1:
+                row[ATTEMPT] = self._attempt
             row, left_out = runs.to_media(row, self._spec)
             for reason in left_out:
                 logger.warning("%s: left out %s", self.who, reason)
@@ -166,9 +175,19 @@ class TrialRun:
                 return
             self._open = False
             try:
-                runs.close_run(self.run, outcome, {"wbtune/dropped": self._dropped})
+                notes = {"wbtune/dropped": self._dropped}
+                if self._attempt > 1:
+                    notes[ATTEMPT] = self._attempt
+                runs.close_run(self.run, outcome, notes)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
+
+
+def _attempt(who_am_i: identity.Identity) -> int:
+    """Which attempt at this trial it is, by what the earlier ones left on disk."""
+    if who_am_i.trial_id is None or who_am_i.directory is None:
+        return 1
+    return 1 + runlog.attempts(who_am_i.directory, who_am_i.trial_id)
 
 
 def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) -> None:

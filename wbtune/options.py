@@ -85,6 +85,9 @@ class RunOptions:
 
 OPTION_NAMES: Final = tuple(f.name for f in fields(RunOptions))
 
+#: What a caller may write; `init_kwargs` is where the rest is kept, not an argument.
+_OURS: Final = frozenset(OPTION_NAMES) - {"init_kwargs"}
+
 
 def _merge(under: Any, over: Any) -> Any:
     if over is None:
@@ -110,14 +113,14 @@ def parse(who: str, given: Mapping[str, Any], init_names: frozenset[str]) -> Run
         UnknownOptionError: for a name that neither has; suggests the nearest.
         ConfigurationError: for a value that W&B or wbtune can't use.
     """
-    ours = {name: value for name, value in given.items() if name in OPTION_NAMES}
-    rest = {name: value for name, value in given.items() if name not in OPTION_NAMES}
+    ours = {name: value for name, value in given.items() if name in _OURS}
+    rest = {name: value for name, value in given.items() if name not in _OURS}
     for name in rest:
         if name in _TAKEN:
             msg = f"{who}: {name}= can't be given: {_TAKEN[name]}. Leave it out."
             raise ConfigurationError(msg)
         if name not in init_names:
-            raise UnknownOptionError(_unknown(who, name, init_names | set(OPTION_NAMES)))
+            raise UnknownOptionError(_unknown(who, name, init_names | _OURS))
     if ours.get("excludes") is not None:
         ours["excludes"] = _patterns(who, ours["excludes"])
     if "settings" in rest:
@@ -136,10 +139,14 @@ def check(who: str, options: RunOptions) -> None:
     given = options.init_kwargs
     _name(who, "project", options.project, _PROJECT_FORBIDS, _MAX_PROJECT)
     _name(who, "id", given.get("id"), _ID_FORBIDS, _MAX_PROJECT)
+    run_id = given.get("id")
+    if isinstance(run_id, str) and run_id != run_id.strip():
+        msg = f"{who}: W&B does not accept id={run_id!r}: no space at its beginning or end."
+        raise ConfigurationError(msg)
     _text(who, "group", options.group)
     _text(who, "api_key_file", options.api_key_file)
     tags = given.get("tags") or ()
-    if isinstance(tags, str):
+    if not isinstance(tags, (list, tuple, set, frozenset)):
         msg = f"{who}: expected tags= to be a list of text, got {tags!r}. Make it [{tags!r}]."
         raise ConfigurationError(msg)
     for tag in tags:

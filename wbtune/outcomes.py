@@ -40,6 +40,9 @@ EXIT_CODES: Final = {
 }
 
 
+OUTCOME_TAGS: Final = frozenset(kind.value for kind in Kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one trial ended.

@@ -12,6 +12,7 @@ then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32)
 
 from __future__ import annotations
 
+import glob
 import json
 import struct
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ def of_experiment(directory: Path | str) -> dict[str, RunLog]:
             run.rows.append({**row, "_step": step})
             free = step + 1
         run.name, run.project = part.name or run.name, part.project or run.project
-        run.group, run.tags = part.group or run.group, part.tags or run.tags
+        run.group, run.tags = part.group or run.group, part.tags
         run.config.update(part.config)
         run.summary.update(part.summary)
         run.exit_code = part.exit_code
@@ -132,6 +133,12 @@ def ends(directory: Path | str) -> dict[str, int | None]:
     for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb")):
         newest[path.stem.removeprefix("run-")] = path
     return {run_id: _exit_code(path) for run_id, path in newest.items()}
+
+
+def attempts(directory: Path | str, run_id: str) -> int:
+    """How often a run was begun and did not end well: killed, crashed or failed."""
+    paths = Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb")
+    return sum(_exit_code(path) != 0 for path in paths)
 
 
 def _exit_code(path: Path) -> int | None:

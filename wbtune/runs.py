@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, guard, sanitize
 from wbtune.errors import ConfigurationError
+from wbtune.outcomes import OUTCOME_TAGS
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -238,8 +239,10 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     run.summary.update({**outcome.summary(), **notes})
-    if outcome.tags:
-        run.tags = (*(run.tags or ()), *outcome.tags)
+    # An earlier attempt may have left its own.
+    tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
+    if tags != tuple(run.tags or ()):
+        run.tags = tags
     run.finish(exit_code=outcome.exit_code)
 
 

@@ -13,7 +13,8 @@ complex                        ``{"real": …, "imag": …}``
 set, frozenset                 a list, ordered
 bytes                          text; bytes that are not UTF-8 as ``\xNN``
 enum                           its name
-path, UUID, Decimal, …         text; dates in ISO form; a duration in seconds
+path, UUID, …                  text; dates in ISO form; a duration in seconds
+Decimal, Fraction              the number
 dataclass, namedtuple          a dict of its fields
 NumPy or torch scalar          the number
 array, tensor, up to 32 items  a list; larger: W&B's histogram form (a metric), or a
@@ -31,6 +32,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -76,7 +78,7 @@ def key_text(key: Any) -> str:
 
 def is_media(value: Any) -> bool:
     """Is this one of W&B's own objects (Image, Table, Histogram, …)?"""
-    return type(value).__module__.partition(".")[0] == "wandb"
+    return str(type(value).__module__).partition(".")[0] == "wandb"
 
 
 def is_media_array(value: Any) -> bool:
@@ -84,6 +86,7 @@ def is_media_array(value: Any) -> bool:
     return (
         type(value).__module__ == "numpy"
         and getattr(value, "ndim", 0) in _MEDIA_DIMENSIONS
+        and hasattr(value, "dtype")  # np.broadcast has dimensions, but no values
         and value.dtype.kind in "biuf"
     )
 
@@ -103,24 +106,34 @@ def _number(value: float) -> Any:
     return "Infinity" if value > 0 else "-Infinity"
 
 
+def _integer(value: int) -> Any:
+    """Beyond a float's range W&B can't read it, and Python may refuse to print it."""
+    if value.bit_length() <= sys.float_info.max_exp:
+        return value
+    return "Infinity" if value > 0 else "-Infinity"
+
+
 class _Sanitizer:
     """One walk over one value; remembers the containers that it is inside of."""
 
-    __slots__ = ("_inside", "_metric")
+    __slots__ = ("_inside", "_metric", "_pictures")
 
     def __init__(self, *, metric: bool) -> None:
         self._metric = metric
+        self._pictures = metric
         self._inside: set[int] = set()
 
     def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table of types
         kind = type(value)
         if kind is float:
             return _number(value)
-        if kind is int or kind is bool or value is None:
+        if kind is int:
+            return _integer(value)
+        if kind is bool or value is None:
             return value
         if kind is str:
             return _clean(value)
-        if self._metric and (is_media(value) or is_media_array(value)):
+        if (self._metric and is_media(value)) or (self._pictures and is_media_array(value)):
             return value
         if depth > MAX_DEPTH or id(value) in self._inside:
             return CUT
@@ -141,11 +154,10 @@ class _Sanitizer:
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return self._mapping(zip(value._fields, value, strict=True), depth)
         if isinstance(value, (list, tuple, range)):
-            return [self._nested(item, depth) for item in value]
+            return self._items(value, depth)
         if isinstance(value, (set, frozenset)):
             # By text, because the order of a set depends on the hash seed.
-            items = [self._nested(item, depth) for item in value]
-            return sorted(items, key=_order)
+            return sorted(self._items(value, depth), key=_order)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = [field.name for field in dataclasses.fields(value)]
             return self._mapping(((name, getattr(value, name)) for name in names), depth)
@@ -158,17 +170,25 @@ class _Sanitizer:
         return _text_of(value)
 
     def _nested(self, value: Any, depth: int) -> Any:
-        # Media inside a list stays only where W&B itself looks for it: directly in it.
         return self.value(value, depth + 1)
+
+    def _items(self, values: Any, depth: int) -> list[Any]:
+        # Nobody makes pictures of arrays inside a list (`runs.to_media`): there they are data.
+        outside, self._pictures = self._pictures, False
+        try:
+            return [self._nested(item, depth) for item in values]
+        finally:
+            self._pictures = outside
 
     def _mapping(self, items: Any, depth: int) -> dict[str, Any]:
         done: dict[str, Any] = {}
         others: list[tuple[str, Any, Any]] = []
         for key, item in items:
-            if isinstance(key, str):
-                done[key_text(key)] = self._nested(item, depth)
+            text = key_text(key)
+            if isinstance(key, str) and str.__str__(key) == text:
+                done[text] = self._nested(item, depth)
             else:
-                others.append((key_text(key), key, item))
+                others.append((text, key, item))
         for text, key, item in others:
             # {1: a, "1": b} keeps both: the key that was text has the better claim.
             name = text if text not in done else f"{text} ({type(key).__name__})"
@@ -180,7 +200,7 @@ class _Sanitizer:
     def _array(self, value: Any, depth: int) -> Any:
         array = _as_numpy(value)
         if array.size == 1:
-            return self.value(array.reshape(-1)[0].item(), depth + 1)
+            return self.value(array.reshape(-1).tolist()[0], depth + 1)
         if array.size <= MAX_LIST:
             return self.value(array.tolist(), depth + 1)
         if self._metric and array.dtype.kind in "biuf":
@@ -194,7 +214,12 @@ def _as_numpy(value: Any) -> Any:
     if hasattr(value, "detach"):  # torch: bfloat16 has no NumPy type
         value = value.detach().cpu()
         value = value.float() if value.is_floating_point() else value
-    return np.asarray(value)
+    array = np.asarray(value)
+    if array.dtype.char == "g":  # a long double, which Python has not
+        array = array.astype(float)
+    elif array.dtype.char == "G":
+        array = array.astype(complex)
+    return array
 
 
 def _histogram(array: Any) -> Any:
@@ -235,7 +260,7 @@ def _decimal(value: Decimal) -> Any:
 _SCALARS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Enum, lambda value: _clean(str.__str__(value.name))),
     (bool, bool),
-    (int, int.__int__),
+    (int, lambda value: _integer(int.__int__(value))),
     (float, lambda value: _number(float.__float__(value))),
     (str, lambda value: _clean(str.__str__(value))),
     (complex, lambda value: {"real": _number(value.real), "imag": _number(value.imag)}),
