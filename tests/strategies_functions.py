@@ -6,7 +6,6 @@ whichever process it is called. `observe` calls one and describes, in plain data
 out; `Elsewhere` is another process to do that in.
 """
 
-
 from __future__ import annotations
 
 import functools

@@ -4,7 +4,6 @@ Every claim is made of the function as it was decorated, and of what comes out o
 cloudpickle; in this process (`TRIPS`) or in another one (`elsewhere`).
 """
 
-
 from __future__ import annotations
 
 import copy

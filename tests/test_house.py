@@ -1,6 +1,5 @@
 """The library is built as its plan says; read from its source, module by module."""
 
-
 from __future__ import annotations
 
 import ast

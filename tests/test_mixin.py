@@ -1,6 +1,5 @@
 """`WandbMixin`: the class keywords are the declaration, and `self.run` is there in `setup`."""
 
-
 from __future__ import annotations
 
 import copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -357,3 +358,77 @@ def test_core_killed(door, ray, tmp_path):
         assert log.exit_code == 0
         assert log.summary["wbtune/outcome"] == "finished"
         assert steps_grow(log)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, with a ballast that leaves little room."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs to be root")
+    (folder / "ballast").write_bytes(b"x" * 500_000)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def chatters(config):
+    for i in range(1, 301):
+        tune.report({"i": i, "text": "z" * 2000})
+        if i == 299:
+            deadline = time.monotonic() + 30
+            while os.statvfs(config["disk"]).f_bavail and time.monotonic() < deadline:
+                time.sleep(0.05)
+            Path(config["disk"], "ballast").unlink()
+
+
+@wandb_trial(project="schedules", log_results=True)
+def decorated_chatters(config):
+    chatters(config)
+
+
+@pytest.mark.parametrize("door", ["callback", "wandb_trial"])
+def test_full_disk(door, ray, tmp_path, small_disk, caplog, capfd):
+    """A full disk costs rows, which are counted, and one warning; never the trial."""
+    experiment = tmp_path / "full"
+    experiment.mkdir()
+    (experiment / "wandb").symlink_to(small_disk, target_is_directory=True)
+    config = run_config(tmp_path, "full")
+    if door == "callback":
+        config.callbacks = [WandbLoggerCallback(project="schedules")]
+    results = tune.Tuner(
+        chatters if door == "callback" else decorated_chatters,
+        run_config=config,
+        param_space={"disk": str(small_disk)},
+    ).fit()
+    assert not results.errors
+    assert results[0].metrics["i"] == 300
+    [log] = runlog.of_experiment(experiment).values()
+    assert 0 < len(log.rows) < 300
+    assert log.exit_code == 0
+    assert log.summary["wbtune/dropped"] == 300 - len(log.rows)
+    if door == "callback":
+        assert [r.message for r in caplog.records if "not on disk" in r.message]
+
+
+@pytest.mark.parametrize("door", ["callback", "wandb_trial"])
+def test_folder_not_writable(door, ray, tmp_path, caplog):
+    """Where no run can be written, the trial goes on, and it is said once."""
+    experiment = tmp_path / "closed"
+    experiment.mkdir()
+    (experiment / "wandb").write_text("a file, where the folder should be")
+    config = run_config(tmp_path, "closed")
+    if door == "callback":
+        config.callbacks = [WandbLoggerCallback(project="schedules")]
+    results = tune.Tuner(
+        plain if door == "callback" else decorated,
+        run_config=config,
+        param_space={"checkpoints": False},
+    ).fit()
+    assert not results.errors
+    assert results[0].metrics["i"] == ROWS
+    if door == "callback":
+        assert len([r for r in caplog.records if "could not be opened" in r.message]) == 1

@@ -1,6 +1,5 @@
 """One vocabulary: the same words, defaults and order at every door; and they are explained."""
 
-
 from __future__ import annotations
 
 import inspect

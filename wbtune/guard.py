@@ -74,6 +74,7 @@ class Guard:
         # Counted here: asking wandb for `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
+        self._rows = 0
         run.__dict__["log"] = self.log
         run.__dict__["wbtune_guard"] = self
 
@@ -93,6 +94,7 @@ class Guard:
         # A copy: wandb converts the values in place.
         recent.append((now, self._step if step is None else step, {**data}, commits))
         self._step += commits
+        self._rows += commits
         while recent[0][0] < now - REMEMBER_S:
             recent.popleft()
         try:
@@ -113,9 +115,28 @@ class Guard:
         run.__dict__.clear()
         run.__dict__.update(new.__dict__, log=self.log, wbtune_guard=self)
         new.__dict__ = run.__dict__
-        for _, step, data, commits in self._recent:
-            if step > self._written:
-                self._log({**data}, step, commits)
+        again = [entry for entry in self._recent if entry[1] > self._written]
+        self._rows = sum(commits for *_, commits in again)
+        for _, step, data, commits in again:
+            self._log({**data}, step, commits)
+
+    def reopen(self) -> Run:
+        """Another part of the same run."""
+        return self._reopen()
+
+    def lost(self) -> int | None:
+        """After ``finish``: how many rows never reached the disk, because it is full.
+
+        wandb-core only notes that in its own log, and writes nothing from there on, so a
+        log without an exit record is not whole.
+
+        Returns:
+            None when the log is whole, or when the run has none.
+        """
+        paths = list(Path(self._run.dir).parent.glob("*.wandb"))
+        if not paths or runlog.exit_code(paths[0]) is not None:
+            return None
+        return max(0, self._rows - len(runlog.read(paths[0]).rows))
 
 
 def of(run: Run) -> Guard | None:

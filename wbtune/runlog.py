@@ -132,16 +132,17 @@ def ends(directory: Path | str) -> dict[str, int | None]:
     newest: dict[str, Path] = {}
     for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb")):
         newest[path.stem.removeprefix("run-")] = path
-    return {run_id: _exit_code(path) for run_id, path in newest.items()}
+    return {run_id: exit_code(path) for run_id, path in newest.items()}
 
 
 def attempts(directory: Path | str, run_id: str) -> int:
     """How often a run was begun and did not end well: killed, crashed or failed."""
     paths = Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb")
-    return sum(_exit_code(path) != 0 for path in paths)
+    return sum(exit_code(path) != 0 for path in paths)
 
 
-def _exit_code(path: Path) -> int | None:
+def exit_code(path: Path) -> int | None:
+    """What a log's last blocks say of its end; None without an exit record."""
     new_record = _compat.record_type()
     code = None
     for payload in _records(path, last_blocks=2):

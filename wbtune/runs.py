@@ -235,6 +235,18 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
             raise
         protection.recover()
         _close(run, outcome, notes or {})
+    _say_what_is_lost(run, outcome, dict(notes or {}))
+
+
+def _say_what_is_lost(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
+    protection = guard.of(run)
+    lost = None if protection is None else protection.lost()
+    if protection is None or lost is None:
+        return
+    logger.warning("wbtune: %d rows of run %s are not on disk; is it full?", lost, run.id)
+    notes["wbtune/dropped"] = notes.get("wbtune/dropped", 0) + lost
+    with contextlib.suppress(Exception):  # it was said; now, if there is room again, write it
+        _close(protection.reopen(), outcome, notes)
 
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:

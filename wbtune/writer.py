@@ -121,8 +121,10 @@ class Writer:
         errors: Any = subprocess.DEVNULL
         with contextlib.ExitStack() as stack:
             if log_file is not None:
-                log_file.parent.mkdir(parents=True, exist_ok=True)
-                errors = stack.enter_context(log_file.open("ab"))
+                # Where no log can be kept, runs can't either; each of them says so.
+                with contextlib.suppress(OSError):
+                    log_file.parent.mkdir(parents=True, exist_ok=True)
+                    errors = stack.enter_context(log_file.open("ab"))
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 [sys.executable, "-c", _HELPER, str(Path(__file__).parent)],
                 stdin=subprocess.PIPE,
@@ -269,7 +271,21 @@ def helper_main() -> None:
     """The helper process: orders on stdin, what has to be said on stdout."""
     say = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever prints here must not end up among our own words
+    logger.addHandler(_Forward(partial(_say, say)))
+    logger.propagate = False
     Helper(partial(_say, say), runs.open_run, runs.close_run).serve(sys.stdin.buffer)
+
+
+class _Forward(logging.Handler):
+    """Has the helper's own warnings said by the driver, where somebody reads them."""
+
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self._tell = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._tell("", record.getMessage().removeprefix("wbtune: "))
 
 
 def _say(stream: IO[str], key: str, text: str) -> None:
