@@ -28,6 +28,9 @@ logger = logging.getLogger("wbtune")
 #: Seconds for which a row is remembered: ten times as long as it takes to reach the disk.
 REMEMBER_S: Final = 3.0
 
+#: Seconds after ``finish`` within which a log that is whole has its exit record.
+CLOSED_S: Final = 2.0
+
 
 class Core:
     """The one wandb-core of this process, which several runs find dead one after the other."""
@@ -134,8 +137,14 @@ class Guard:
             None when the log is whole, or when the run has none.
         """
         paths = list(Path(self._run.dir).parent.glob("*.wandb"))
-        if not paths or runlog.exit_code(paths[0]) is not None:
+        if not paths:
             return None
+        # `finish` may return a few milliseconds before the log is closed.
+        deadline = time.monotonic() + CLOSED_S
+        while time.monotonic() < deadline:
+            if runlog.exit_code(paths[0]) is not None:
+                return None
+            time.sleep(0.01)
         return max(0, self._rows - len(runlog.read(paths[0]).rows))
 
 

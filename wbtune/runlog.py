@@ -87,7 +87,7 @@ def read(path: Path) -> RunLog:
             case "config":
                 _take_config(log, record.config)
             case "history":
-                row = {_key(item): _value(item) for item in record.history.item}
+                row = _nested(record.history.item)
                 row["_step"] = record.history.step.num
                 log.rows.append(row)
             case "summary":
@@ -165,6 +165,18 @@ def _take_config(log: RunLog, config: Any) -> None:
             log.config[_key(item)] = _value(item)
     for item in config.remove:
         log.config.pop(_key(item), None)
+
+
+def _nested(items: Any) -> dict[str, Any]:
+    """A row; wandb-core takes dicts apart (an image, a histogram), here they are whole."""
+    row: dict[str, Any] = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        inner = row
+        for name in outer:
+            inner = inner.setdefault(name, {})
+        inner[last] = _value(item)
+    return row
 
 
 def _key(item: Any) -> str:

@@ -1,0 +1,206 @@
+"""What the guide promises of the callback, on real Ray: config, excludes, media, hooks."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import psutil
+import pytest
+from programs import run_config
+from ray import tune
+
+from wbtune import WandbLoggerCallback, runlog, setup_wandb, wandb_tuner
+
+SECRET = "sentinel-of-what-is-excluded"
+
+
+def train(config):
+    for i in range(1, 6):
+        tune.report(
+            {
+                "loss": float(i),
+                "debug": {"x": SECRET},
+                "auth": {"token": SECRET},
+                "nan": float("nan"),
+                "text": "12",
+                "set": {1, 2},
+                "image": np.zeros((4, 5, 3), dtype=np.uint8),
+                "images": np.zeros((2, 4, 5, 3), dtype=np.uint8),
+                "weights": np.arange(100.0),
+            }
+        )
+
+
+def test_results_and_config(ray, tmp_path):
+    """Excluded keys are nowhere on disk, the rest arrives, ``config["wandb"]`` is read."""
+    excludes = ["debug", "*/token", "password", "hostname"]
+    tune.Tuner(
+        train,
+        param_space={
+            "lr": 0.1,
+            "password": SECRET,
+            "db": {"password": SECRET, "host": "h"},
+            "wandb": {"group": "from-config", "tags": ["t"]},
+        },
+        run_config=run_config(
+            tmp_path,
+            "callback",
+            callbacks=[
+                WandbLoggerCallback(
+                    project="p",
+                    excludes=excludes,
+                    image_kwargs={"caption": "a caption"},
+                    job_type="train",
+                    config={"mine": 1},
+                )
+            ],
+        ),
+    ).fit()
+    [log] = runlog.of_experiment(tmp_path / "callback").values()
+    assert len(log.rows) == 5
+    row = log.rows[0]
+    assert {"debug/x", "auth/token"}.isdisjoint(row)
+    assert (row["loss"], row["nan"], row["text"], row["set"]) == (1.0, "NaN", "12", [1, 2])
+    assert row["image"]["_type"] == "image-file"
+    assert row["image"]["caption"] == "a caption"
+    assert row["images"]["count"] == 2
+    assert row["weights"]["_type"] == "histogram"
+    assert (log.group, log.tags) == ("from-config", ["t"])
+    assert log.config["lr"] == 0.1
+    assert log.config["mine"] == 1
+    assert log.config["db"] == {"host": "h"}
+    assert log.config["trial_id"] == log.id
+    assert {"wandb", "password", "hostname"}.isdisjoint(log.config)
+    assert not any(key.startswith("config") for key in row)
+    for path in (tmp_path / "callback" / "wandb").rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def changes(config):
+    for i in range(1, 4):
+        config["lr"] = i
+        tune.report({"loss": float(i)})
+
+
+@pytest.mark.parametrize("log_config", [False, True])
+def test_log_config(log_config, ray, tmp_path):
+    """With ``log_config`` the config of each result is logged; without, nothing of it is."""
+    wandb_tuner(
+        changes,
+        project="p",
+        log_config=log_config,
+        param_space={"lr": 0},
+        run_config=run_config(tmp_path, "config"),
+    ).fit()
+    [log] = runlog.of_experiment(tmp_path / "config").values()
+    assert [row.get("config/lr") for row in log.rows] == ([1, 2, 3] if log_config else [None] * 3)
+    assert log.config["lr"] == (3 if log_config else 0)
+
+
+def test_hooks(ray, tmp_path, monkeypatch):
+    """The three environment hooks are called as the guide says."""
+    (tmp_path / "wbtune_test_hooks.py").write_text(
+        "import os, pathlib\n"
+        "def location():\n"
+        "    os.environ['WANDB_PROJECT_NAME'] = 'hooked'\n"
+        "    os.environ['WANDB_GROUP_NAME'] = 'hooked-group'\n"
+        "def info(run):\n"
+        f"    pathlib.Path({str(tmp_path / 'info')!r}).write_text(run.id)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", "wbtune_test_hooks.location")
+    monkeypatch.setenv("WANDB_PROCESS_RUN_INFO_HOOK", "wbtune_test_hooks.info")
+    for name in ("WANDB_PROJECT_NAME", "WANDB_GROUP_NAME"):
+        monkeypatch.setenv(name, "")  # so that what the hook sets is undone
+    tune.Tuner(
+        changes,
+        param_space={"lr": 0},
+        run_config=run_config(tmp_path, "hooks", callbacks=[WandbLoggerCallback()]),
+    ).fit()
+    [log] = runlog.of_experiment(tmp_path / "hooks").values()
+    assert (log.project, log.group) == ("hooked", "hooked-group")
+    assert (tmp_path / "info").read_text() == log.id
+
+
+def slow(config):
+    for i in range(1, 6):
+        time.sleep(0.4)  # work
+        tune.report({"loss": float(i)})
+
+
+class Census(tune.Callback):
+    """Counts the processes that are ours, at each result."""
+
+    def __init__(self):
+        self.most = 0
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        children = psutil.Process(os.getpid()).children(recursive=True)
+        ours = [p for p in children if _is_ours(p)]
+        self.most = max(self.most, len(ours))
+
+
+def _is_ours(process):
+    try:
+        return "wandb-core" in process.name() or "helper_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False  # it has just ended
+
+
+@pytest.mark.parametrize("trials", [2, 8])
+def test_processes_do_not_grow(trials, ray, tmp_path):
+    """The callback needs one helper and one wandb-core, for two trials as for eight."""
+    census = Census()
+    tune.Tuner(
+        slow,
+        param_space={"n": tune.grid_search(list(range(trials)))},
+        run_config=run_config(
+            tmp_path, "census", callbacks=[WandbLoggerCallback(project="p"), census]
+        ),
+    ).fit()
+    assert census.most == 2
+    children = psutil.Process(os.getpid()).children(recursive=True)
+    assert not [p for p in children if _is_ours(p)]
+    assert len(runlog.of_experiment(tmp_path / "census")) == trials
+
+
+def late(config):
+    tune.report({"loss": 0.0})
+    run = setup_wandb(config, project="p")
+    for i in range(1, 4):
+        run.log({"late": i})
+        tune.report({"loss": float(i)})
+
+
+def test_one_writer(ray, tmp_path):
+    """A trial that calls `setup_wandb` when the callback writes already gets a disabled run."""
+    results = tune.Tuner(
+        late,
+        run_config=run_config(tmp_path, "one", callbacks=[WandbLoggerCallback(project="p")]),
+    ).fit()
+    assert not results.errors
+    [log] = runlog.of_experiment(tmp_path / "one").values()
+    assert len(log.paths) == 1
+    assert [row["loss"] for row in log.rows] == [0.0, 1.0, 2.0, 3.0]
+    assert log.exit_code == 0
+
+
+def test_driver_run_is_left_alone(ray, tmp_path):
+    """A run that the user has open on the driver stays open, and stays `wandb.run`."""
+    import wandb
+
+    mine = wandb.init(mode="disabled", project="mine")
+    try:
+        wandb_tuner(
+            changes,
+            project="p",
+            param_space={"lr": 0},
+            run_config=run_config(tmp_path, "mine"),
+        ).fit()
+        assert wandb.run is mine
+        mine.log({"still": "open"})
+    finally:
+        mine.finish()
+    assert len(runlog.of_experiment(tmp_path / "mine")) == 1
