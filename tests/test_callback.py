@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -204,3 +206,36 @@ def test_driver_run_is_left_alone(ray, tmp_path):
     finally:
         mine.finish()
     assert len(runlog.of_experiment(tmp_path / "mine")) == 1
+
+
+def saves(config):
+    for i in range(1, 4):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "model").write_text(f"weights of iteration {i}")
+            tune.report({"loss": float(i)}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def test_checkpoints(ray, tmp_path):
+    """Each checkpoint becomes a version of the trial's artifact, though Tune keeps only one."""
+    wandb_tuner(
+        saves,
+        project="p",
+        upload_checkpoints=True,
+        run_config=run_config(
+            tmp_path,
+            "checkpoints",
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    ).fit()
+    [log] = runlog.of_experiment(tmp_path / "checkpoints").values()
+    assert len(log.rows) == 3
+    assert [a.name for a in log.artifacts] == [f"checkpoint_{log.name}"] * 3
+    assert {a.type for a in log.artifacts} == {"model"}
+    assert all("latest" in a.aliases for a in log.artifacts)
+    assert [a.metadata["training_iteration"] for a in log.artifacts] == [1, 2, 3]
+    assert {a.metadata["trial_id"] for a in log.artifacts} == {log.id}
+    for i, artifact in enumerate(log.artifacts, start=1):
+        [file] = artifact.files.values()
+        assert Path(file).read_text() == f"weights of iteration {i}"
+    folder = tmp_path / "checkpoints" / "wandb"
+    assert not list(folder.glob(".checkpoint-*"))

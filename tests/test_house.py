@@ -20,6 +20,7 @@ MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SOURCE
 ORDER = (
     *("errors", "outcomes", "sanitize", "filtering", "options"),
     *("_compat", "identity", "credentials", "runlog", "endings", "restoring", "guard"),
+    "checkpoints",
     "runs",
     *("lifecycle", "writer", "experiment"),
     *("decorator", "mixin", "callback", "setup"),

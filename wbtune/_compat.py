@@ -227,11 +227,16 @@ def local_experiment_path(storage: Any) -> str | None:
 
     [Ray 2.60, ``train/_internal/storage.py``.]
     """
-    from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
-
-    if storage is None or not isinstance(storage.storage_filesystem, LocalFileSystem):
+    if storage is None or not is_local(storage.storage_filesystem):
         return None
     return str(storage.experiment_fs_path)
+
+
+def is_local(filesystem: object) -> bool:
+    """Is this pyarrow's file system of this machine?"""
+    from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
+
+    return isinstance(filesystem, LocalFileSystem)
 
 
 # --- Ray Tune, on the driver ------------------------------------------------------------

@@ -163,6 +163,12 @@ class WandbLoggerCallback(LoggerCallback):
             self._experiment.result(trial, result)
 
     @never_raises
+    def log_trial_save(self, trial: Trial) -> None:
+        """Upload the checkpoint that was just saved, if that was asked for."""
+        if self._experiment is not None and self._options.upload_checkpoints:
+            self._experiment.save(trial)
+
+    @never_raises
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Close the trial's run with the truth about how it ended."""
         if self._experiment is not None:

@@ -16,10 +16,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs
+from wbtune.checkpoints import Shelf
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, Kind, Outcome
@@ -124,6 +126,8 @@ class Experiment:
         self._watched: dict[str, Watched] = {}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
+        self._shelf: Shelf | None = None
+        self._said_own = False
         self._found: dict[str, runlog.RunLog] | None = None
 
     def state(self) -> dict[str, Any]:
@@ -167,6 +171,24 @@ class Experiment:
             if watched.attempt > 1:
                 result = {**result, "wbtune/attempt": watched.attempt}
             self._writer.log(watched.key, result)
+
+    def save(self, trial: Trial) -> None:
+        """A trial saved a checkpoint."""
+        watched = self._watched.get(trial.trial_id)
+        checkpoint = trial.checkpoint
+        if watched is None or checkpoint is None or self._directory is None:
+            return
+        self._open(watched)
+        if watched.own:
+            if not self._said_own:
+                self._said_own = True
+                logger.warning("%s: upload_checkpoints= is for runs of the driver", self._who)
+            return
+        if self._shelf is None:
+            self._shelf = Shelf(Path(self._directory, "wandb"))
+        self._shelf.take(
+            checkpoint, str(trial), trial.last_result, partial(self._writer.upload, watched.key)
+        )
 
     def end(self, trial: Trial, *, failed: bool) -> None:
         """A trial ended."""
@@ -269,6 +291,8 @@ class Experiment:
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
         rest = endings.of_the_rest(self._time_budget)
+        if self._shelf is not None:
+            self._shelf.close(wait=rest.kind is not Kind.INTERRUPTED)
         for trial in trials:
             watched = self._watched.get(trial.trial_id)
             failed = trial.status == "ERROR"

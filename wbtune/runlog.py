@@ -10,6 +10,8 @@ then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32)
 (u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record).
 """
 
+# Over 250 lines: the format and what its records say are read together.
+
 from __future__ import annotations
 
 import glob
@@ -28,6 +30,25 @@ _BLOCK: Final = 32 * 1024
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedArtifact:
+    """One version of an artifact, as it waits for being uploaded.
+
+    Attributes:
+        name: its name.
+        type: its type.
+        aliases: of this version.
+        metadata: of this version.
+        files: where each of its files lies now, by the path inside the artifact.
+    """
+
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    metadata: dict[str, Any]
+    files: dict[str, str]
+
+
 @dataclass(slots=True)
 class RunLog:
     """One run, as its files tell it.
@@ -41,6 +62,7 @@ class RunLog:
         config: its config, as last updated.
         rows: the logged rows in order, with W&B's ``_step``.
         summary: what the summary was set to explicitly.
+        artifacts: the artifacts that were logged, in order.
         exit_code: what the run was finished with; None without an exit record.
         paths: the logs that it was read from, the oldest first.
         started: seconds since the epoch, of the first of them.
@@ -54,6 +76,7 @@ class RunLog:
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[LoggedArtifact] = field(default_factory=list)
     exit_code: int | None = None
     paths: list[Path] = field(default_factory=list)
     started: float = 0.0
@@ -92,6 +115,8 @@ def read(path: Path) -> RunLog:
                 log.rows.append(row)
             case "summary":
                 log.summary.update({_key(i): _value(i) for i in record.summary.update})
+            case "artifact":
+                log.artifacts.append(_artifact(record.artifact))
             case "exit":
                 log.exit_code = record.exit.exit_code
             case _:
@@ -118,6 +143,7 @@ def of_experiment(directory: Path | str) -> dict[str, RunLog]:
         run.group, run.tags = part.group or run.group, part.tags
         run.config.update(part.config)
         run.summary.update(part.summary)
+        run.artifacts += part.artifacts
         run.exit_code = part.exit_code
         run.paths += part.paths
     return merged
@@ -150,6 +176,16 @@ def exit_code(path: Path) -> int | None:
         if record.WhichOneof("record_type") == "exit":
             code = record.exit.exit_code
     return code
+
+
+def _artifact(record: Any) -> LoggedArtifact:
+    return LoggedArtifact(
+        name=record.name,
+        type=record.type,
+        aliases=tuple(record.aliases),
+        metadata=json.loads(record.metadata or "{}"),
+        files={entry.path: entry.local_path for entry in record.manifest.contents},
+    )
 
 
 def _take_run(log: RunLog, run: Any) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, guard, sanitize
+from wbtune.checkpoints import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune.errors import ConfigurationError
 from wbtune.outcomes import OUTCOME_TAGS
 
@@ -199,6 +200,15 @@ def iteration_is_x_axis(run: Run) -> None:
     """Draw every metric over Tune's iteration; W&B's step is a mere row number then."""
     run.define_metric(X_AXIS, hidden=True)
     run.define_metric("*", step_metric=X_AXIS)
+
+
+def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> None:
+    """Log a checkpoint as an artifact of the run: type ``model``, alias ``latest``."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    artifact = wandb.Artifact(checkpoint.name, ARTIFACT_TYPE, metadata=checkpoint.metadata)
+    artifact.add_dir(checkpoint.folder)  # copies the files
+    run.log_artifact(artifact, aliases=["latest"])
 
 
 def update_config(run: Run, config: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import logging
 import os
 import pickle
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from wbtune import runs
+from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
 from wbtune.outcomes import Kind, Outcome
 from wbtune.sanitize import is_media
@@ -85,6 +87,14 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """Log a checkpoint as an artifact, and delete the copy."""
+
+    key: str
+    checkpoint: SavedCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """Close a run."""
 
@@ -93,7 +103,7 @@ class End:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-Message = Start | Log | Configure | End
+Message = Start | Log | Configure | Upload | End
 
 
 # --- the driver's end -------------------------------------------------------------------
@@ -156,6 +166,11 @@ class Writer:
     def configure(self, key: str, config: Mapping[str, Any]) -> None:
         """Update a run's config."""
         message = Configure(key, dict(config))
+        self._orders.append(lambda: iter((message,)))
+
+    def upload(self, key: str, checkpoint: SavedCheckpoint) -> None:
+        """Log a checkpoint as an artifact."""
+        message = Upload(key, checkpoint)
         self._orders.append(lambda: iter((message,)))
 
     def end(self, key: str, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
@@ -368,7 +383,10 @@ class Helper:
                 self._log(stream, message)
             case Configure() if stream is not None:
                 self._configure(stream, message)
-            case Log() | Configure():
+            case Upload() if stream is not None:
+                stream.busy = True  # the run's own rows wait; the other runs go on
+                self._threads.submit(self._uploading, stream, message)
+            case Log() | Configure() | Upload():
                 self._say(message.key, "a result came for a run that is not open; left out")
             case End() if stream is not None:
                 stream.busy = True
@@ -417,6 +435,21 @@ class Helper:
                 runs.update_config(stream.run, message.config)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
             self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
+
+    def _uploading(self, stream: _Stream, message: Upload) -> None:
+        try:
+            if stream.run is not None:
+                runs.log_checkpoint(stream.run, message.checkpoint)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+            self._say(message.key, f"a checkpoint is lost: {type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
+        self._events.put(partial(self._uploaded, message.key))
+
+    def _uploaded(self, key: str) -> None:
+        stream = self._streams[key]
+        stream.busy = False
+        self._work_off(key, stream.backlog)
 
     def _closing(self, stream: _Stream, message: End) -> None:
         notes = {**message.notes, "wbtune/dropped": stream.dropped}
