@@ -21,6 +21,8 @@ from ray import tune
 
 from wbtune import WandbLoggerCallback, setup_wandb
 
+WANDB = Path(sys.executable).with_name("wandb")
+
 
 def train_function(config):
     for _ in range(30):
@@ -77,7 +79,7 @@ def tune_it(trainable, name, folder, callbacks=None):
 
 def inspect(log):
     """One run's name, state, rows and best loss, as wandb's own reader tells them."""
-    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", log]
+    command = [WANDB, "leet", "inspect", "--json", log]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     records = [json.loads(line) for line in lines.splitlines()]
     run = [record["run"] for record in records if record["type"] == "run"][-1]
@@ -105,8 +107,9 @@ def main():
     for name, state, rows, best in runs:
         print(f"{name:<34} {state:<9} {rows:>4} {best:>10.4f}")
     print(f"\nThe {len(runs)} runs are in {folder}. Look at them, and upload them:")
-    print(f"  wandb leet {folder.name}/callback/wandb")
-    print(f"  wandb sync {folder.name}/*/wandb/offline-run-*")
+    wandb, runs_in = os.path.relpath(WANDB), os.path.relpath(folder)
+    print(f"  {wandb} leet {runs_in}/callback/wandb")
+    print(f"  {wandb} sync {runs_in}/*/wandb/offline-run-*")
 
 
 if __name__ == "__main__":
