@@ -39,6 +39,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before ``ray.init``: `tune.with_parameters` keeps its data instead of storing them."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""

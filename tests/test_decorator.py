@@ -247,6 +247,7 @@ def call(function: Any) -> Any:
     return function({}), wandb.run
 
 
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("wrap", [with_both, with_both_reversed])
 @pytest.mark.parametrize("kind", TAKING_DATA)
 def test_tunes_wrappers_keep_it(kind, wrap, elsewhere):

@@ -345,6 +345,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 def test_tunes_wrappers_keep_it(wrap, elsewhere):
     """`tune.with_parameters` and `tune.with_resources` keep the declaration and the run."""

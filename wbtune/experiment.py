@@ -165,6 +165,7 @@ class Experiment:
             watched = self._watch(trial)
         if not watched.is_open and not watched.own:
             self._open(watched)
+        watched.ended = False
         if result.get("done"):
             watched.outcome = endings.after_result(trial, result)
         if not watched.own:
@@ -195,6 +196,8 @@ class Experiment:
         watched = self._watched.get(trial.trial_id)
         if watched is None:  # its actor could not be built
             watched = self._watch(trial)
+        if watched.ended:
+            return
         outcome = endings.failure(trial) if failed else watched.outcome or FINISHED
         self._end(watched, outcome)
 

@@ -50,6 +50,8 @@ def _results(trial: Trial) -> Iterator[dict[str, Any]]:
 
 def _lines(trial: Trial) -> list[str]:
     storage: Any = trial.storage
+    if storage is None:
+        return []
     try:
         with storage.storage_filesystem.open_input_file(
             Path(storage.trial_fs_path, RESULTS_FILE).as_posix()

@@ -1,0 +1,584 @@
+"""Both ends of the writer's pipe: whatever arrives in whatever order, each run gets its own.
+
+The helper's end is driven in this process, with runs that behave as W&B's do and with
+openings and closings that take as long as the machine wants. The whole writer, with its
+process and real wandb, has a few examples of its own below.
+"""
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ANN206 - tests
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from wbtune import runlog, runs
+from wbtune.filtering import Router
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.runs import RunSpec
+from wbtune.writer import Configure, End, Helper, Log, Start, Writer
+
+#: Nothing here waits this long, unless it hangs.
+HANGS_S = 30
+
+
+# --- a run that behaves ---------------------------------------------------------------------
+
+
+class TroubleError(Exception):
+    """W&B's."""
+
+
+class FakeRun:
+    """As `wandb.Run`: drops a row whose step goes back, takes nothing once it is finished."""
+
+    def __init__(self, init):
+        self.id = init["id"]
+        self.number = init["number"]
+        self.trouble = init["trouble"]
+        self.starting_step = self.next_step = init["starting_step"]
+        self.rows: list[Any] = []
+        self.dropped: list[Any] = []
+        self.config = self
+        self.configured: dict[str, Any] = {}
+        self.summary: dict[str, Any] = {}
+        self.tags: tuple[str, ...] = ("own",)
+        self.exit_codes: list[int] = []
+        self.threads: set[int] = set()
+        self.faults: list[str] = []
+
+    def _must_be_open(self, what):
+        self.threads.add(threading.get_ident())
+        if self.exit_codes:
+            self.faults.append(f"{what} after finish")
+
+    def define_metric(self, name, **how):
+        self._must_be_open("define_metric")
+        if self.trouble == "define":
+            raise TroubleError("define")
+
+    def log(self, row, step=None, commit=None):
+        self._must_be_open("log")
+        if "boom" in row:
+            raise TroubleError("log")
+        if step < self.next_step or not commit:
+            self.dropped.append(row)
+            return
+        self.next_step = step + 1
+        self.rows.append((step, row))
+
+    def update(self, changes, *, allow_val_change):
+        self._must_be_open("config")
+        if "boom" in changes:
+            raise TroubleError("config")
+        self.configured.update(changes)
+
+    def finish(self, exit_code=None):
+        self._must_be_open("finish")
+        self.exit_codes.append(exit_code)
+        if self.trouble == "finish":
+            raise TroubleError("finish")
+
+
+# --- the model ------------------------------------------------------------------------------
+
+
+@dataclass
+class Expected:
+    """What one run has to be in the end, from its orders alone, one after the other."""
+
+    key: str
+    number: int
+    trouble: str
+    free: int
+    rows: list[Any] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    lost: int = 0
+    outcome: Outcome | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def opens(self):
+        return self.trouble != "open"
+
+    def take(self, order):
+        match order:
+            case Log(row=row, config=config) if not self.opens or "boom" in row:
+                self.lost += 1
+                if self.opens:
+                    self.config.update(config)
+            case Log(row=row, config=config):
+                wanted = row.get("training_iteration", 0)
+                step = max(self.free, wanted if type(wanted) is int else 0)
+                self.free = step + 1
+                self.rows.append((step, row))
+                self.config.update(config)
+            case Configure(config=config) if "boom" not in config:
+                self.config.update(config)
+            case End():
+                self.outcome, self.notes = order.outcome, order.notes
+            case _:
+                pass
+
+
+class Model:
+    """All runs, the open ones by their key."""
+
+    def __init__(self):
+        self.runs: list[Expected] = []
+        self.open: dict[str, Expected] = {}
+        self.homeless: set[str] = set()
+
+    def take(self, order):
+        run = self.open.get(order.key)
+        if isinstance(order, Start):
+            if run is None:
+                init = order.spec.init
+                trouble, free = init["trouble"], init["starting_step"]
+                run = Expected(order.key, init["number"], trouble, free)
+                self.runs.append(run)
+                self.open[order.key] = run
+        elif run is not None:
+            run.take(order)
+            if isinstance(order, End):
+                del self.open[order.key]
+        elif not isinstance(order, End):
+            self.homeless.add(order.key)
+
+    def driver_ended(self):
+        for key in list(self.open):
+            self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
+
+
+# --- the machine ----------------------------------------------------------------------------
+
+KEYS = ["a", "b", "c", *(f"trial{n}" for n in range(9))]  # more than are opened at once
+keys = st.sampled_from(KEYS[:3]) | st.sampled_from(KEYS)
+outcomes = st.builds(Outcome, st.sampled_from(Kind), st.sampled_from(["", "why"]))
+rows = st.fixed_dictionaries(
+    {},
+    optional={"training_iteration": st.integers(0, 9) | st.none(), "loss": st.floats(0, 1)},
+)
+configs = st.dictionaries(st.sampled_from(["lr", "pid", "boom"]), st.integers(0, 3), max_size=2)
+
+
+class HelperMachine(RuleBasedStateMachine):
+    """Any orders for many runs at once, while opening and closing take any time."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = Model()
+        self.batch: list[Any] = []
+        self.opened: list[FakeRun] = []
+        self.attempts: list[int] = []
+        self.closes: list[FakeRun] = []
+        self.said: list[tuple[str, str]] = []
+        self.number = 0
+        self.over = False
+        # Each opening and each closing of a key takes one; the machine gives them out.
+        self.permits: dict[str, threading.Semaphore] = defaultdict(partial(threading.Semaphore, 0))
+        for key in KEYS:
+            self.permits[key]  # noqa: B018 - made here, not by two threads at once
+        read, write = os.pipe()
+        self.pipe = os.fdopen(write, "wb")
+        self.orders = os.fdopen(read, "rb")
+        helper = Helper(lambda key, text: self.said.append((key, text)), self.opening, self.closing)
+        self.serving = threading.Thread(target=helper.serve, args=(self.orders,), daemon=True)
+        self.serving.start()
+
+    def wait(self, key):
+        if not self.permits[key].acquire(timeout=HANGS_S):
+            self.said.append((key, "HANGS"))
+
+    def opening(self, spec, secret, *, for_trial_elsewhere):
+        self.wait(spec.init["id"])
+        self.attempts.append(spec.init["number"])
+        assert for_trial_elsewhere
+        assert secret.reveal() == "key"
+        if spec.init["trouble"] == "open":
+            raise TroubleError("open")
+        run = FakeRun(spec.init)
+        self.opened.append(run)
+        return run
+
+    def closing(self, run, outcome, notes):
+        self.closes.append(run)
+        self.wait(run.id)
+        runs.close_run(run, outcome, notes)
+
+    def order(self, order):
+        self.batch.append(order)
+
+    # --- rules ---
+
+    @precondition(lambda self: not self.over)
+    @rule(
+        key=keys,
+        trouble=st.sampled_from(["", "", "", "open", "finish"]),
+        starting_step=st.sampled_from([0, 0, 5]),
+    )
+    def start(self, key, trouble, starting_step):
+        """Also of a run that is open, opening or closing."""
+        self.number += 1
+        init = {
+            "id": key,
+            "number": self.number,
+            "trouble": trouble,
+            "starting_step": starting_step,
+        }
+        self.order(Start(key, RunSpec(init), "key"))
+
+    @precondition(lambda self: not self.over)
+    @rule(key=keys, results=st.lists(rows, min_size=1, max_size=4))
+    def log(self, key, results):
+        """Some rows; the iterations go where they want."""
+        for row in results:
+            self.number += 1
+            self.order(Log(key, {**row, "number": self.number}, {}))
+
+    @precondition(lambda self: not self.over)
+    @rule(key=keys, config=configs, boom=st.booleans())
+    def log_with_config(self, key, config, boom):
+        """A row that brings config along; the row may be one that W&B refuses."""
+        self.number += 1
+        config.pop("boom", None)
+        row = {"number": self.number, **({"boom": 1} if boom else {})}
+        self.order(Log(key, row, config))
+
+    @precondition(lambda self: not self.over)
+    @rule(key=keys, config=configs)
+    def configure(self, key, config):
+        """A perturbation, say."""
+        self.order(Configure(key, config))
+
+    @precondition(lambda self: not self.over)
+    @rule(key=keys, outcome=outcomes, attempt=st.integers(1, 3))
+    def end(self, key, outcome, attempt):
+        """Also of a run that was never started, or has ended."""
+        self.order(End(key, outcome, {"wbtune/attempt": attempt}))
+
+    @precondition(lambda self: not self.over and self.batch)
+    @rule()
+    def send(self):
+        """What has gathered, as the writer sends it."""
+        for order in self.batch:
+            self.model.take(order)
+        pickle.dump(self.batch, self.pipe, protocol=pickle.HIGHEST_PROTOCOL)
+        self.pipe.flush()
+        self.batch = []
+
+    @rule(key=keys)
+    def permit(self, key):
+        """The next opening or closing of this run comes to its end."""
+        self.permits[key].release()
+
+    @precondition(lambda self: not self.over)
+    @rule(cut=st.floats(0, 1))
+    def driver_dies(self, cut):
+        """In the middle of a batch, which is lost with it."""
+        if self.batch:
+            sent = pickle.dumps(self.batch, protocol=pickle.HIGHEST_PROTOCOL)
+            self.pipe.write(sent[: int(cut * (len(sent) - 1))])
+        self.pipe.close()
+        self.over = True
+
+    # --- the end ---
+
+    def teardown(self):
+        """Everything that was sent has happened, once, in order, and nothing else has."""
+        if not self.over:
+            if self.batch:
+                self.send()
+            self.pipe.close()
+        for key in KEYS:
+            self.permits[key].release(100)
+        self.serving.join(HANGS_S)
+        assert not self.serving.is_alive(), "the helper does not end"
+        self.orders.close()
+        self.model.driver_ended()
+        self.compare()
+
+    def compare(self):
+        assert sorted(self.attempts) == sorted(run.number for run in self.model.runs)
+        made = {run.number: run for run in self.opened}
+        expected = [run for run in self.model.runs if run.opens]
+        assert set(made) == {run.number for run in expected}
+        assert sorted(run.number for run in self.closes) == sorted(made)
+        for want in expected:
+            run = made[want.number]
+            assert run.faults == []
+            assert run.dropped == [], "wandb drops a row whose step goes back"
+            assert run.rows == want.rows
+            steps = [step for step, _ in run.rows]
+            assert steps == sorted(set(steps))
+            assert run.configured == want.config
+            assert want.outcome is not None
+            assert run.exit_codes == [want.outcome.exit_code]
+            notes = {**want.notes, "wbtune/dropped": want.lost}
+            assert run.summary == {**want.outcome.summary(), **notes}
+            assert run.tags == ("own", *want.outcome.tags)
+        for want in self.model.runs:
+            told = [text for key, text in self.said if key == want.key]
+            if want.trouble in {"open", "finish"}:
+                assert any(f"TroubleError: {want.trouble}" in text for text in told)
+        homeless = {key for key, text in self.said if "not open" in text}
+        assert homeless == self.model.homeless
+        assert not [text for _, text in self.said if text == "HANGS"]
+
+
+TestHelper = HelperMachine.TestCase
+TestHelper.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)
+
+
+# --- single orders that have stopped a helper ------------------------------------------------
+
+
+def serve(tmp_path, batches, open_run, close_run=runs.close_run):
+    """Let a helper work off the batches; what it said."""
+    said: list[tuple[str, str]] = []
+    path = Path(tmp_path, "orders")
+    with path.open("wb") as stream:
+        for batch in batches:
+            pickle.dump(batch, stream)
+    helper = Helper(lambda key, text: said.append((key, text)), open_run, close_run)
+    with path.open("rb") as stream:
+        thread = threading.Thread(target=helper.serve, args=(stream,), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive(), "the helper does not end"
+    return said
+
+
+def fake_spec(key, trouble=""):
+    return RunSpec({"id": key, "number": 0, "trouble": trouble, "starting_step": 0})
+
+
+def opener(opened):
+    def open_run(spec, secret, *, for_trial_elsewhere):
+        run = FakeRun(spec.init)
+        opened.append(run)
+        return run
+
+    return open_run
+
+
+def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
+    """It is open: its rows go into it, and it is closed; without the x-axis, which is said."""
+    opened: list[FakeRun] = []
+    batch = [Start("a", fake_spec("a", "define")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
+    said = serve(tmp_path, [batch], opener(opened))
+    (run,) = opened
+    assert (run.rows, run.exit_codes) == ([(0, {"loss": 1})], [0])
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("what", ["open", "finish"])
+def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
+    """`sys.exit` in a user's hook ends neither a thread nor the experiment: it is said."""
+
+    def open_run(spec, secret, *, for_trial_elsewhere):
+        run = FakeRun(spec.init)
+        if what == "open":
+            raise SystemExit(3)
+        run.finish = partial(sys.exit, 3)
+        return run
+
+    batch = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
+    said = serve(tmp_path, [batch], open_run)
+    assert any("SystemExit" in text for _, text in said)
+
+
+# --- the writer, its process, and wandb -------------------------------------------------------
+
+
+def spec(directory, trial):
+    who = Identity(trial, f"train_{trial}", "experiment", str(directory))
+    options = RunOptions(project="writer", init_kwargs={"mode": "offline"})
+    return runs.spec(options, who, {"lr": 0.1})
+
+
+def wait_until(condition, timeout=HANGS_S):
+    """Poll; returns the seconds that it took."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < timeout, "it did not happen"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def rows_on_disk(directory, trial):
+    try:
+        log = runlog.of_experiment(directory).get(trial)
+    except ValueError:  # its header is being written
+        return []
+    return [] if log is None else [row["i"] for row in log.rows]
+
+
+def family(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def all_end(processes):
+    """Do they end by themselves?"""
+    _, alive = psutil.wait_procs(processes, timeout=HANGS_S)
+    for process in alive:
+        process.kill()
+    return not alive
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = Writer()
+    writer.launch(tmp_path / "wandb" / "wbtune.log")
+    yield writer
+    writer.close(1)
+
+
+def test_many_runs_at_once(writer, tmp_path, caplog):
+    """Rows of a dozen runs, mixed: each in its own run, in order, with its own ending."""
+    caplog.set_level(logging.WARNING, "wbtune")
+    trials = [f"t{n}" for n in range(12)]
+    for trial in trials:
+        writer.start(trial, spec(tmp_path, trial), Router(), None)
+    for i in range(40):
+        for n, trial in enumerate(trials):
+            # A trial that is restored goes back by some iterations.
+            writer.log(trial, {"i": i, "training_iteration": i - 5 * (i > 20 and n % 2), "pid": n})
+    writer.configure("t3", {"lr": 0.2})
+    for n, trial in enumerate(trials[:-1]):
+        writer.end(trial, Outcome(list(Kind)[n % 5]), {"wbtune/attempt": n})
+    children = family(os.getpid())
+    assert writer.close(HANGS_S)
+
+    assert all_end(children)
+    found = runlog.of_experiment(tmp_path)
+    assert set(found) == set(trials)
+    for n, trial in enumerate(trials[:-1]):
+        log = found[trial]
+        assert [row["i"] for row in log.rows] == list(range(40))
+        steps = [row["_step"] for row in log.rows]
+        assert steps == sorted(set(steps))
+        outcome = Outcome(list(Kind)[n % 5])
+        assert (log.exit_code, tuple(log.tags)) == (outcome.exit_code, outcome.tags)
+        assert log.summary.items() >= {"wbtune/attempt": n, "wbtune/dropped": 0}.items()
+        assert log.config == {"lr": 0.2 if trial == "t3" else 0.1, "pid": n}
+    last = found[trials[-1]]  # which nobody ended
+    assert ([row["i"] for row in last.rows], last.exit_code) == (list(range(40)), 130)
+    assert caplog.messages == []
+
+
+def test_a_row_is_on_disk_within_about_a_second(writer, tmp_path):
+    """Not at the end of the run, and not when wandb's buffer is full."""
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    took = []
+    for i in range(4):
+        writer.log("t", {"i": i})
+        took.append(wait_until(lambda i=i: rows_on_disk(tmp_path, "t") == [*range(i + 1)]))
+    assert max(took[1:]) < 2  # the first waits for the process; 0.5 s on an idle machine
+    assert min(took[1:]) < 1
+
+
+DRIVER = """
+import signal, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_writer_machine import Router, Writer, spec
+writer = Writer()
+writer.launch(Path(sys.argv[1], "wandb", "wbtune.log"))
+for trial in ("a", "b", "c"):
+    writer.start(trial, spec(sys.argv[1], trial), Router(), None)
+    for i in range(10):
+        writer.log(trial, {"i": i})
+signal.pause()
+"""
+
+
+def test_the_driver_is_killed(tmp_path):
+    """Every run is closed as interrupted with all its rows, and no process is left."""
+    tests = str(Path(__file__).parent)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), tests])
+    try:
+        wait_until(lambda: all(len(rows_on_disk(tmp_path, t)) == 10 for t in "abc"), 60)
+        children = family(driver.pid)
+        assert any("wandb-core" in " ".join(child.cmdline()) for child in children)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert all_end(children)
+    for log in runlog.of_experiment(tmp_path).values():
+        assert [row["i"] for row in log.rows] == list(range(10))
+        assert log.exit_code == 130
+        assert log.summary["wbtune/outcome"] == "interrupted"
+        assert log.tags == ["interrupted"]
+
+
+def test_the_helper_is_killed(writer, tmp_path, caplog):
+    """It is said once, `log` stays silent, `close` returns and says that it is not complete."""
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    writer.log("t", {"i": 0})
+    wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
+    helper = writer._process  # nobody else has its pid
+    assert helper is not None
+    children = family(helper.pid)
+    helper.kill()
+    for i in range(3):
+        writer.log("t", {"i": i})
+        writer.end("t", FINISHED)
+    wait_until(lambda: caplog.messages)
+    for i in range(3):
+        writer.log("t", {"i": i})
+    begun = time.monotonic()
+    assert writer.close(HANGS_S) is False
+    assert time.monotonic() - begun < HANGS_S / 2
+    assert len(caplog.messages) == 1
+    assert "the helper process is gone" in caplog.messages[0]
+    assert all_end(children)
+    assert rows_on_disk(tmp_path, "t") == [0]
+
+
+class Bomb:
+    """Pickles here, and can't be read there: a class of the user's main program."""
+
+    def __reduce__(self):
+        return (_explode, ())
+
+
+def _explode():
+    if "wbtune-helper" in sys.argv or "ray" not in sys.modules:
+        raise ModuleNotFoundError("the user's main program")
+    return Bomb()
+
+
+@pytest.mark.parametrize("bad", [Bomb(), lambda: None], ids=["unreadable", "unpicklable"])
+def test_an_order_that_does_not_get_through(bad, writer, tmp_path, caplog):
+    """It is left out and said once; what comes after it, of this run or another, is not."""
+    for trial in ("a", "b"):
+        writer.start(trial, spec(tmp_path, trial), Router(), None)
+        writer.log(trial, {"i": 0})
+    wait_until(lambda: rows_on_disk(tmp_path, "a") == [0])
+    writer.configure("a", {"bad": bad})  # is never sanitised: that was done before
+    for trial in ("a", "b"):
+        writer.log(trial, {"i": 1})
+        writer.end(trial, FINISHED)
+    assert writer.close(10)
+    assert len(caplog.records) == 1
+    for trial in ("a", "b"):
+        assert rows_on_disk(tmp_path, trial) == [0, 1]
