@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +19,14 @@ from wbtune import (
     wandb_tuner,
 )
 
-ITERATIONS = 25
+ITERATIONS = 40
+
+
+def work(config, i):
+    """Slow from the twelfth iteration on, so that the driver is ended in the middle of it."""
+    if config["trial"] != 0:
+        restored = Path(config["folder"], "restore.log").exists()
+        time.sleep(0.02 if restored else 0.1 if i <= 12 else 0.5)
 
 
 def iterations(config):
@@ -29,8 +37,7 @@ def iterations(config):
         with checkpoint.as_directory() as folder:
             start = int(Path(folder, "i").read_text())
     for i in range(start + 1, 1 + ITERATIONS):
-        if config["trial"] != 0:
-            time.sleep(0.15)  # work
+        work(config, i)
         result = {"loss": float(i), "i": i}
         if i % 5:
             yield result, None
@@ -57,8 +64,7 @@ class Mixed(WandbMixin, tune.Trainable, project="crash"):
 
     def step(self):
         self.i += 1
-        if self.config["trial"] != 0:
-            time.sleep(0.15)  # work
+        work(self.config, self.i)
         return {"loss": float(self.i), "i": self.i, "done": self.i == ITERATIONS}
 
     def save_checkpoint(self, checkpoint_dir):
@@ -73,7 +79,11 @@ TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
 
 def main():
     folder, door, what = sys.argv[1:]
-    ray.init(num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False)
+    # Several of these run at once, and each Ray would look for the others' address.
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.init(
+        "local", num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False
+    )
     trainable = TRAINABLES[door]
     if what == "restore":
         tuner = restore_wandb_tuner(str(Path(folder, "crash")), trainable)
@@ -86,7 +96,7 @@ def main():
                 checkpoint_frequency=5 if door == "WandbMixin" else 0
             ),
         )
-        space = {"trial": tune.grid_search([0, 1, 2])}
+        space = {"trial": tune.grid_search([0, 1, 2]), "folder": folder}
         if door == "callback":
             run_config.callbacks = [WandbLoggerCallback(project="crash")]
             tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -62,70 +63,89 @@ def family(process):
 
 
 def nobody_left(processes):
-    """Ray ends its own when the driver is gone; ours have to end as well."""
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    left = [p for p in alive if "wandb" in p.name() or "wbtune" in " ".join(p.cmdline())]
-    for process in alive:
-        process.kill()
+    """Ray ends its own in its own time; ours have to end as well."""
+    ours = [process for process in processes if is_ours(process)]
+    _, left = psutil.wait_procs(ours, timeout=30)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     return not left
+
+
+def is_ours(process):
+    try:
+        return "wandb-core" in process.name() or "helper_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 # SIGTERM ends the driver and its Ray at once: only the helper is left to say so.
 INTERRUPTS = [*((door, "SIGINT") for door in TRAINABLES), ("callback", "SIGTERM")]
 
 
-@pytest.mark.parametrize(("door", "by"), INTERRUPTS)
-def test_interrupt(door, by, tmp_path):
+def begin(cases, tmp_path):
+    """Start one driver for each case, all at once, and wait until each is in the middle."""
+    folders = {case: tmp_path / "-".join(case) for case in cases}
+    for folder in folders.values():
+        folder.mkdir()
+    drivers = {case: start(folder, case[0]) for case, folder in folders.items()}
+    for case, driver in drivers.items():
+        wait_until(lambda folder=folders[case]: enough_rows(folder), driver, folders[case])
+    children = {case: family(driver) for case, driver in drivers.items()}
+    return folders, drivers, children
+
+
+def test_interrupt(tmp_path):
     """Ctrl-C and SIGTERM: `fit` ends soon, the unfinished runs say so, every row is there."""
-    process = start(tmp_path, door)
-    wait_until(lambda: enough_rows(tmp_path), process, tmp_path)
-    children = family(process)
+    folders, drivers, children = begin(INTERRUPTS, tmp_path)
     begun = time.monotonic()
-    process.send_signal(signal.Signals[by])
-    process.wait(60)
-    took = time.monotonic() - begun
-    assert nobody_left(children)
+    for case, driver in drivers.items():
+        driver.send_signal(signal.Signals[case[1]])
+    for case, driver in drivers.items():
+        folder = folders[case]
+        driver.wait(60)
+        took = time.monotonic() - begun
+        assert nobody_left(children[case])
 
-    said = Path(tmp_path, "run.log").read_text()
-    if by == "SIGINT":
-        assert "fit returned" in said
-        assert took < 15 + 10  # 15 s for `fit`; the rest is `ray.shutdown`
-    assert "wandb:" not in said
-    found = logs(tmp_path)
-    assert found[0].exit_code == 0
-    for trial in (1, 2):
-        log = found[trial]
-        assert log.exit_code == 130
-        assert log.summary["wbtune/outcome"] == "interrupted"
-        assert "interrupted" in log.tags
-        seen = [row["i"] for row in log.rows]
-        assert seen == list(range(1, len(seen) + 1))
-        assert len(seen) >= ENOUGH
+        said = Path(folder, "run.log").read_text()
+        if case[1] == "SIGINT":
+            assert "fit returned" in said
+            assert took < 15 + 10  # 15 s for `fit`; the rest is `ray.shutdown`
+        assert "wandb:" not in said
+        found = logs(folder)
+        assert found[0].exit_code == 0
+        for trial in (1, 2):
+            log = found[trial]
+            assert log.exit_code == 130
+            assert log.summary["wbtune/outcome"] == "interrupted"
+            assert "interrupted" in log.tags
+            seen = [row["i"] for row in log.rows]
+            assert seen == list(range(1, len(seen) + 1))
+            assert len(seen) >= ENOUGH
 
 
-@pytest.mark.parametrize("door", TRAINABLES)
-def test_killed_driver_and_restore(door, tmp_path):
+def test_killed_driver_and_restore(tmp_path):
     """SIGKILL the driver, restore: the same runs, no row missing, none twice, all finished."""
-    process = start(tmp_path, door)
-    wait_until(lambda: enough_rows(tmp_path), process, tmp_path)
-    children = family(process)
-    process.kill()
-    process.wait()
-    assert nobody_left(children)
-    before = logs(tmp_path)
-
-    restored = start(tmp_path, door, "restore")
-    assert restored.wait(120) == 0, Path(tmp_path, "restore.log").read_text()
-    after = logs(tmp_path)
-    assert {log.id for log in after.values()} == {log.id for log in before.values()}
-    # The trial that was done stays as it was.
-    assert after[0].paths == before[0].paths
-    for trial in (0, 1, 2):
-        log = after[trial]
-        assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
-        seen = [row["i"] for row in log.rows]
-        assert set(seen) == set(range(1, ITERATIONS + 1))
-        marks = [(row["i"], row["time_total_s"]) for row in log.rows]
-        assert len(set(marks)) == len(marks)
-        steps = [row["_step"] for row in log.rows]
-        assert steps == sorted(set(steps))
+    folders, drivers, children = begin([(door,) for door in TRAINABLES], tmp_path)
+    for driver in drivers.values():
+        driver.kill()
+        driver.wait()
+    for case in drivers:
+        assert nobody_left(children[case])
+    before = {case: logs(folder) for case, folder in folders.items()}
+    restored = {case: start(folder, case[0], "restore") for case, folder in folders.items()}
+    for case, folder in folders.items():
+        assert restored[case].wait(120) == 0, Path(folder, "restore.log").read_text()
+        after = logs(folder)
+        assert {log.id for log in after.values()} == {log.id for log in before[case].values()}
+        # The trial that was done stays as it was.
+        assert after[0].paths == before[case][0].paths
+        for trial in (0, 1, 2):
+            log = after[trial]
+            assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
+            seen = [row["i"] for row in log.rows]
+            assert set(seen) == set(range(1, ITERATIONS + 1))
+            marks = [(row["i"], row["time_total_s"]) for row in log.rows]
+            assert len(set(marks)) == len(marks)
+            steps = [row["_step"] for row in log.rows]
+            assert steps == sorted(set(steps))
