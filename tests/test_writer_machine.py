@@ -4,7 +4,6 @@ The helper's end is driven in this process, with runs that behave as W&B's do an
 openings and closings that take as long as the machine wants. The whole writer, with its
 process and real wandb, has a few examples of its own below.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ANN206 - tests
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import RunSpec
-from wbtune.writer import Configure, End, Helper, Log, Start, Writer
+from wbtune.writer import Configure, End, Helper, Log, Start, Writer, pack
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -124,6 +123,7 @@ class Expected:
             case Log(row=row, config=config) if not self.opens or "boom" in row:
                 self.lost += 1
                 if self.opens:
+                    self.free += 1
                     self.config.update(config)
             case Log(row=row, config=config):
                 wanted = row.get("training_iteration", 0)
@@ -196,7 +196,7 @@ class HelperMachine(RuleBasedStateMachine):
         # Each opening and each closing of a key takes one; the machine gives them out.
         self.permits: dict[str, threading.Semaphore] = defaultdict(partial(threading.Semaphore, 0))
         for key in KEYS:
-            self.permits[key]  # noqa: B018 - made here, not by two threads at once
+            self.permits[key]
         read, write = os.pipe()
         self.pipe = os.fdopen(write, "wb")
         self.orders = os.fdopen(read, "rb")
@@ -281,7 +281,7 @@ class HelperMachine(RuleBasedStateMachine):
         """What has gathered, as the writer sends it."""
         for order in self.batch:
             self.model.take(order)
-        pickle.dump(self.batch, self.pipe, protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.dump([pack(order) for order in self.batch], self.pipe)
         self.pipe.flush()
         self.batch = []
 
@@ -295,7 +295,7 @@ class HelperMachine(RuleBasedStateMachine):
     def driver_dies(self, cut):
         """In the middle of a batch, which is lost with it."""
         if self.batch:
-            sent = pickle.dumps(self.batch, protocol=pickle.HIGHEST_PROTOCOL)
+            sent = pickle.dumps([pack(order) for order in self.batch])
             self.pipe.write(sent[: int(cut * (len(sent) - 1))])
         self.pipe.close()
         self.over = True
@@ -357,7 +357,7 @@ def serve(tmp_path, batches, open_run, close_run=runs.close_run):
     path = Path(tmp_path, "orders")
     with path.open("wb") as stream:
         for batch in batches:
-            pickle.dump(batch, stream)
+            pickle.dump([pack(order) for order in batch], stream)
     helper = Helper(lambda key, text: said.append((key, text)), open_run, close_run)
     with path.open("rb") as stream:
         thread = threading.Thread(target=helper.serve, args=(stream,), daemon=True)
@@ -398,7 +398,7 @@ def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
         run = FakeRun(spec.init)
         if what == "open":
             raise SystemExit(3)
-        run.finish = partial(sys.exit, 3)
+        run.finish = lambda exit_code: sys.exit(exit_code or 3)
         return run
 
     batch = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]

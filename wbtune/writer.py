@@ -51,6 +51,8 @@ BATCH_S: Final = 0.2
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
 
+GONE: Final = "the helper process is gone (killed?); nothing more is logged"
+
 # The helper needs the modules below this one but not the package's doors: importing
 # `wbtune` proper would import Ray, which takes it 1.5 s and 100 MB.
 _HELPER: Final = (
@@ -104,6 +106,11 @@ class End:
 
 
 Message = Start | Log | Configure | Upload | End
+
+
+def pack(message: Message) -> bytes:
+    """One message for the pipe, which carries lists of them."""
+    return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 # --- the driver's end -------------------------------------------------------------------
@@ -237,18 +244,19 @@ class Writer:
         pipe = process.stdin
         while True:
             closing = self._closing
-            batch: list[Message] = []
+            batch: list[bytes] = []
             while self._orders:
                 try:
-                    batch.extend(self._orders.popleft()())
-                except Exception:
-                    logger.exception("wbtune: an order could not be prepared; it is left out")
+                    # Packed one by one: one that can't be is left out, not its neighbours.
+                    batch.extend(pack(message) for message in self._orders.popleft()())
+                except Exception as error:  # noqa: BLE001 - whatever it is: say it, go on
+                    self._tell("", f"an order is left out: {type(error).__name__}: {error}")
             try:
                 if batch:
                     pickle.dump(batch, pipe, protocol=pickle.HIGHEST_PROTOCOL)
                     pipe.flush()
-            except OSError as error:
-                self._tell("", f"the helper process is gone ({error}); nothing more is logged")
+            except OSError:
+                self._tell("", GONE)
                 return
             if closing:
                 with contextlib.suppress(OSError):
@@ -264,6 +272,8 @@ class Writer:
             said = json.loads(line)
             self._tell(said["key"], said["text"])
         process.stdout.close()
+        if not self._closing:
+            self._tell("", GONE)
 
     def _tell(self, key: str, text: str) -> None:
         """Warn, once for each run and text."""
@@ -364,9 +374,17 @@ class Helper:
     def _read(self, orders: IO[bytes]) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
             while True:
-                for message in pickle.load(orders):  # noqa: S301 - from our own parent
-                    self._events.put(partial(self.take, message))
+                for packed in pickle.load(orders):  # noqa: S301 - from our own parent
+                    self._receive(packed)
         self._events.put(None)
+
+    def _receive(self, packed: bytes) -> None:
+        try:
+            message = pickle.loads(packed)  # noqa: S301 - from our own parent
+        except Exception as error:  # noqa: BLE001 - a class that is not importable here
+            self._say("", f"an order is left out: {type(error).__name__}: {error}")
+        else:
+            self._events.put(partial(self.take, message))
 
     def take(self, message: Message) -> None:
         """Carry out one order, or keep it until the run is ready for it."""
@@ -398,12 +416,13 @@ class Helper:
         from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
 
         secret = None if message.secret is None else Secret(message.secret)
+        run = None
         try:
             run = self._open_run(message.spec, secret, for_trial_elsewhere=True)
             runs.iteration_is_x_axis(run)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
-            run = None
-            self._say(message.key, f"could not be opened: {type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            what = "could not be opened" if run is None else "has no x-axis"
+            self._say(message.key, f"{what}: {type(error).__name__}: {error}")
         self._events.put(partial(self._opened, message.key, run))
 
     def _opened(self, key: str, run: Run | None) -> None:
@@ -440,7 +459,7 @@ class Helper:
         try:
             if stream.run is not None:
                 runs.log_checkpoint(stream.run, message.checkpoint)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"a checkpoint is lost: {type(error).__name__}: {error}")
         finally:
             shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
@@ -456,7 +475,7 @@ class Helper:
         try:
             if stream.run is not None:
                 self._close_run(stream.run, message.outcome, notes)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._events.put(partial(self._closed, message.key))
 
