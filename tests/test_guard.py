@@ -3,10 +3,10 @@
 Each scenario is a program of its own, with real wandb offline, so that the tests' own
 process never has a core.
 """
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204 - programs under test
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -49,7 +49,7 @@ class Program:
 
     def cores(self):
         children = psutil.Process().children(recursive=True)
-        return [p for p in children if "wandb-core" in " ".join(p.cmdline())]
+        return [p for p in children if _is_core(p)]
 
     def kill(self):
         found = self.cores()
@@ -144,7 +144,8 @@ def while_logging(program):
         for at in (500, 1000, 1500):
             wait_until(lambda at=at: run.wbtune_guard.step > at or done.is_set())
             for core in program.cores():
-                core.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    core.kill()
 
     thread = threading.Thread(target=killer)
     thread.start()
@@ -298,6 +299,12 @@ def test_core_is_killed(name, tmp_path):
     assert "Traceback" not in said
     left = [p for p in psutil.process_iter(["cmdline"]) if str(program.pid) in _words(p)]
     assert not left, left
+
+
+def _is_core(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "wandb-core" in " ".join(process.cmdline())
+    return False  # it has just ended
 
 
 def _words(process):

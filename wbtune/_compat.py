@@ -58,6 +58,15 @@ def logged_in(base_url: str) -> bool:
     return found is not None
 
 
+def same_global_run(new: object, run: object) -> None:
+    """Let ``wandb.run`` be ``run`` where it has become ``new`` [wandb 0.31, ``wandb_init``]."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - as above
+
+    if wandb.run is new:
+        _set_global_run(run)  # type: ignore[arg-type]
+
+
 @functools.cache
 def core_is_gone() -> tuple[type[BaseException], ...]:
     """What wandb raises when wandb-core is no more [wandb 0.31]."""

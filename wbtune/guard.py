@@ -28,6 +28,10 @@ logger = logging.getLogger("wbtune")
 #: Seconds for which a row is remembered: ten times as long as it takes to reach the disk.
 REMEMBER_S: Final = 3.0
 
+#: Rows that are remembered in any case.
+KEEP: Final = 10
+#: Cores that are tried, before a row is given up.
+TRIES: Final = 5
 #: Seconds after ``finish`` within which a log that is whole has its exit record.
 CLOSED_S: Final = 2.0
 
@@ -78,6 +82,7 @@ class Guard:
         self._step: int = run.starting_step
         self._written = -1
         self._rows = 0
+        self._recovered = False
         run.__dict__["log"] = self.log
         run.__dict__["wbtune_guard"] = self
 
@@ -90,30 +95,52 @@ class Guard:
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
         """``run.log``, of a run that survives."""
-        now, recent = time.monotonic(), self._recent
-        if step is not None and step > self._step:
-            self._step = step
+        if step is not None and step < self._step:
+            self._log(data, step, commit)  # W&B drops it, and says so
+            return
+        self._step = self._step if step is None else step
         commits = step is None if commit is None else commit
         # A copy: wandb converts the values in place.
-        recent.append((now, self._step if step is None else step, {**data}, commits))
+        self._recent.append((time.monotonic(), self._step, {**data}, commits))
+        self._forget()
+        if self._recovered:  # the new part of the run counts its steps from 0 by itself
+            step, commit = self._step, commits
         self._step += commits
         self._rows += commits
-        while recent[0][0] < now - REMEMBER_S:
-            recent.popleft()
         try:
             self._log(data, step, commit)
         except _compat.core_is_gone():
             self.recover()
 
+    def _forget(self) -> None:
+        # By the time of one of the last rows, not by the clock: the first rows after the
+        # core's death raise nothing, and between two rows there may be hours.
+        recent = self._recent
+        while len(recent) > KEEP and recent[0][0] < recent[-KEEP][0] - REMEMBER_S:
+            recent.popleft()
+
     def recover(self) -> None:
-        """Open the run again, whose core is gone, and log what is not on disk."""
+        """Open the run again, whose core is gone, and log what is not on disk.
+
+        Raises:
+            ConnectionError: when the new cores die as well, several times in a row.
+        """
+        logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", self._run.id)
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(*_compat.core_is_gone()):
+                self._recover()
+                return
+        self._recover()
+
+    def _recover(self) -> None:
         run = self._run
-        logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", run.id)
         # What an earlier part of the run holds is not in the newest one.
         self._written = max(self._written, _written(run))
         CORE.replace(self._generation)
+        self._generation = CORE.generation
         new = self._reopen()
-        self._log, self._generation = new.log, CORE.generation
+        self._log, self._recovered = new.log, True
+        _compat.same_global_run(new, run)
         # Whoever holds the old object or finds the new one has the same run.
         run.__dict__.clear()
         run.__dict__.update(new.__dict__, log=self.log, wbtune_guard=self)

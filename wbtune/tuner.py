@@ -183,7 +183,8 @@ def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
         return trainable.declaring(merged), merged
     if isinstance(trainable, type) and issubclass(trainable, WandbMixin):
         merged = options | trainable.wbtune_options
-        told = type(trainable.__name__, (trainable,), {"wbtune_options": merged})
+        names = {name: getattr(trainable, name) for name in ("__module__", "__qualname__")}
+        told = type(trainable.__name__, (trainable,), {**names, "wbtune_options": merged})
         return told, merged
     return trainable, options
 
