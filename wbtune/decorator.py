@@ -17,7 +17,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import wrapt
 
@@ -33,13 +33,19 @@ WHO = "wandb_trial"
 _FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
 
 
-class WandbTrial(wrapt.ObjectProxy[Any]):
+if TYPE_CHECKING:
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy  # before wrapt 2.1, generic for type checkers only
+
+
+class WandbTrial(Proxy):
     """A trainable function with the declaration of its run."""
 
     __mixins__ = (lifecycle.OwnsRun,)  # Tune builds the function's Trainable on it
 
     def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
-        wrapt.ObjectProxy.__init__(self, wrapped)
+        Proxy.__init__(self, wrapped)
         self._self_options = options
         self._self_run_arg = run_arg
         self._self_signature = inspect.signature(wrapped)
