@@ -106,7 +106,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             result["done"] = True
             self.said[name] = Kind.FINISHED
         elif name in self.ended:
-            self.said[name] = self.ended[name]
+            self.said.pop(name, None)
         self.ended.pop(name, None)  # it goes on, whatever was said before
         self.trials[name].last_result = result
         self.experiment.result(self.trials[name], result)

@@ -227,16 +227,16 @@ def config_finds_it_first(program):
 
 
 def step_that_goes_back(program):
-    """W&B drops a row whose step goes back; that does not upset what is known of the rest."""
+    """A row whose step is taken gets the next free one; W&B alone would drop it."""
     run = program.open()
     for i in range(4):
         run.log({"i": i}, step=10 + i, commit=True)
-    run.log({"i": -1}, step=2, commit=True)
-    run.log({"i": 4})
-    program.on_disk(5)
-    program.kill()
+    run.log({"i": 4}, step=2, commit=True)
     run.log({"i": 5})
-    program.ends_with(6, run)
+    program.on_disk(6)
+    program.kill()
+    run.log({"i": 6})
+    program.ends_with(7, run)
 
 
 def killed_while_it_recovers(program):

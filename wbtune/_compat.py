@@ -93,6 +93,11 @@ def record_type() -> Any:
     return messages.Record
 
 
+def is_finished(run: Any) -> bool:
+    """Was ``finish`` called already? Nothing public tells [wandb 0.31, ``Run._is_finished``]."""
+    return bool(getattr(run, "_is_finished", False))
+
+
 def key_problem(key: str) -> str | None:
     """Why wandb would refuse this key, by its form; None for a good one.
 

@@ -133,7 +133,11 @@ class Experiment:
     def state(self) -> dict[str, Any]:
         """What a restored experiment has to know: plain data, without a secret."""
         return {
-            trial_id: {"attempt": watched.attempt, "perturbations": watched.perturbations}
+            trial_id: {
+                "attempt": watched.attempt,
+                "perturbations": watched.perturbations,
+                "own": watched.own,
+            }
             for trial_id, watched in self._watched.items()
         }
 
@@ -165,7 +169,8 @@ class Experiment:
             watched = self._watch(trial)
         if not watched.is_open and not watched.own:
             self._open(watched)
-        watched.ended = False
+        if watched.ended:  # it goes on, whatever was said before
+            watched.ended, watched.outcome = False, None
         if result.get("done"):
             watched.outcome = endings.after_result(trial, result)
         if not watched.own:
@@ -188,7 +193,10 @@ class Experiment:
         if self._shelf is None:
             self._shelf = Shelf(Path(self._directory, "wandb"))
         self._shelf.take(
-            checkpoint, str(trial), trial.last_result, partial(self._writer.upload, watched.key)
+            checkpoint,
+            str(trial),
+            watched.router.excludes.metrics(trial.last_result),
+            partial(self._writer.upload, watched.key),
         )
 
     def end(self, trial: Trial, *, failed: bool) -> None:
@@ -223,7 +231,10 @@ class Experiment:
         self._directory = who_am_i.directory
         if self._directory is not None:
             self._writer.launch(Path(self._directory, "wandb", "wbtune.log"))
-        if self._restored and not watched.own:
+        # Not where the trial called `setup_wandb`: it is about to claim its run again, and
+        # Tune's results were never in there.
+        owned = before is not None and before.get("own", False)
+        if self._restored and not watched.own and not owned:
             self._fill_in(trial, watched)
         return watched
 
@@ -294,6 +305,16 @@ class Experiment:
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
         rest = endings.of_the_rest(self._time_budget)
+        try:
+            self._end_the_rest(trials, rest)
+        finally:  # whatever went wrong: the helper, its runs and the claims come to an end
+            timeout = self._options.upload_timeout
+            complete = self._writer.close(UPLOAD_TIMEOUT_S if timeout is None else timeout)
+            self._say_where(complete=complete)
+            for watched in self._watched.values():
+                _compat.unclaim(watched.claim)
+
+    def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
         if self._shelf is not None:
             self._shelf.close(wait=rest.kind is not Kind.INTERRUPTED)
         for trial in trials:
@@ -307,11 +328,6 @@ class Experiment:
             if watched is not None and not watched.ended:
                 self._end(watched, endings.failure(trial) if failed else watched.outcome or rest)
         self._speak_up()
-        timeout = self._options.upload_timeout
-        complete = self._writer.close(UPLOAD_TIMEOUT_S if timeout is None else timeout)
-        for watched in self._watched.values():
-            _compat.unclaim(watched.claim)
-        self._say_where(complete=complete)
 
     def _speak_up(self) -> None:
         """Say for the trials that wrote their own run what they could not say themselves."""

@@ -70,6 +70,13 @@ class Excludes:
         names = path.split("/")
         return any(pattern in names for pattern in self.patterns)
 
+    def metrics(self, result: Mapping[Any, Any]) -> dict[str, Any]:
+        """A result without its config and without what is excluded, as plain data."""
+        kept = pruned(plain(result), "", lambda path: path == "config" or self.drops(path))
+        if self.patterns:
+            kept.pop("experiment_tag", None)  # repeats the config, in one text
+        return kept if isinstance(kept, dict) else {}
+
     def config(self, config: Mapping[Any, Any]) -> dict[str, Any]:
         """A config without what is excluded, as plain data; the argument is left alone.
 
@@ -152,7 +159,7 @@ class Router:
             elif route is Route.RESERVED:
                 self.reserved.add(key)
         if self.log_config and "config" in result:
-            config.update(self.excludes.config(result["config"]))
+            config.update(self.excludes.config(_without_wandb(result["config"])))
         changed = {
             key: value
             for key, value in config.items()
@@ -166,6 +173,8 @@ class Router:
         excluded = self.excludes.drops_config(inside) if top == "config" else False
         if excluded or top in BOOKKEEPING or self.excludes.drops(key):
             return Route.NOWHERE
+        if top == "experiment_tag" and self.excludes.patterns:
+            return Route.NOWHERE  # Tune's "0_lr=0.1,secret=x" repeats the config in one text
         if top in AUTO_CONFIG_KEYS:
             return Route.CONFIG
         return Route.RESERVED if top in RESERVED else Route.LOG
@@ -182,7 +191,7 @@ class Router:
                 continue
             else:
                 if key == "config":
-                    value = self.excludes.config(value)  # noqa: PLW2901 - the rest is dropped
+                    value = self.excludes.config(_without_wandb(value))  # noqa: PLW2901 - the rest is dropped
                 yield from self._flatten(key, plain_metric(value))
 
     def _flatten(self, key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -192,6 +201,16 @@ class Router:
                 yield from self._flatten(f"{key}/{name}", inner)
         else:
             yield key, pruned(value, f"{key}/", self.excludes.drops)
+
+
+def _without_wandb(config: Any) -> Any:
+    """A config without the arguments for W&B that the guide allows in it: not logged.
+
+    They may hold an API key.
+    """
+    if isinstance(config, Mapping) and isinstance(config.get("wandb"), Mapping):
+        return {key: value for key, value in config.items() if key != "wandb"}
+    return config
 
 
 def excludes_of(patterns: Sequence[str] | None) -> Excludes:

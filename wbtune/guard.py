@@ -75,6 +75,9 @@ class Guard:
     def __init__(self, run: Run, reopen: Callable[[], Run]) -> None:
         self._run = run
         self._reopen = reopen
+        self._lock = threading.RLock()
+        # The step that was asked for, of the row that waits to be committed.
+        self._asked: int | None = None
         self._log: Callable[..., None] = run.log
         self._generation = CORE.generation
         self._recent: deque[tuple[float, int, dict[str, Any], bool]] = deque()
@@ -85,6 +88,8 @@ class Guard:
         self._recovered = False
         run.__dict__["log"] = self.log
         run.__dict__["wbtune_guard"] = self
+        # `wandb.log` is the run's method as `wandb.init` found it: past this guard.
+        _compat.same_global_run(run, run)
 
     @property
     def step(self) -> int:
@@ -94,12 +99,21 @@ class Guard:
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        """``run.log``, of a run that survives."""
-        if step is not None and step < self._step:
-            self._log(data, step, commit)  # W&B drops it, and says so
-            return
-        self._step = self._step if step is None else step
+        """``run.log``, of a run that survives.
+
+        A step that is taken already (Tune's results are rows of this run, too, and so are
+        those of an earlier attempt) becomes the next free one: W&B would drop the row.
+        """
+        with self._lock:  # a user's threads, and the one that logs Tune's results
+            self._log_in_turn(data, step, commit)
+
+    def _log_in_turn(self, data: Mapping[str, Any], step: int | None, commit: bool | None) -> None:
         commits = step is None if commit is None else commit
+        asked = self._asked if step is None else step
+        if step is not None:
+            waits_for_another = self._asked not in {None, step}
+            step = self._step = max(step, self._step + waits_for_another)
+        self._asked = None if commits else asked
         # A copy: wandb converts the values in place.
         self._recent.append((time.monotonic(), self._step, {**data}, commits))
         self._forget()

@@ -26,16 +26,19 @@ def missing(trial: Trial, log: RunLog | None) -> Iterator[dict[str, Any]]:
         Results in their order. A result is known by its iteration and the time that the
         trial had run for: a retry repeats the one, never both.
     """
-    known = {_mark(row) for row in log.rows} if log is not None else set()
+    rows = [row for row in log.rows if "training_iteration" in row] if log is not None else []
+    # `excludes` may have kept the time out of W&B; then the iteration has to do.
+    timed = not rows or any("time_total_s" in row for row in rows)
+    known = {_mark(row, timed=timed) for row in rows}
     for result in _results(trial):
-        mark = _mark(result)
+        mark = _mark(result, timed=timed)
         if mark not in known:
             known.add(mark)
             yield result
 
 
-def _mark(result: Mapping[str, Any]) -> tuple[Any, Any]:
-    return result.get("training_iteration"), result.get("time_total_s")
+def _mark(result: Mapping[str, Any], *, timed: bool) -> tuple[Any, Any]:
+    return result.get("training_iteration"), result.get("time_total_s") if timed else None
 
 
 def _results(trial: Trial) -> Iterator[dict[str, Any]]:

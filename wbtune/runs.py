@@ -237,6 +237,11 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
         outcome: decides the exit code, the tag and what the summary says.
         notes: more for the summary.
     """
+    user_finished = guard.of(run) if _compat.is_finished(run) else None
+    if user_finished is not None:
+        # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
+        _close(user_finished.reopen(), outcome, notes or {})
+        return
     try:
         _close(run, outcome, notes or {})
     except _compat.core_is_gone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from wbtune import _compat, runs
 from wbtune.callback import WandbLoggerCallback
 from wbtune.decorator import WandbTrial
 from wbtune.errors import ConfigurationError, InvalidTrainableError
+from wbtune.lifecycle import OwnsRun
 from wbtune.mixin import WandbMixin
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse, take_from_config
 
@@ -186,7 +188,35 @@ def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
         names = {name: getattr(trainable, name) for name in ("__module__", "__qualname__")}
         told = type(trainable.__name__, (trainable,), {**names, "wbtune_options": merged})
         return told, merged
+    if isinstance(trainable, types.FunctionType) and _owns_run(trainable):
+        return _declare_inside(trainable, options)
     return trainable, options
+
+
+def _owns_run(trainable: Any) -> bool:
+    return any(issubclass(base, OwnsRun) for base in getattr(trainable, "__mixins__", ()))
+
+
+def _declare_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[Any, RunOptions]:
+    """`tune.with_parameters` keeps the function that it was given in its closure."""
+    cells = []
+    for cell in trainable.__closure__ or ():
+        inner = cell.cell_contents
+        if type(inner) is WandbTrial or (
+            isinstance(inner, types.FunctionType) and _owns_run(inner)
+        ):
+            inner, options = _declare(inner, options)
+            cell = types.CellType(inner)  # noqa: PLW2901 - the user's own stays as it is
+        cells.append(cell)
+    told = types.FunctionType(
+        trainable.__code__,
+        trainable.__globals__,
+        trainable.__name__,
+        trainable.__defaults__,
+        tuple(cells),
+    )
+    told.__dict__.update(vars(trainable))
+    return told, options
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:

@@ -143,7 +143,7 @@ class Writer:
                     log_file.parent.mkdir(parents=True, exist_ok=True)
                     errors = stack.enter_context(log_file.open("ab"))
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-c", _HELPER, str(Path(__file__).parent)],
+                [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -285,7 +285,7 @@ class Writer:
 def _environment() -> dict[str, str]:
     # The helper has its own core; and it has to find the modules of the user's hooks.
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     return environment
 
 
