@@ -1,8 +1,8 @@
-# make demo, test, lint, endings, bench: each sets up what it needs in .venv.
+# make demo, test, lint, endings: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint endings bench clean
+.PHONY: demo test lint endings clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -26,13 +26,9 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing_examples.py
 
-# Both measure; alone on the machine, please.
+# It measures: alone on the machine, please.
 endings: .venv/ready
 	$(BIN)/python benchmarks/endings.py --write README.md
-
-bench: .venv/ready
-	$(BIN)/python -m pip install --quiet --group bench --constraint constraints.txt
-	$(BIN)/python benchmarks/bench.py --picture docs/benchmark.png
 
 clean:
 	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
