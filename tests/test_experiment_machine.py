@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import tempfile
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import FakeTrial, OwnsItsRun
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.trainable import FunctionTrainable
 
-from wbtune import experiment, options, runlog
-from wbtune.outcomes import Kind
+from wbtune import _compat, experiment, options, runlog
+from wbtune.outcomes import EXIT_CODES, Kind
 
 
 class RecordingWriter:
@@ -23,6 +37,7 @@ class RecordingWriter:
         self.rows = {}
         self.configs = {}
         self.ends = {}
+        self.uploads = []
         self.closed = False
 
     def launch(self, log_file=None):
@@ -41,6 +56,11 @@ class RecordingWriter:
         assert key in self.open
         self.configs[key].update(config)
 
+    def upload(self, key, checkpoint):
+        assert key in self.open
+        self.uploads.append(key)
+        shutil.rmtree(checkpoint.folder)
+
     def end(self, key, outcome, notes=None):
         del self.open[key]
         self.ends.setdefault(key, []).append((outcome, dict(notes or {})))
@@ -51,120 +71,276 @@ class RecordingWriter:
         return True
 
 
-class ExperimentMachine(RuleBasedStateMachine):
-    """Several trials at once; the model is a list of rows and the last word on each."""
+class IsAFunction(FunctionTrainable):
+    """What Tune makes of a function: it has some time to claim its run."""
 
-    def __init__(self):
-        super().__init__()
+
+class TuneLoop:
+    """The caller whose locals tell who said ``done``; its class is the scheduler's owner."""
+
+    def __init__(self, scheduler):
+        self._scheduler_alg = type(scheduler, (), {})()
+
+    def _process_trial_result(self, watching, trial, result, said_done):
+        flat_result = {"done": said_done}
+        watching.result(trial, result)
+        return flat_result
+
+
+@dataclass
+class Life:
+    """What the events so far imply for one trial's run."""
+
+    due: float | None = None
+    owner: str = ""
+    is_open: bool = False
+    attempt: int = 1
+    rows: list = field(default_factory=list)
+    said: Kind | None = None
+    ended: Kind | None = None
+    ends: list = field(default_factory=list)
+    changes: int = 0
+
+    def open(self, claimed):
+        self.due = None
+        self.owner = self.owner or claimed
+        self.is_open = self.owner == "driver"
+
+    def end(self, kind, claimed):
+        if self.ended is not None:
+            return
+        self.open(claimed)
+        self.ended = self.said = kind
+        if self.is_open:
+            self.ends.append((kind, self.attempt))
+        self.is_open = False
+
+
+ENDINGS = ["finished", "signal", "exception"]
+NAMES = "abcdef"
+BOUND = 7
+
+
+class ExperimentMachine(RuleBasedStateMachine):
+    """Several trials at once: classes, functions, and trials that own their run."""
+
+    names = st.sampled_from(NAMES)
+
+    @initialize(ending=st.sampled_from(ENDINGS), budget=st.sampled_from([None, 9]))
+    def build(self, ending, budget):
+        """An experiment, and how it is going to end."""
+        self.ending, self.budget, self.now = ending, budget, 1.0
         self.folder = Path(tempfile.mkdtemp())
+        (self.folder / "model").mkdir()
+        self.claims, self.on_disk, self.uploads = {}, {}, []
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(_compat, "claim", self.claim)
+        self.patch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.patch.setattr(runlog, "ends", lambda folder: dict(self.on_disk))
         self.writer = RecordingWriter()
         self.experiment = experiment.Experiment(
-            "machine", options.RunOptions(project="p"), writer=self.writer, time_budget=9
+            "machine",
+            options.RunOptions(project="p", upload_checkpoints=True),
+            writer=self.writer,
+            time_budget=budget,
         )
-        kinds = {"b": OwnsItsRun}
+        kinds = {"b": OwnsItsRun, "e": IsAFunction, "f": IsAFunction}
         self.trials = {
-            name: FakeTrial(name, self.folder, *([kinds[name]] if name in kinds else []))
-            for name in "abcd"
+            name: FakeTrial(name, self.folder, kinds.get(name, tune.Trainable)) for name in NAMES
         }
-        self.rows = {name: [] for name in self.trials}
-        self.known = set()
-        self.ended = {}
-        self.said = {}
-        self.changes = dict.fromkeys(self.trials, 0)
+        for trial in self.trials.values():
+            trial.checkpoint = tune.Checkpoint(str(self.folder / "model"))
+        self.trials["c"].stopping_criterion = {"training_iteration": BOUND}
+        self.lives = {}
 
-    names = st.sampled_from("abcd")
+    def claim(self, name, owner):
+        return self.claims.setdefault(name.removeprefix("experiment/"), owner)
+
+    def claimed(self, name):
+        return self.claims.get(name, "driver")
+
+    def life(self, name):
+        owner = "trial" if name == "b" else ""
+        return self.lives.setdefault(name, Life(owner=owner))
+
+    # --- rules ---
 
     @rule(name=names)
     def start(self, name):
         """A trial starts, or starts again after a pause; also twice in a row."""
-        self.experiment.start(self.trials[name])
-        self.known.add(name)
-        self.ended.pop(name, None)
-        self.said.pop(name, None)
+        trial, known = self.trials[name], name in self.lives
+        trial.status = "RUNNING"
+        life = self.life(name)
+        if not known:
+            life.due = None if name == "b" else self.now + 10 * (name in "ef")
+        self.experiment.start(trial)
+        if not known and name != "b":
+            self.overdue()
+        elif known:
+            life.attempt = max(life.attempt, 1 + trial.num_failures)
+            life.said = None
+            if life.ended is not None:
+                life.ended = None
+                life.open(self.claimed(name))
 
     @rule(name=names)
     def retry(self, name):
         """Tune counts a failure and starts the trial again."""
-        self.trials[name].num_failures += 1
+        self.trials[name].num_failures += name in self.lives
         self.start(name)
 
-    @precondition(lambda self: self.known)
     @rule(name=names, lr=st.floats(0.1, 9.0))
     def perturb(self, name, lr):
         """A scheduler changes the config and starts the trial again."""
         trial = self.trials[name]
-        if name in self.known and trial.config["lr"] != lr:
-            self.changes[name] += 1
+        if name in self.lives:
+            self.lives[name].changes += trial.config["lr"] != lr
         trial.config = {"lr": lr}
         self.start(name)
 
-    @rule(name=names, iteration=st.integers(0, 9), done=st.booleans())
+    @rule(
+        name=names,
+        iteration=st.integers(0, 9),
+        done=st.sampled_from([None, None, "trial", "FIFOScheduler", "AsyncHyperBandScheduler"]),
+    )
     def result(self, name, iteration, done):
         """A result arrives, also out of order, unannounced, or after the end."""
-        result = {"training_iteration": iteration, "loss": float(len(self.rows[name]))}
-        if done:
+        trial, life = self.trials[name], self.life(name)
+        result = {"training_iteration": iteration, "number": len(life.rows)}
+        if done is not None:
             result["done"] = True
-            self.said[name] = Kind.FINISHED
-        elif name in self.ended:
-            self.said.pop(name, None)
-        self.ended.pop(name, None)  # it goes on, whatever was said before
-        self.trials[name].last_result = result
-        self.experiment.result(self.trials[name], result)
-        self.known.add(name)
-        self.rows[name].append(result["loss"])
+        trial.last_result = result
+        if done is None:
+            self.experiment.result(trial, result)
+        else:
+            TuneLoop(done)._process_trial_result(self.experiment, trial, result, done == "trial")
+        if not life.is_open:
+            life.open(self.claimed(name))
+        if life.ended is not None:  # it goes on, whatever was said before
+            life.ended = life.said = None
+        if done is not None:
+            life.said = Kind.FINISHED if done == "trial" else Kind.STOPPED
+        if life.owner == "driver":
+            life.rows.append(life.attempt)
+
+    @precondition(lambda self: any(life.ended is None for life in self.lives.values()))
+    @rule(data=st.data())
+    def checkpoint(self, data):
+        """A trial that goes on saved a checkpoint."""
+        going = [name for name in sorted(self.lives) if self.lives[name].ended is None]
+        name = data.draw(st.sampled_from(going))
+        self.experiment.save(self.trials[name])
+        self.lives[name].open(self.claimed(name))
+        if self.lives[name].owner == "driver":
+            self.uploads.append(name)
 
     @rule(name=names)
     def end(self, name):
-        """A trial ends well; also twice."""
+        """A trial ends well; also twice, or without a start."""
+        self.trials[name].status = "TERMINATED"
         self.experiment.end(self.trials[name], failed=False)
-        self._ended(name, Kind.FINISHED)
+        life = self.life(name)
+        life.end(life.said or Kind.FINISHED, self.claimed(name))
 
-    @rule(name=names)
-    def fail(self, name):
-        """A trial fails; also one that was never started."""
-        self.trials[name].error = ValueError("boom")
+    @rule(name=names, error=st.sampled_from([ValueError("boom"), None, RayActorError()]))
+    def fail(self, name, error):
+        """A trial raised, or its process died; also one that was never started."""
+        self.trials[name].status, self.trials[name].error = "ERROR", error
         self.experiment.end(self.trials[name], failed=True)
-        self._ended(name, Kind.FAILED)
+        self.life(name).end(self.failure(name), self.claimed(name))
 
-    def _ended(self, name, kind):
-        self.known.add(name)
-        if name not in self.ended:
-            self.ended[name] = kind
+    def failure(self, name):
+        died = isinstance(self.trials[name].error, RayActorError)
+        return Kind.LOST if died else Kind.FAILED
 
-    @rule()
-    def loop(self):
-        """Tune's loop turns."""
+    @rule(seconds=st.sampled_from([1, 6, 11]))
+    def loop(self, seconds):
+        """Tune's loop turns, some time later."""
+        self.now += seconds
         self.experiment.open_overdue()
+        self.overdue()
+
+    def overdue(self):
+        for name, life in self.lives.items():
+            if life.due is not None and life.due <= self.now:
+                life.open(self.claimed(name))
+
+    @rule(name=st.sampled_from("bef"))
+    def own_process_opens(self, name):
+        """A trial opens its run itself, if its class owns it or it comes before the driver."""
+        if name in self.lives and (name == "b" or self.claim(name, "trial") == "trial"):
+            self.on_disk[name] = None
+
+    @precondition(lambda self: self.on_disk)
+    @rule(data=st.data(), code=st.sampled_from([0, 1]))
+    def own_process_closes(self, data, code):
+        """And closes it, as far as it knows."""
+        self.on_disk[data.draw(st.sampled_from(sorted(self.on_disk)))] = code
 
     @invariant()
     def every_row_went_out_in_order(self):
-        """Rows out are rows in, for the trials that the driver writes."""
-        for name, rows in self.rows.items():
-            sent = [row["loss"] for row in self.writer.rows.get(name, [])]
-            assert sent == ([] if name == "b" else rows)
+        """Rows out are rows in, each with its attempt, for the trials that the driver writes."""
+        for name, life in self.lives.items():
+            sent = self.writer.rows.get(name, [])
+            assert [row.get("wbtune/attempt", 1) for row in sent] == life.rows
+            assert [row["number"] for row in sent] == list(range(len(sent)))
+            assert (name in self.writer.open) == life.is_open
+
+    # --- the end ---
+
+    def close(self):
+        trials = list(self.trials.values())
+        experiment_interrupted_event = threading.Event()  # where Tune has it: in the caller
+        if self.ending == "signal":
+            experiment_interrupted_event.set()
+        if self.ending != "exception":
+            self.experiment.close(trials)
+            return
+        try:
+            raise_in_tunes_loop()
+        except KeyError:
+            self.experiment.close(trials)
 
     def teardown(self):
-        """The experiment ends: every run was closed once for each time it was opened."""
-        interrupted = len(self.known) % 2
+        """Every run was closed once for each opening, and each time with the truth."""
+        if not hasattr(self, "patch"):
+            return
+        try:
+            if sys.exception() is None:  # else a rule has failed: that is what to report
+                self.close()
+                self.compare()
+        finally:
+            self.patch.undo()
+            shutil.rmtree(self.folder)
 
-        if interrupted:
-            try:
-                raise_in_tunes_loop()
-            except KeyError:
-                self.experiment.close(list(self.trials.values()))
-        else:
-            self.experiment.close(list(self.trials.values()))
+    def compare(self):
         assert self.writer.closed
-        rest = Kind.INTERRUPTED if interrupted else Kind.STOPPED
-        for name in self.known - {"b"}:
-            outcome, notes = self.writer.ends[name][-1]
-            assert outcome.kind is self.ended.get(name, self.said.get(name, rest))
-            failures = self.trials[name].num_failures
-            assert notes.get("wbtune/attempt", 1) <= 1 + failures
-            perturbations = self.writer.configs[name].get("wbtune/perturbations", [])
-            assert len(perturbations) == self.changes[name]
-        assert "b" not in self.writer.ends
-        assert set(self.writer.ends) <= self.known
+        assert self.writer.uploads == self.uploads
+        rest = Kind.STOPPED if self.ending == "finished" else Kind.INTERRUPTED
+        self.life("b")  # is spoken for even if Tune never said a word of it
+        for name, life in self.lives.items():
+            open_ended = life.ended is None and life.said is None
+            failed = self.trials[name].status == "ERROR"
+            life.end(self.failure(name) if failed else life.said or rest, self.claimed(name))
+            if life.owner == "trial" and name in self.on_disk:
+                self.speaks_up(life, self.on_disk[name])
+            told = self.writer.ends.get(name, [])
+            assert [(o.kind, notes.get("wbtune/attempt", 1)) for o, notes in told] == life.ends
+            if told and open_ended and rest is Kind.STOPPED and not failed:
+                budget = self.budget is not None
+                assert ("time_budget_s=9" in told[-1][0].reason) == budget or life.owner == "trial"
+            if life.ends:
+                said = self.writer.configs[name].get("wbtune/perturbations", [])
+                assert len(said) == life.changes
+        assert set(self.writer.ends) <= set(self.lives)
+
+    @staticmethod
+    def speaks_up(life, code):
+        """Of a run that its own process wrote: only what that could not say."""
+        well = EXIT_CODES[life.ended] == 0
+        if code is not None and (code == 0) == well and not life.changes:
+            return
+        life.ends.append((Kind.LOST if code is None and well else life.ended, life.attempt))
 
 
 def raise_in_tunes_loop():
@@ -172,7 +348,22 @@ def raise_in_tunes_loop():
 
 
 TestExperiment = ExperimentMachine.TestCase
-TestExperiment.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestExperiment.settings = settings(max_examples=150, stateful_step_count=30, derandomize=True)
+
+
+def test_a_checkpoint_that_comes_after_the_end(tmp_path):
+    """Tune's word on a save may come late: what it opens again is closed, as the trial ended."""
+    (tmp_path / "model").mkdir()
+    writer = RecordingWriter()
+    declared = options.RunOptions(project="p", upload_checkpoints=True)
+    watching = experiment.Experiment("who", declared, writer=writer)
+    trial = FakeTrial("a", tmp_path)
+    trial.checkpoint = tune.Checkpoint(str(tmp_path / "model"))
+    watching.start(trial)
+    watching.end(trial, failed=True)
+    watching.save(trial)
+    watching.close([trial])
+    assert {outcome.kind for outcome, _ in writer.ends["a"]} == {Kind.FAILED}
 
 
 def test_hooks_never_raise(caplog):

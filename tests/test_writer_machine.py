@@ -28,12 +28,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from wbtune import runlog, runs
+from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import RunSpec
-from wbtune.writer import Configure, End, Helper, Log, Start, Writer, pack
+from wbtune.writer import Configure, End, Helper, Log, Start, Upload, Writer, pack
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -63,6 +64,7 @@ class FakeRun:
         self.exit_codes: list[int] = []
         self.threads: set[int] = set()
         self.faults: list[str] = []
+        self.artifacts: list[Any] = []
 
     def _must_be_open(self, what):
         self.threads.add(threading.get_ident())
@@ -89,6 +91,10 @@ class FakeRun:
         if "boom" in changes:
             raise TroubleError("config")
         self.configured.update(changes)
+
+    def log_artifact(self, artifact, aliases):
+        self._must_be_open("log_artifact")
+        self.artifacts.append((artifact.name, aliases))
 
     def finish(self, exit_code=None):
         self._must_be_open("finish")
@@ -390,6 +396,23 @@ def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_checkpoint_is_taken_or_said_but_its_copy_never_stays(late, tmp_path):
+    """It comes by a thread, from a remote storage, so perhaps after the end of its run."""
+    copy = tmp_path / ".checkpoint-1"
+    copy.mkdir()
+    (copy / "model").write_text("weights")
+    upload = Upload("a", SavedCheckpoint(str(copy), "checkpoint_a"))
+    opened: list[FakeRun] = []
+    orders = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
+    if late:
+        orders[1:] = [End("a", FINISHED), upload]
+    said = serve(tmp_path, [orders], opener(opened))
+    assert [(len(run.artifacts), run.exit_codes) for run in opened] == [(not late, [0])]
+    assert len(said) == late
+    assert not copy.exists()
+
+
 @pytest.mark.parametrize("what", ["open", "finish"])
 def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
     """`sys.exit` in a user's hook ends neither a thread nor the experiment: it is said."""
@@ -465,7 +488,9 @@ def test_many_runs_at_once(writer, tmp_path, caplog):
     writer.configure("t3", {"lr": 0.2})
     for n, trial in enumerate(trials[:-1]):
         writer.end(trial, Outcome(list(Kind)[n % 5]), {"wbtune/attempt": n})
-    children = family(os.getpid())
+    helper = writer._process  # nobody else has its pid; the session's Ray is our child, too
+    assert helper is not None
+    children = family(helper.pid)
     assert writer.close(HANGS_S)
 
     assert all_end(children)
