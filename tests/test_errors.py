@@ -47,5 +47,7 @@ def test_each_error_is_also_the_builtin_that_python_would_raise() -> None:
     values = {kind.__name__ for kind in ALL if issubclass(kind, ValueError)}
     types = {kind.__name__ for kind in ALL if issubclass(kind, TypeError)}
     assert values == {"ConfigurationError", "CredentialsError"}
+    others = {kind.__name__ for kind in ALL if issubclass(kind, ConnectionError)}
+    assert others == {"ServerUnreachableError"}
     assert types == {"UnknownOptionError", "InvalidTrainableError"}
-    assert {kind.__name__ for kind in ALL} == values | types | {"WbtuneError"}
+    assert {kind.__name__ for kind in ALL} == values | types | others | {"WbtuneError"}

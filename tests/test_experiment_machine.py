@@ -38,6 +38,7 @@ class RecordingWriter:
         self.configs = {}
         self.ends = {}
         self.uploads = []
+        self.stops = set()
         self.closed = False
 
     def launch(self, log_file=None):

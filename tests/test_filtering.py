@@ -88,6 +88,10 @@ def keys(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from keys(inner, (*path, *key.split("/")))
 
 
+#: For the properties that are about what is left out, not about what is masked.
+NOTHING_IS_SECRET = ("*",)
+
+
 # --- properties ----------------------------------------------------------------------------
 
 
@@ -102,7 +106,7 @@ def test_each_leaf_of_a_result_gets_exactly_where_it_belongs(
     """What is excluded is nowhere, at any depth; what is not is in the row or the config."""
     result, found = labelled
     before = copy.deepcopy(result)
-    router = Router(excludes_of(patterns), log_config=log_config)
+    router = Router(excludes_of(patterns, NOTHING_IS_SECRET), log_config=log_config)
     row, config = router.route(result)
 
     to_row: set[str] = set()
@@ -139,7 +143,7 @@ def test_a_rows_key_is_the_path_of_its_values(
 ) -> None:
     """Nested mappings are flattened with ``/``, lists are not."""
     result, found = labelled
-    row, _ = Router(excludes_of(patterns), log_config=True).route(result)
+    row, _ = Router(excludes_of(patterns, NOTHING_IS_SECRET), log_config=True).route(result)
     key_of = {leaf.value: leaf.key for leaf in found}
     for key, value in row.items():
         assert {key_of[told] for told in leaves(value)} <= {key}
@@ -153,13 +157,49 @@ def test_a_config_without_what_is_excluded(
     """The same for a run's first config, which keeps its nesting; the argument is left alone."""
     config, found = labelled
     before = copy.deepcopy(config)
-    kept = excludes_of(patterns).config(config)
+    kept = excludes_of(patterns, NOTHING_IS_SECRET).config(config)
     expected = {leaf.value for leaf in found if not excluded_in_config(patterns, leaf.names)}
     assert set(leaves(kept)) == expected
     assert not [key for key in keys(kept) if excluded_in_config(patterns, key)]
     assert config == before
     if not patterns:
         assert list(kept) == list(config)
+
+
+def secret(names: tuple[str, ...]) -> bool:
+    """Is there a name on the way that a secret would have?"""
+    compact = ["".join(c for c in name.lower() if c not in "-_") for name in names]
+    return any(word in name for name in compact for word in filtering.SECRETS)
+
+
+@given(strategies.configs, st.sampled_from([(), ("token",), ("*/x",)]))
+@example(strategies.label({"db": {"API-Key": [None, {"x": None}]}, "token": None}), ("*/x",))
+def test_the_text_of_a_secret_is_masked(
+    labelled: tuple[dict[str, Any], list[Leaf]], unmask: tuple[str, ...]
+) -> None:
+    """In a run's first config and in what comes along in results, unless it was unmasked."""
+    config, found = labelled
+    shown = {
+        leaf.value
+        for leaf in found
+        if not secret(tuple("/".join(leaf.names).split("/")))
+        or excluded_in_config(unmask, tuple("/".join(leaf.names).split("/")))
+    }
+    masked = {filtering.MASK} if len(shown) < len(found) else set()
+    excludes = excludes_of((), unmask)
+    assert set(leaves(excludes.config(config))) == shown | masked
+    row, changed = Router(excludes, log_config=True).route({"config": config})
+    assert set(leaves(row)) == set(leaves(changed)) == shown | masked
+
+
+def test_numbers_and_names_that_only_look_like_secrets() -> None:
+    """A number is no secret, a metric neither; Tune's tag goes when it names one."""
+    config = {"max_tokens": 5, "tokenizer": "bpe", "password": None}
+    assert Excludes().config(config) == {"max_tokens": 5, "tokenizer": "****", "password": None}
+    assert Excludes(unmask=("tokenizer",)).config(config) == config
+    row, sent = Router().route({"token": "a metric", "experiment_tag": "1_api_key=x"})
+    assert (row, sent) == ({"token": "a metric"}, {})
+    assert Router().route({"experiment_tag": "1_lr=2"}) == ({}, {"experiment_tag": "1_lr=2"})
 
 
 @given(st.lists(strategies.results, min_size=1, max_size=4), st.booleans())

@@ -77,7 +77,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         lifecycle.attach(self.trainable, self.trial_run, reopens=reopens)
         self.trial_run.open(identity.Identity(), {"lr": 1.0})
 
-    def open_run(self, spec, secret=None):
+    def open_run(self, spec, secret=None, **how):
         self.expected.append({"rows": [], "outcome": None, "lost": 0, "trouble": self.trouble})
         if self.trouble == "open":
             self.opened.append(None)

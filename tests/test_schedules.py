@@ -170,14 +170,14 @@ def test_retry(door, ray, tmp_path):
 def test_population(door, reuse, ray, tmp_path):
     """Exploited trials keep one run with every reported row, and say how they were changed."""
     options = {
-        "param_space": {"lr": tune.grid_search([0.1, 0.5, 1.0, 2.0])},
+        "param_space": {"lr": tune.grid_search([0.1, 0.5, 2.0])},
         "tune_config": tune.TuneConfig(
             metric="loss",
             mode="min",
             reuse_actors=reuse,
             scheduler=PopulationBasedTraining(
                 time_attr="training_iteration",
-                perturbation_interval=3,
+                perturbation_interval=4,  # each costs every trial a new process
                 hyperparam_mutations={"lr": tune.uniform(0.1, 3.0)},
                 synch=True,
             ),
@@ -214,7 +214,7 @@ def test_population(door, reuse, ray, tmp_path):
         for change in log.config["wbtune/perturbations"]:
             assert change["old"]["lr"] != change["new"]["lr"]
             assert change["from_trial"] in set(logs) - {log.id}
-            assert change["iteration"] >= 3
+            assert change["iteration"] >= 4
         assert log.config["lr"] == log.config["wbtune/perturbations"][-1]["new"]["lr"]
 
 

@@ -214,7 +214,7 @@ class HelperMachine(RuleBasedStateMachine):
         if not self.permits[key].acquire(timeout=HANGS_S):
             self.said.append((key, "HANGS"))
 
-    def opening(self, spec, secret, *, for_trial_elsewhere):
+    def opening(self, spec, secret, *, for_trial_elsewhere, on_stop):
         self.wait(spec.init["id"])
         self.attempts.append(spec.init["number"])
         assert for_trial_elsewhere
@@ -378,7 +378,7 @@ def fake_spec(key, trouble=""):
 
 
 def opener(opened):
-    def open_run(spec, secret, *, for_trial_elsewhere):
+    def open_run(spec, secret, **how):
         run = FakeRun(spec.init)
         opened.append(run)
         return run
@@ -417,7 +417,7 @@ def test_a_checkpoint_is_taken_or_said_but_its_copy_never_stays(late, tmp_path):
 def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
     """`sys.exit` in a user's hook ends neither a thread nor the experiment: it is said."""
 
-    def open_run(spec, secret, *, for_trial_elsewhere):
+    def open_run(spec, secret, **how):
         run = FakeRun(spec.init)
         if what == "open":
             raise SystemExit(3)

@@ -6,6 +6,7 @@ from wbtune.errors import (
     ConfigurationError,
     CredentialsError,
     InvalidTrainableError,
+    ServerUnreachableError,
     UnknownOptionError,
     WbtuneError,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigurationError",
     "CredentialsError",
     "InvalidTrainableError",
+    "ServerUnreachableError",
     "UnknownOptionError",
     "WandbLoggerCallback",
     "WandbMixin",

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,19 @@ def logged_in(base_url: str) -> bool:
     return found is not None
 
 
+def found_key(base_url: str) -> str | None:
+    """The key that wandb finds for this server by itself; None for none, or another kind.
+
+    Nothing public tells [wandb 0.31, ``wandb.sdk.lib.wbauth``].
+    """
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
+
+    found = wbauth.authenticate_session(
+        host=base_url, source="wbtune", prompt=False, update_session=False
+    )
+    return found.api_key if isinstance(found, wbauth.AuthApiKey) else None
+
+
 def same_global_run(new: object, run: object) -> None:
     """Let ``wandb.run`` be ``run`` where it has become ``new`` [wandb 0.31, ``wandb_init``]."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
@@ -96,6 +110,27 @@ def record_type() -> Any:
 def is_finished(run: Any) -> bool:
     """Was ``finish`` called already? Nothing public tells [wandb 0.31, ``Run._is_finished``]."""
     return bool(getattr(run, "_is_finished", False))
+
+
+def finish_timed_out(run: Any) -> bool:
+    """Did ``finish`` end before all was uploaded? [wandb 0.31, ``Run._finish_timed_out``]."""
+    return bool(getattr(run, "_finish_timed_out", False))
+
+
+def sync(folders: list[Path], base_url: str, key: str) -> None:
+    """``wandb sync``, in this process: the command could only be given its key by its environment.
+
+    [wandb 0.31, ``wandb.cli.beta_sync``; what was synced gets a ``.synced`` marker.]
+    """
+    from wandb.cli import beta_sync  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - as above
+
+    auth = wbauth.AuthApiKey(host=base_url, api_key=key)
+    wbauth.use_explicit_auth(auth, source="wbtune")
+    as_it_is: dict[str, Any] = dict.fromkeys(
+        ("entity", "project", "run_id", "job_type", "replace_tags"), ""
+    ) | dict.fromkeys(("live", "dry_run", "skip_online", "verbose"), False)
+    beta_sync.sync(folders, **as_it_is, skip_confirmation=True, skip_synced=True, parallelism=5)
 
 
 def key_problem(key: str) -> str | None:
@@ -246,6 +281,11 @@ def local_experiment_path(storage: Any) -> str | None:
     return str(storage.experiment_fs_path)
 
 
+def experiment_path(storage: Any) -> str:
+    """``<storage_path>/<experiment>``, wherever that is [Ray 2.60, as above]."""
+    return "" if storage is None else str(storage.experiment_fs_path)
+
+
 def is_local(filesystem: object) -> bool:
     """Is this pyarrow's file system of this machine?"""
     from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
@@ -340,6 +380,51 @@ def unclaim(trial: str) -> None:
 
     if ray.is_initialized():
         internal_kv._internal_kv_del(trial.encode(), namespace=_CLAIMS)  # noqa: SLF001
+
+
+def hand_over(name: str, text: str) -> bool:
+    """Put a text where every process of this driver's job finds it, in memory alone.
+
+    Ray's key-value store lives in the cluster's head process. Neither it nor what is asked
+    of it shows in the session's folder, in ``ps`` or in an environment
+    [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
+
+    Returns:
+        Whether there is a cluster.
+    """
+    import ray  # noqa: PLC0415 - needs ray
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    if not ray.is_initialized():
+        return False
+    internal_kv._internal_kv_put(_of_this_job(name), text.encode(), namespace=_CLAIMS)  # noqa: SLF001
+    return True
+
+
+def handed_over(name: str) -> str | None:
+    """What the driver has handed over under this name."""
+    import ray  # noqa: PLC0415 - needs ray
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    if not ray.is_initialized():
+        return None
+    text = internal_kv._internal_kv_get(_of_this_job(name), namespace=_CLAIMS)  # noqa: SLF001
+    return None if text is None else bytes(text).decode()
+
+
+def take_back(name: str) -> None:
+    """Remove what was handed over."""
+    import ray  # noqa: PLC0415 - needs ray
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    if ray.is_initialized():
+        internal_kv._internal_kv_del(_of_this_job(name), namespace=_CLAIMS)  # noqa: SLF001
+
+
+def _of_this_job(name: str) -> bytes:
+    import ray  # noqa: PLC0415 - needs ray
+
+    return f"{name}/{ray.get_runtime_context().get_job_id()}".encode()
 
 
 _CLAIMS = b"wbtune"

@@ -43,6 +43,8 @@ class WandbLoggerCallback(LoggerCallback):
             (N, T, C, H, W).
         image_kwargs: keyword arguments for ``wandb.Image``, for arrays of 3 dimensions
             (H, W, C) or 4 (N, H, W, C).
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
+            are none; the text of the others is masked.
         **init_kwargs: for ``wandb.init``.
 
     Raises:
@@ -50,7 +52,8 @@ class WandbLoggerCallback(LoggerCallback):
         ConfigurationError: for a value that W&B does not accept; in ``setup``, without a
             project.
         CredentialsError: with both ``api_key`` and ``api_key_file``; in ``setup``, without
-            a key that the server needs.
+            a key that the server takes.
+        ServerUnreachableError: in ``setup``, when the server does not answer.
 
     Runs on: driver.
 
@@ -76,6 +79,7 @@ class WandbLoggerCallback(LoggerCallback):
         upload_timeout: float = UPLOAD_TIMEOUT_S,
         video_kwargs: Mapping[str, Any] | None = None,
         image_kwargs: Mapping[str, Any] | None = None,
+        unmask: Sequence[str] | None = None,
         **init_kwargs: Any,
     ) -> None:
         if save_checkpoints:
@@ -94,6 +98,7 @@ class WandbLoggerCallback(LoggerCallback):
             "upload_timeout": upload_timeout,
             "video_kwargs": video_kwargs,
             "image_kwargs": image_kwargs,
+            "unmask": unmask,
         }
         names = _compat.init_parameters() if init_kwargs else frozenset()
         self.use(WHO, parse(WHO, {**named, **init_kwargs}, names), api_key)
@@ -139,9 +144,9 @@ class WandbLoggerCallback(LoggerCallback):
         if not options.project:
             raise ConfigurationError(runs.no_project(WHO))
         key = None if self._api_key is None else self._api_key.reveal()
-        secret = credentials.find(WHO, key, options.api_key_file, options.mode)
+        login = credentials.of_driver(WHO, options, key)
         self._experiment = Experiment(
-            WHO, options, secret, time_budget=info.get("time_budget_s"), restored=self._state
+            WHO, options, login, time_budget=info.get("time_budget_s"), restored=self._state
         )
 
     @never_raises

@@ -2,18 +2,32 @@
 
 The order is the guide's: the argument ``api_key`` or ``api_key_file``; the environment
 variable ``WANDB_API_KEY``; what ``wandb login`` left behind; ``WANDB_SETUP_API_KEY_HOOK``.
-A key that wandb finds by itself (the second and the third) is not touched here at all.
+
+Logging in on the driver is enough: `of_driver` finds the key, asks the server whether it
+takes it, and hands it over to the trials through the memory of Ray's own key-value store
+(no file, no environment, no argument of a process); `of_trial` finds it there.
 """
+
+# Over 250 lines: one home for everything that knows a key.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from wbtune import _compat
 from wbtune.errors import CredentialsError
+from wbtune.server import Server
+
+if TYPE_CHECKING:
+    from wbtune.options import RunOptions
 
 API_KEY_HOOK: Final = "WANDB_SETUP_API_KEY_HOOK"
 
@@ -45,6 +59,20 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         msg = "an API key is never pickled"
         raise TypeError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a process needs to talk to the server.
+
+    Attributes:
+        secret: the key; None where none is needed, or an identity token is used instead.
+        settings: W&B settings that belong to it and are no secret: ``base_url``,
+            ``entity``, ``identity_token_file``, ``mode``.
+    """
+
+    secret: Secret | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def needs_key(mode: str | None) -> bool:
@@ -135,3 +163,111 @@ def _from_hook(who: str, hook: str) -> str:
         msg = f"{who}: the hook {API_KEY_HOOK}={hook} returned no key. Mend or unset it."
         raise CredentialsError(msg)
     return key
+
+
+# --- from the driver to the trials --------------------------------------------------------
+
+#: Seconds for which a driver waits for a server that is away, if wandb's own
+#: ``init_timeout`` is not less.
+PATIENCE_S: Final = 20.0
+
+_LOGIN: Final = "login"
+_HANDED: Final = ("base_url", "entity", "identity_token_file")
+
+
+def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Login:
+    """Log in on the driver: find the key, check it with the server, hand it to the trials.
+
+    Raises:
+        CredentialsError: without a usable key, or when the server refuses it.
+        ServerUnreachableError: when there is no answer within wandb's ``init_timeout``, and
+            20 s at most.
+    """
+    given = options.init_kwargs.get("settings") or {}
+    secret = find(who, api_key, options.api_key_file, options.mode)
+    if not needs_key(options.mode):
+        login = Login(settings={} if options.mode else {"mode": "offline"})
+        _hand_over(login)
+        return login
+    found = {name: given.get(name) or _compat.wandb_setting(name) for name in _HANDED}
+    found["entity"] = options.init_kwargs.get("entity") or found["entity"]
+    settings = {name: str(value) for name, value in found.items() if value}
+    if secret is None:
+        secret = _found_by_wandb(settings["base_url"])
+    if secret is not None:
+        settings.pop("identity_token_file", None)
+        patience = given.get("init_timeout") or _compat.wandb_setting("init_timeout")
+        _check(who, Server(settings["base_url"], secret, min(float(patience), PATIENCE_S)))
+    login = Login(secret, settings)
+    _hand_over(login)
+    return login
+
+
+def of_trial(
+    who: str, api_key: str | None, api_key_file: str | None, mode: str | None, *, declared: bool
+) -> Login:
+    """Log in where a trial runs, with what the driver has handed over.
+
+    Args:
+        who: the door, for the messages.
+        api_key: an argument of the user's code in the trial.
+        api_key_file: the same, or part of a declaration.
+        mode: W&B's ``mode``, where it was given.
+        declared: the arguments come from a declaration, which the driver has read, too; a
+            path in it need not exist on this node.
+
+    Raises:
+        CredentialsError: without a usable key.
+    """
+    handed = _handed_over()
+    if mode is None and "WANDB_MODE" not in os.environ:
+        mode = handed.settings.get("mode")
+    if not needs_key(mode):
+        return Login(settings={} if mode is None else {"mode": mode})
+    settings = {name: text for name, text in handed.settings.items() if name != "mode"}
+    has_own = api_key is not None or (api_key_file is not None and not declared)
+    if not has_own and (handed.secret is not None or "identity_token_file" in settings):
+        return Login(handed.secret, settings)
+    secret = find(who, api_key, api_key_file, mode)
+    base_url = settings.get("base_url") or _compat.wandb_setting("base_url")
+    return Login(secret or _found_by_wandb(base_url), settings)
+
+
+def _check(who: str, server: Server) -> None:
+    try:
+        server.check()
+    except CredentialsError as error:
+        raise CredentialsError(f"{who}: {error}. Another key: {CURES}.") from None
+    except ConnectionError as error:
+        msg = (
+            f"{who}: {error}. Check the network and WANDB_BASE_URL, or log without a "
+            'server by mode="offline" and upload later by `wandb sync`.'
+        )
+        raise type(error)(msg) from None
+
+
+def _found_by_wandb(base_url: str) -> Secret | None:
+    key = _compat.found_key(base_url)
+    return None if key is None else Secret(key)
+
+
+def _hand_over(login: Login) -> None:
+    key = None if login.secret is None else login.secret.reveal()
+    text = json.dumps({"key": key, "settings": dict(login.settings)})
+    if _compat.hand_over(_LOGIN, text):
+        _take_back_at_exit()
+
+
+@functools.cache
+def _take_back_at_exit() -> None:
+    # A cluster may outlive this driver, and its store with it.
+    atexit.register(_compat.take_back, _LOGIN)
+
+
+def _handed_over() -> Login:
+    text = _compat.handed_over(_LOGIN)
+    if text is None:
+        return Login()
+    said: dict[str, Any] = json.loads(text)
+    key = said["key"]
+    return Login(None if key is None else Secret(key), said["settings"])

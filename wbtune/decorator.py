@@ -163,6 +163,7 @@ def wandb_trial(
     video_kwargs: Mapping[str, Any] | None = ...,
     image_kwargs: Mapping[str, Any] | None = ...,
     log_results: bool | None = ...,
+    unmask: list[str] | tuple[str, ...] | None = ...,
     run_arg: str = ...,
     **init_kwargs: Any,
 ) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
@@ -180,6 +181,7 @@ def wandb_trial(
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
     log_results: bool | None = None,
+    unmask: list[str] | tuple[str, ...] | None = None,
     run_arg: str = "run",
     **init_kwargs: Any,
 ) -> Any:
@@ -202,6 +204,8 @@ def wandb_trial(
         image_kwargs: keyword arguments for ``wandb.Image``.
         log_results: log what the function reports to Tune, too. Defaults to False, and to
             True under `wandb_tuner`.
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
+            are none; the text of the others is masked.
         run_arg: the name of the parameter that the run is injected as.
         **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ...
 
@@ -236,6 +240,7 @@ def wandb_trial(
         "video_kwargs": video_kwargs,
         "image_kwargs": image_kwargs,
         "log_results": log_results,
+        "unmask": unmask,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
     options = parse(WHO, {**named, **init_kwargs}, names)

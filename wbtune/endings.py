@@ -66,7 +66,7 @@ def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:
     decision = _compat.decision_on_result()
     if decision is not None and decision.trial_said_done:
         return FINISHED
-    for metric, bound in _criteria(trial).items():
+    for metric, bound in criteria(trial).items():
         if metric in result and result[metric] >= bound:
             return Outcome(Kind.STOPPED, reason=f"stop={{{metric!r}: {bound!r}}}")
     if decision is None:
@@ -76,7 +76,8 @@ def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:
     return Outcome(Kind.STOPPED, reason=decision.scheduler)
 
 
-def _criteria(trial: Trial) -> dict[str, Any]:
+def criteria(trial: Trial) -> dict[str, Any]:
+    """The bounds of ``stop={...}``."""
     criteria = trial.stopping_criterion
     return dict(criteria) if isinstance(criteria, Mapping) else {}
 

@@ -7,7 +7,8 @@
         ├── ConfigurationError (ValueError)  an option's value can't be used
         ├── UnknownOptionError (TypeError)   an option's name is not known
         ├── InvalidTrainableError (TypeError)  this can't be a trainable, or not here
-        └── CredentialsError (ValueError)    no key, or a key that can't be used
+        ├── CredentialsError (ValueError)    no key, or a key that can't be used
+        └── ServerUnreachableError (ConnectionError)  W&B's server is away
 
 All of them are raised on the driver, before any trial. A user's own exception
 is never wrapped in one of these: it passes through unchanged.
@@ -34,3 +35,7 @@ class InvalidTrainableError(WbtuneError, TypeError):
 
 class CredentialsError(WbtuneError, ValueError):
     """W&B needs an API key and none was found, or the one given is unusable."""
+
+
+class ServerUnreachableError(WbtuneError, ConnectionError):
+    """The W&B server does not answer, or not with an answer."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,19 +23,24 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs
 from wbtune.checkpoints import Shelf
+from wbtune.credentials import Login
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
-from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
 from wbtune.writer import Writer
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from wbtune.credentials import Secret
-
 logger = logging.getLogger("wbtune")
 
 P = ParamSpec("P")
+
+#: Seconds for which an experiment that was interrupted waits for its uploads at most.
+INTERRUPTED_S: Final = 60.0
+
+#: Folders that the last line names before it goes on in numbers.
+SHOWN: Final = 8
 
 #: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
 CLAIM_S: Final = 10.0
@@ -101,7 +107,7 @@ class Experiment:
     Args:
         who: the door, for the messages.
         options: located and checked.
-        secret: the key, where wandb does not find it by itself.
+        login: the key and the server.
         time_budget: the experiment's ``time_budget_s``.
         restored: what `state` gave before the driver ended; empty for a new experiment.
         writer: where the runs are written.
@@ -111,7 +117,7 @@ class Experiment:
         self,
         who: str,
         options: RunOptions,
-        secret: Secret | None = None,
+        login: Login | None = None,
         *,
         time_budget: object = None,
         restored: Mapping[str, Any] | None = None,
@@ -119,7 +125,7 @@ class Experiment:
     ) -> None:
         self._who = who
         self._options = options
-        self._secret = secret
+        self._login = login or Login()
         self._time_budget = time_budget
         self._restored = dict(restored or {})
         self._writer = Writer() if writer is None else writer
@@ -164,6 +170,7 @@ class Experiment:
 
     def result(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """A trial delivered a result."""
+        self._stop_if_asked(trial)
         watched = self._watched.get(trial.trial_id)
         if watched is None:
             watched = self._watch(trial)
@@ -172,11 +179,23 @@ class Experiment:
         if watched.ended:  # it goes on, whatever was said before
             watched.ended, watched.outcome = False, None
         if result.get("done"):
-            watched.outcome = endings.after_result(trial, result)
+            asked = watched.key in self._writer.stops
+            watched.outcome = STOPPED_AT_WANDB if asked else endings.after_result(trial, result)
         if not watched.own:
             if watched.attempt > 1:
                 result = {**result, "wbtune/attempt": watched.attempt}
             self._writer.log(watched.key, result)
+
+    def _stop_if_asked(self, trial: Trial) -> None:
+        """Somebody pressed "Stop run" at W&B: the trial's next result is its last.
+
+        Callbacks are told of a result when Tune has decided on it already; this is the
+        criterion by which it decides on the next.
+        """
+        if self._writer.stops and trial.trial_id in self._watched:
+            watched = self._watched[trial.trial_id]
+            if watched.key in self._writer.stops:
+                trial.stopping_criterion = {**endings.criteria(trial), "training_iteration": 0}
 
     def save(self, trial: Trial) -> None:
         """A trial saved a checkpoint."""
@@ -213,10 +232,10 @@ class Experiment:
         who_am_i = identity.of_trial(trial)
         inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
         options = inner | self._options
-        excludes = excludes_of(options.excludes)
+        excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         watched = Watched(
-            spec=runs.spec(options, who_am_i, kept),
+            spec=runs.spec(options, who_am_i, kept, self._login.settings),
             router=Router(excludes, log_config=bool(options.log_config)),
             claim=who_am_i.claim,
             config=kept,
@@ -253,7 +272,7 @@ class Experiment:
             watched.own = True
             return
         watched.is_open = True
-        self._writer.start(watched.key, watched.spec, watched.router, self._secret)
+        self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
         if watched.perturbations:
             self._writer.configure(watched.key, {"wbtune/perturbations": watched.perturbations})
 
@@ -309,10 +328,19 @@ class Experiment:
             self._end_the_rest(trials, rest)
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
             timeout = self._options.upload_timeout
-            complete = self._writer.close(UPLOAD_TIMEOUT_S if timeout is None else timeout)
+            timeout = UPLOAD_TIMEOUT_S if timeout is None else timeout
+            if rest.kind is Kind.INTERRUPTED:
+                timeout = min(timeout, INTERRUPTED_S)
+            self._upload_rest()
+            complete = self._writer.close(timeout)
             self._say_where(complete=complete)
             for watched in self._watched.values():
                 _compat.unclaim(watched.claim)
+
+    def _upload_rest(self) -> None:
+        base_url = self._login.settings.get("base_url")
+        if self._login.secret is not None and self._directory is not None and base_url:
+            self._writer.upload_rest(self._directory, base_url, self._login.secret)
 
     def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
         if self._shelf is not None:
@@ -342,7 +370,7 @@ class Experiment:
                 continue
             if said is None and outcome.exit_code == 0:
                 outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
-            self._writer.start(watched.key, watched.spec, watched.router, self._secret)
+            self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
             if watched.perturbations:
                 changes = {"wbtune/perturbations": watched.perturbations}
                 self._writer.configure(watched.key, changes)
@@ -353,8 +381,14 @@ class Experiment:
             return
         folder = Path(self._directory, "wandb")
         print(f"wbtune: {len(self._watched)} runs in {folder}")  # noqa: T201 - the one line
-        if not complete:
-            print(f"wbtune: not all was uploaded in time; send it by: wandb sync {folder}/*run-*")  # noqa: T201
+        left = runlog.not_uploaded(self._directory)
+        if left or not complete:
+            what = " ".join(shlex.quote(str(path)) for path in left[:SHOWN] or [folder])
+            more = f" (and {len(left) - SHOWN} more there)" if len(left) > SHOWN else ""
+            print(  # noqa: T201 - what to type
+                "wbtune: not all was uploaded in time; send it by: "
+                f"wandb sync --no-skip-online {what}{more}"
+            )
 
 
 def _owns_run(trial: Trial) -> bool:

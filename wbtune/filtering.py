@@ -8,7 +8,13 @@ a prefix of it (``*/token``; ``*`` crosses ``/``).
 Inside a *config* a plain name is dropped wherever it stands, because there it is most
 often a secret: ``excludes=["password"]`` also drops ``config["db"]["password"]``. Among
 metrics it is not: ``loss`` leaves ``train/loss`` alone.
+
+Text in a config whose key looks like a secret (`SECRETS`) is masked, unless ``unmask`` names
+the key: ``unmask=["tokenizer"]``.
 """
+
+# Over 250 lines: what is left out, what is masked and where the rest goes is asked of each
+# key in one place.
 
 from __future__ import annotations
 
@@ -32,6 +38,11 @@ BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_nam
 
 #: W&B writes these into each row itself and takes them from nobody.
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
+
+#: What the key of a secret looks like: in lower case, without ``-`` and ``_``.
+SECRETS: Final = ("apikey", "token", "secret", "password")
+
+MASK: Final = "****"
 
 _GLOB = frozenset("*?[")
 
@@ -58,6 +69,7 @@ class Excludes:
     """
 
     patterns: tuple[str, ...] = ()
+    unmask: tuple[str, ...] = ()
 
     def drops(self, path: str) -> bool:
         """Is this key of a result left out?"""
@@ -70,11 +82,16 @@ class Excludes:
         names = path.split("/")
         return any(pattern in names for pattern in self.patterns)
 
+    def hides(self, experiment_tag: object) -> bool:
+        """Tune's "0_lr=0.1,secret=x" repeats the config in one text: is it left out?"""
+        text = experiment_tag if isinstance(experiment_tag, str) else ""
+        return bool(text) and (bool(self.patterns) or looks_secret(text))
+
     def metrics(self, result: Mapping[Any, Any]) -> dict[str, Any]:
         """A result without its config and without what is excluded, as plain data."""
         kept = pruned(plain(result), "", lambda path: path == "config" or self.drops(path))
-        if self.patterns:
-            kept.pop("experiment_tag", None)  # repeats the config, in one text
+        if isinstance(kept, dict) and self.hides(kept.get("experiment_tag")):
+            del kept["experiment_tag"]
         return kept if isinstance(kept, dict) else {}
 
     def config(self, config: Mapping[Any, Any]) -> dict[str, Any]:
@@ -82,8 +99,25 @@ class Excludes:
 
         Sanitised first: a dataclass is a mapping of its fields by then, and cycles are cut.
         """
-        kept = pruned(plain(config), "", self.drops_config)
+        kept = self._masked(pruned(plain(config), "", self.drops_config), "")
         return kept if isinstance(kept, dict) else {}
+
+    def masks(self, path: str) -> bool:
+        """Is the text under this key of a config masked?"""
+        if not any(looks_secret(name) for name in path.split("/")):
+            return False
+        return not Excludes(self.unmask).drops_config(path)
+
+    def _masked(self, value: Any, path: str) -> Any:
+        """Plain data with its secrets masked; a number is none (``max_tokens``)."""
+        if type(value) is dict:
+            return {
+                key: self._masked(inner, f"{path}/{key}" if path else key)
+                for key, inner in value.items()
+            }
+        if type(value) is list:
+            return [self._masked(item, path) for item in value]
+        return MASK if type(value) is str and self.masks(path) else value
 
 
 def pruned(value: Any, prefix: str, drops: Callable[[str], bool]) -> Any:
@@ -97,6 +131,16 @@ def pruned(value: Any, prefix: str, drops: Callable[[str], bool]) -> Any:
     if type(value) is list:
         return [pruned(item, prefix, drops) for item in value]
     return value
+
+
+def looks_secret(name: str) -> bool:
+    """Is this what the key of a secret is called?
+
+    >>> looks_secret("WANDB_API_KEY"), looks_secret("max_tokens"), looks_secret("lr")
+    (True, True, False)
+    """
+    compact = name.lower().replace("_", "").replace("-", "")
+    return any(word in compact for word in SECRETS)
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -152,6 +196,8 @@ class Router:
             route = self._routes.get(key)
             if route is None:
                 route = self._routes[key] = self._decide(key)
+            if key == "experiment_tag" and self.excludes.hides(value):
+                continue
             if route is Route.LOG:
                 row[key] = value
             elif route is Route.CONFIG:
@@ -173,8 +219,6 @@ class Router:
         excluded = self.excludes.drops_config(inside) if top == "config" else False
         if excluded or top in BOOKKEEPING or self.excludes.drops(key):
             return Route.NOWHERE
-        if top == "experiment_tag" and self.excludes.patterns:
-            return Route.NOWHERE  # Tune's "0_lr=0.1,secret=x" repeats the config in one text
         if top in AUTO_CONFIG_KEYS:
             return Route.CONFIG
         return Route.RESERVED if top in RESERVED else Route.LOG
@@ -213,6 +257,6 @@ def _without_wandb(config: Any) -> Any:
     return config
 
 
-def excludes_of(patterns: Sequence[str] | None) -> Excludes:
-    """The ``excludes=`` of a user's call, as an :class:`Excludes`."""
-    return Excludes(tuple(patterns or ()))
+def excludes_of(patterns: Sequence[str] | None, unmask: Sequence[str] | None = None) -> Excludes:
+    """The ``excludes=`` and ``unmask=`` of a user's call, as an :class:`Excludes`."""
+    return Excludes(tuple(patterns or ()), tuple(unmask or ()))

@@ -6,6 +6,7 @@ the run group is the experiment name."
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,15 @@ class Identity:
         experiment: the name of the experiment's folder; None outside Tune.
         directory: the experiment's folder on this machine, which holds ``wandb/``; None
             where W&B's own default is to be used.
+        mark: a short text that tells this experiment's runs at the server from those of
+            others, which may have trials of the same ids.
     """
 
     trial_id: str | None = None
     trial_name: str | None = None
     experiment: str | None = None
     directory: str | None = None
+    mark: str = ""
 
     @property
     def claim(self) -> str:
@@ -59,6 +63,7 @@ def of_trainable(
         trial_name=info.trial_name,
         experiment=info.experiment_name,
         directory=_compat.local_experiment_path(storage),
+        mark=_mark(storage),
     )
 
 
@@ -69,7 +74,13 @@ def of_trial(trial: Trial) -> Identity:
         trial_name=str(trial),
         experiment=trial.experiment_dir_name,
         directory=_compat.local_experiment_path(trial.storage) or trial.local_experiment_path,
+        mark=_mark(trial.storage),
     )
+
+
+def _mark(storage: Any) -> str:
+    # The same in the driver, on every node, and after a restore.
+    return hashlib.sha256(_compat.experiment_path(storage).encode()).hexdigest()[:6]
 
 
 def rank() -> int | None:

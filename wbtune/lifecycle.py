@@ -8,7 +8,7 @@ the mixin and `setup_wandb` share it:
 =================== ==================================================================
 Tune calls          here
 =================== ==================================================================
-``step``            notes an error that it raises
+``step``            notes an error that it raises; says ``done`` after "Stop run" at W&B
 ``log_result``      notes ``done``; logs the result too, if ``log_results``
 ``reset_config``    (``reuse_actors=True``) closes the run of the trial that was, and,
                     for a mixin, opens the one of the trial that comes
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune import _compat, credentials, identity, runlog, runs
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
-from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -64,13 +64,23 @@ class TrialRun:
 
     Attributes:
         run: the open run, or the last one.
+        stop_asked: somebody pressed "Stop run" at W&B.
     """
 
-    def __init__(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        who: str,
+        options: RunOptions,
+        api_key: str | None = None,
+        *,
+        declared: bool = True,
+    ) -> None:
         self.who = who
         self.options = options
         self.run: Run | None = None
         self._api_key = api_key
+        self._declared = declared
+        self.stop_asked = False
         self._router = Router()
         self._spec = runs.RunSpec({})
         self._steps = runs.Steps()
@@ -102,18 +112,21 @@ class TrialRun:
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
         options = runs.locate(self.who, inner | self.options)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
-        secret = credentials.find(self.who, api_key, options.api_key_file, options.mode)
-        excludes = excludes_of(options.excludes)
+        login = credentials.of_trial(
+            *(self.who, api_key, options.api_key_file, options.mode), declared=self._declared
+        )
+        excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
-        self._spec = runs.spec(options, who_am_i, excludes.config(rest))
+        self._spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
         self._dropped, self._returned, self._error = 0, False, None
+        self.stop_asked = False
         self._mirrors = bool(options.log_results)
         try:
             if who_am_i.trial_id and _compat.claim(who_am_i.claim, "trial") != "trial":
                 msg = "the experiment's WandbLoggerCallback writes it already"
                 raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
             self._attempt = _attempt(who_am_i)
-            run = runs.open_run(self._spec, secret)
+            run = runs.open_run(self._spec, login.secret, on_stop=self._stop_is_asked)
             if self._mirrors:
                 runs.iteration_is_x_axis(run)
             elif self._attempt > 1:
@@ -131,6 +144,9 @@ class TrialRun:
         self._steps = runs.Steps(run.starting_step)
         self.run, self._open = run, True
         return run
+
+    def _stop_is_asked(self) -> None:
+        self.stop_asked = True  # by wandb's own thread; the next result ends the trial
 
     def error(self, error: BaseException) -> None:
         """Note that the trial raised this; the first is the user's, Tune wraps it."""
@@ -163,6 +179,8 @@ class TrialRun:
         """How the trial ended, as far as its own process knows."""
         if self._error is not None:
             return Outcome.failed(self._error)
+        if self.stop_asked:
+            return STOPPED_AT_WANDB
         returned = self._returned or (
             trainable is not None and _compat.function_returned(trainable)
         )
@@ -205,10 +223,13 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
 
     def watched_step() -> Any:
         try:
-            return step()
+            result = step()
         except Exception as error:
             trial_run.error(error)
             raise
+        if trial_run.stop_asked and isinstance(result, dict):
+            return {**result, "done": True}  # Tune stops the trial, and only this one
+        return result
 
     def watched_log_result(result: dict[str, Any]) -> None:
         log_result(result)
@@ -274,7 +295,8 @@ def around_function(
     except BaseException as stop:
         # SystemExit is how Tune stops a function, GeneratorExit how a generator ends.
         asked = isinstance(stop, GeneratorExit) or (isinstance(stop, SystemExit) and not stop.code)
-        trial_run.close(STOPPED if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
+        why = STOPPED_AT_WANDB if trial_run.stop_asked else STOPPED
+        trial_run.close(why if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
         raise
     else:
         trial_run.close(FINISHED)

@@ -50,6 +50,7 @@ class RunOptions:
         video_kwargs: for ``wandb.Video``, of arrays of 5 dimensions.
         image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
         log_results: in a trial that has its own run, log Tune's results to it as well.
+        unmask: config keys that look like secrets and are none (:mod:`wbtune.filtering`).
         init_kwargs: the rest, for ``wandb.init``.
     """
 
@@ -63,6 +64,7 @@ class RunOptions:
     video_kwargs: Mapping[str, Any] | None = None
     image_kwargs: Mapping[str, Any] | None = None
     log_results: bool | None = None
+    unmask: tuple[str, ...] | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:
@@ -121,8 +123,9 @@ def parse(who: str, given: Mapping[str, Any], init_names: frozenset[str]) -> Run
             raise ConfigurationError(msg)
         if name not in init_names:
             raise UnknownOptionError(_unknown(who, name, init_names | _OURS))
-    if ours.get("excludes") is not None:
-        ours["excludes"] = _patterns(who, ours["excludes"])
+    for name in ("excludes", "unmask"):
+        if ours.get(name) is not None:
+            ours[name] = _patterns(who, name, ours[name])
     if "settings" in rest:
         rest["settings"] = _settings(who, rest["settings"])
     options = RunOptions(**ours, init_kwargs={k: v for k, v in rest.items() if v is not None})
@@ -185,15 +188,15 @@ def _name(who: str, name: str, value: object, forbidden: str, longest: int) -> N
         raise ConfigurationError(msg)
 
 
-def _patterns(who: str, excludes: object) -> tuple[str, ...]:
-    if isinstance(excludes, str) or not hasattr(excludes, "__iter__"):
-        cure = f"Make it [{excludes!r}]."
-        msg = f"{who}: expected excludes= to be a list of text, got {excludes!r}. {cure}"
+def _patterns(who: str, name: str, given: Any) -> tuple[str, ...]:
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        cure = f"Make it [{given!r}]."
+        msg = f"{who}: expected {name}= to be a list of text, got {given!r}. {cure}"
         raise ConfigurationError(msg)
-    patterns = tuple(excludes)
+    patterns = tuple(given)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern.strip("/"):
-            msg = f"{who}: expected text in excludes=, got {pattern!r}."
+            msg = f"{who}: expected text in {name}=, got {pattern!r}."
             raise ConfigurationError(msg)
     return tuple(pattern.rstrip("/") for pattern in patterns)
 

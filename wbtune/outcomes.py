@@ -102,6 +102,8 @@ class Outcome:
 
 
 FINISHED: Final = Outcome(Kind.FINISHED)
+#: "Stop run", in the run's menu at W&B.
+STOPPED_AT_WANDB: Final = Outcome(Kind.STOPPED, reason='"Stop run" was pressed at W&B')
 
 
 def _text(error: BaseException) -> str:

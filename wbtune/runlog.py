@@ -14,6 +14,7 @@ then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32)
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import struct
@@ -27,6 +28,8 @@ from wbtune import _compat
 _HEADER: Final = struct.Struct("<4sHB")
 _CHUNK: Final = struct.Struct("<IHB")
 _BLOCK: Final = 32 * 1024
+#: A file of ours in the folder of a run that was not uploaded, or not in full.
+_NOT_UPLOADED: Final = "wbtune-not-uploaded"
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -159,6 +162,18 @@ def ends(directory: Path | str) -> dict[str, int | None]:
     for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb")):
         newest[path.stem.removeprefix("run-")] = path
     return {run_id: exit_code(path) for run_id, path in newest.items()}
+
+
+def mark_not_uploaded(folder: Path) -> None:
+    """Note in a run's folder that not all of it is at the server."""
+    with contextlib.suppress(OSError):  # a full disk: that is said elsewhere
+        (folder / _NOT_UPLOADED).touch()
+
+
+def not_uploaded(directory: Path | str) -> list[Path]:
+    """The folders of the runs below ``<directory>/wandb`` that are yet to be uploaded."""
+    marked = (path.parent for path in Path(directory, "wandb").glob(f"*run-*/{_NOT_UPLOADED}"))
+    return sorted(folder for folder in marked if not any(folder.glob("*.wandb.synced")))
 
 
 def attempts(directory: Path | str, run_id: str) -> int:

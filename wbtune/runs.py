@@ -12,15 +12,16 @@ import contextlib
 import logging
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import _compat, guard, sanitize
+from wbtune import _compat, guard, runlog, sanitize
 from wbtune.checkpoints import ARTIFACT_TYPE, SavedCheckpoint
-from wbtune.errors import ConfigurationError
+from wbtune.errors import ConfigurationError, ServerUnreachableError
 from wbtune.outcomes import OUTCOME_TAGS
+from wbtune.server import Server
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -54,6 +55,21 @@ _DRIVER_SETTINGS: Final = {
     "console": "off",
 }
 
+#: A run of a trial's own process.
+_TRIAL_SETTINGS: Final = {"init_timeout": 30.0}
+
+#: Seconds for which a trial's end waits for its own run's uploads; what is left then is
+#: uploaded by the driver, or stays on disk. Tune gives its actors 15 s to end.
+TRIAL_UPLOAD_S: Final = 10.0
+
+#: Seconds for which the server may be away when a run is opened, before that is kept on
+#: disk; a trial waits, the driver does not.
+_TRIAL_PATIENCE_S: Final = 3.0
+_DRIVER_PATIENCE_S: Final = 15.0
+
+#: The config's key that tells one experiment's runs from another's.
+MARK: Final = "wbtune/experiment"
+
 #: Every run of ours.
 _SETTINGS: Final = {
     "silent": True,  # wandb's greetings; its warnings still come through
@@ -61,6 +77,10 @@ _SETTINGS: Final = {
     "x_transaction_log_flush_interval": FLUSH_S,
     "finish_timeout_raises": False,
 }
+
+
+def ignored() -> None:
+    """Nothing: for a run that nobody can stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,8 @@ class RunSpec:
         settings: W&B settings by name.
         video_kwargs: for ``wandb.Video``.
         image_kwargs: for ``wandb.Image``.
+        experiment: marks the run on the server as one of this experiment; empty when the
+            id was chosen by the user, who may want to continue another's.
     """
 
     init: Mapping[str, Any]
@@ -80,6 +102,7 @@ class RunSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     video_kwargs: Mapping[str, Any] = field(default_factory=dict)
     image_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    experiment: str = ""
 
 
 def locate(who: str, options: RunOptions) -> RunOptions:
@@ -110,7 +133,12 @@ def no_project(who: str) -> str:
     return f"{who}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
 
 
-def spec(options: RunOptions, identity: Identity, config: Mapping[str, Any]) -> RunSpec:
+def spec(
+    options: RunOptions,
+    identity: Identity,
+    config: Mapping[str, Any],
+    login: Mapping[str, str] | None = None,
+) -> RunSpec:
     """What to open for this trial: explicit options first, then who the trial is.
 
     Args:
@@ -118,9 +146,10 @@ def spec(options: RunOptions, identity: Identity, config: Mapping[str, Any]) -> 
         identity: id, name, group and folder by default.
         config: the run's config, filtered and sanitised; ``config=`` of the options is
             laid on top of it.
+        login: the settings of a `credentials.Login`.
     """
     given = dict(options.init_kwargs)
-    settings = {**_SETTINGS, **(given.pop("settings", None) or {})}
+    settings = {**_SETTINGS, **(login or {}), **(given.pop("settings", None) or {})}
     if options.upload_timeout is not None:
         settings.setdefault("finish_timeout", float(options.upload_timeout))
     extra = given.pop("config", None)
@@ -140,31 +169,87 @@ def spec(options: RunOptions, identity: Identity, config: Mapping[str, Any]) -> 
         settings=settings,
         video_kwargs=dict(options.video_kwargs or {}),
         image_kwargs=dict(options.image_kwargs or {}),
+        experiment="" if "id" in given or not identity.trial_id else identity.mark,
     )
 
 
 def open_run(
-    spec: RunSpec, secret: Secret | None = None, *, for_trial_elsewhere: bool = False
+    spec: RunSpec,
+    secret: Secret | None = None,
+    *,
+    for_trial_elsewhere: bool = False,
+    on_stop: Callable[[], None] = ignored,
 ) -> Run:
     """Open a run, in this process.
 
+    Where a server is needed and away, the run is kept on disk, to be uploaded later.
+
     Args:
         spec: what to open.
-        secret: the key, where wandb does not find it by itself.
+        secret: the key; None where no server is needed, or wandb finds its credentials.
         for_trial_elsewhere: True on the driver: the run is one of many, `wandb.run` is
             left alone and nothing of this process goes into it. False in a trial: the run
             becomes `wandb.run`, because other libraries look there.
+        on_stop: called by wandb's own thread when somebody presses "Stop run" at W&B.
+            (wandb's default is to interrupt the process.)
     """
-    run = _init(spec, secret, for_trial_elsewhere=for_trial_elsewhere)
-    guard.Guard(run, lambda: _init(spec, secret, for_trial_elsewhere=for_trial_elsewhere))
+    away = False
+    if secret is not None:
+        patience = _DRIVER_PATIENCE_S if for_trial_elsewhere else _TRIAL_PATIENCE_S
+        spec, away = _placed(spec, secret, patience)
+
+    def opened() -> Run:
+        return _init(spec, secret, on_stop, for_trial_elsewhere=for_trial_elsewhere)
+
+    run = opened()
+    if away:
+        runlog.mark_not_uploaded(Path(run.dir).parent)
+    guard.Guard(run, opened)
     _call_run_info_hook(run)
     return run
 
 
-def _init(spec: RunSpec, secret: Secret | None, *, for_trial_elsewhere: bool) -> Run:
+def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bool]:
+    """The run's place at the server, once that was asked: an id of its own, or offline.
+
+    Returns:
+        ``(spec, away)``: what to open, and whether the server is away.
+    """
+    base_url = spec.settings.get("base_url") or _compat.wandb_setting("base_url")
+    entity = spec.init.get("entity") or spec.settings.get("entity")
+    run_id, project = spec.init.get("id"), spec.init.get("project") or "uncategorized"
+    config = {**spec.config, MARK: spec.experiment} if spec.experiment else spec.config
+    try:
+        theirs = Server(base_url, secret, patience).run_config(entity, project, run_id or "none")
+    except ServerUnreachableError as error:
+        logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
+        init = {**spec.init, "mode": "offline"}
+        return replace(spec, init=init, config=config), True
+    if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
+        other = f"{run_id}-{spec.experiment}"
+        logger.warning(
+            "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
+            *(run_id, project, other),
+        )
+        return replace(spec, init={**spec.init, "id": other}, config=config), False
+    return replace(spec, config=config), False
+
+
+def _init(
+    spec: RunSpec,
+    secret: Secret | None,
+    on_stop: Callable[[], None],
+    *,
+    for_trial_elsewhere: bool,
+) -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    settings = {**(_DRIVER_SETTINGS if for_trial_elsewhere else {}), **spec.settings}
+    ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
+    settings = {"stop_fn": on_stop, **ours, **spec.settings}
+    if not for_trial_elsewhere:  # Tune waits for the trial meanwhile
+        settings["finish_timeout"] = min(
+            settings.get("finish_timeout") or TRIAL_UPLOAD_S, TRIAL_UPLOAD_S
+        )
     if secret is not None:
         settings["api_key"] = secret.reveal()
     directory = spec.init.get("dir")
@@ -250,7 +335,22 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
             raise
         protection.recover()
         _close(run, outcome, notes or {})
+    if _compat.finish_timed_out(run):
+        runlog.mark_not_uploaded(Path(run.dir).parent)
     _say_what_is_lost(run, outcome, dict(notes or {}))
+
+
+def upload_rest(directory: str, base_url: str, secret: Secret) -> None:
+    """Upload what an experiment's runs have left on disk while the server was away.
+
+    Args:
+        directory: the experiment's folder.
+        base_url: the server.
+        secret: the key for it.
+    """
+    folders = runlog.not_uploaded(directory)
+    if folders:
+        _compat.sync(folders, base_url, secret.reveal())
 
 
 def _say_what_is_lost(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:

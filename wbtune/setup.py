@@ -69,7 +69,7 @@ def setup_wandb(
     if trial_run is not None and trial_run.is_open and trial_run.run is not None:
         return trial_run.run  # the trial has its run already: one writer
     if trial_run is None:
-        trial_run = lifecycle.TrialRun(WHO, options, api_key)
+        trial_run = lifecycle.TrialRun(WHO, options, api_key, declared=False)
         if trainable is not None:
             lifecycle.attach(trainable, trial_run)
     trial_run.options = options

@@ -41,6 +41,7 @@ def wandb_tuner(
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
     log_results: bool = True,
+    unmask: Sequence[str] | None = None,
     **init_kwargs: Any,
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
@@ -66,6 +67,8 @@ def wandb_tuner(
         video_kwargs: keyword arguments for ``wandb.Video``.
         image_kwargs: keyword arguments for ``wandb.Image``.
         log_results: whether a trial that has its own run logs Tune's results to it.
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
+            are none; the text of the others is masked.
         **init_kwargs: for ``wandb.init``.
 
     Returns:
@@ -76,7 +79,8 @@ def wandb_tuner(
         ConfigurationError: for a second W&B callback in ``run_config``, without a project,
             or for a value that W&B does not accept.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        CredentialsError: without a key that the server needs, before any trial.
+        CredentialsError: without a key that the server takes; in ``fit``, before any trial.
+        ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
 
     Runs on: driver.
 
@@ -103,6 +107,7 @@ def wandb_tuner(
         "video_kwargs": video_kwargs,
         "image_kwargs": image_kwargs,
         "log_results": log_results,
+        "unmask": unmask,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
     given = parse(WHO, {**named, **init_kwargs}, names)

@@ -51,6 +51,9 @@ BATCH_S: Final = 0.2
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
 
+#: What the helper says of a run instead of a text for people.
+STOP: Final = "stop"
+
 GONE: Final = "the helper process is gone (killed?); nothing more is logged"
 
 # The helper needs the modules below this one but not the package's doors: importing
@@ -105,10 +108,19 @@ class End:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class UploadRest:
+    """When every run is closed: upload what an outage of the server has left on disk."""
+
+    directory: str
+    base_url: str
+    secret: str = field(repr=False)
+
+
 Message = Start | Log | Configure | Upload | End
 
 
-def pack(message: Message) -> bytes:
+def pack(message: Message | UploadRest) -> bytes:
     """One message for the pipe, which carries lists of them."""
     return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -120,12 +132,16 @@ class Writer:
     """The driver's end: takes orders at once, and has them carried out in order.
 
     Runs on: driver. It is never pickled; the callback that owns it leaves it out.
+
+    Attributes:
+        stops: the runs whose "Stop run" somebody has pressed at W&B.
     """
 
     def __init__(self) -> None:
-        self._orders: deque[Callable[[], Iterator[Message]]] = deque()
+        self._orders: deque[Callable[[], Iterator[Message | UploadRest]]] = deque()
         self._routers: dict[str, Router] = {}
         self._told: set[tuple[str, str]] = set()
+        self.stops: set[str] = set()
         self._wake = threading.Event()
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -197,6 +213,10 @@ class Writer:
 
         self._orders.append(order)
         self._wake.set()
+
+    def upload_rest(self, directory: str, base_url: str, secret: Secret) -> None:
+        """When every run is closed, upload what an outage of the server has left on disk."""
+        self._orders.append(lambda: iter((UploadRest(directory, base_url, secret.reveal()),)))
 
     def close(self, timeout: float) -> bool:
         """Have everything carried out, and end the helper.
@@ -270,7 +290,10 @@ class Writer:
         assert process is not None and process.stdout is not None  # noqa: PT018, S101 - `launch`
         for line in process.stdout:
             said = json.loads(line)
-            self._tell(said["key"], said["text"])
+            if said["text"] == STOP:
+                self.stops.add(said["key"])
+            else:
+                self._tell(said["key"], said["text"])
         process.stdout.close()
         if not self._closing:
             self._tell("", GONE)
@@ -353,7 +376,10 @@ class Helper:
         self._close_run = close_run
         self._streams: dict[str, _Stream] = {}
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(AT_ONCE, "wbtune-open-close")
+        # Each their own: those that close may wait for a server that is away.
+        self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
+        self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
+        self._rest: UploadRest | None = None
 
     def serve(self, orders: IO[bytes]) -> None:
         """Until ``orders`` ends and every run is closed."""
@@ -369,7 +395,18 @@ class Helper:
             for key in list(self._streams):
                 # Nobody said how these ended: the driver was ended itself.
                 self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
-        self._threads.shutdown()
+        self._openers.shutdown()
+        self._closers.shutdown()
+        if self._rest is not None:
+            self._upload_rest(self._rest)
+
+    def _upload_rest(self, message: UploadRest) -> None:
+        from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
+
+        try:
+            runs.upload_rest(message.directory, message.base_url, Secret(message.secret))
+        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
+            self._say("", f"not all was uploaded: {type(error).__name__}: {error}")
 
     def _read(self, orders: IO[bytes]) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
@@ -383,6 +420,9 @@ class Helper:
             message = pickle.loads(packed)  # noqa: S301 - from our own parent
         except Exception as error:  # noqa: BLE001 - a class that is not importable here
             self._say("", f"an order is left out: {type(error).__name__}: {error}")
+            return
+        if isinstance(message, UploadRest):
+            self._rest = message
         else:
             self._events.put(partial(self.take, message))
 
@@ -396,19 +436,19 @@ class Helper:
             case Start():
                 if stream is None:
                     self._streams[message.key] = _Stream(message.spec)
-                    self._threads.submit(self._opening, message)
+                    self._openers.submit(self._opening, message)
             case Log() if stream is not None:
                 self._log(stream, message)
             case Configure() if stream is not None:
                 self._configure(stream, message)
             case Upload() if stream is not None:
                 stream.busy = True  # the run's own rows wait; the other runs go on
-                self._threads.submit(self._uploading, stream, message)
+                self._closers.submit(self._uploading, stream, message)
             case Log() | Configure() | Upload():
                 self._say(message.key, "a result came for a run that is not open; left out")
             case End() if stream is not None:
                 stream.busy = True
-                self._threads.submit(self._closing, stream, message)
+                self._closers.submit(self._closing, stream, message)
             case End():
                 pass  # closed already
 
@@ -418,7 +458,12 @@ class Helper:
         secret = None if message.secret is None else Secret(message.secret)
         run = None
         try:
-            run = self._open_run(message.spec, secret, for_trial_elsewhere=True)
+            run = self._open_run(
+                message.spec,
+                secret,
+                for_trial_elsewhere=True,
+                on_stop=partial(self._say, message.key, STOP),
+            )
             runs.iteration_is_x_axis(run)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             what = "could not be opened" if run is None else "has no x-axis"
