@@ -1,6 +1,6 @@
 """A `Trainable`'s life becomes its run's life: open, log, close. Trial side.
 
-`attach` shadows four methods on one `Trainable` instance; Tune and Ray find them there,
+`attach` shadows six methods on one `Trainable` instance; Tune and Ray find them there,
 because ``Trainable.train``, ``stop`` and ``reset`` look them up on ``self``. (Patching the
 class has no effect: Ray's actor class has a traced copy of every method.) The decorator,
 the mixin and `setup_wandb` share it:
@@ -8,7 +8,9 @@ the mixin and `setup_wandb` share it:
 =================== ==================================================================
 Tune calls          here
 =================== ==================================================================
-``step``            notes an error that it raises; says ``done`` after "Stop run" at W&B
+``step``            notes an error that it raises; says ``done`` after "Stop run" at W&B;
+                    noted, too, are the errors of saving and loading a checkpoint,
+                    of ``log_result`` and ``reset_config``
 ``log_result``      notes ``done``; logs the result too, if ``log_results``
 ``reset_config``    (``reuse_actors=True``) closes the run of the trial that was, and,
                     for a mixin, opens the one of the trial that comes
@@ -24,10 +26,11 @@ said once and the trial goes on with a disabled run.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from wbtune import _compat, credentials, identity, runlog, runs
 from wbtune.filtering import Router, excludes_of
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from wandb import Run
 
 logger = logging.getLogger("wbtune")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Seconds that a stopped function has to unwind (its ``finally:`` blocks may still log).
 #: Tune itself waits 15 s for its actors when an experiment ends.
@@ -127,11 +133,6 @@ class TrialRun:
                 raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
             self._attempt = _attempt(who_am_i)
             run = runs.open_run(self._spec, login.secret, on_stop=self._stop_is_asked)
-            if self._mirrors:
-                runs.iteration_is_x_axis(run)
-            elif self._attempt > 1:
-                # Not a row of its own: it joins the next that the trial logs.
-                run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
@@ -143,15 +144,40 @@ class TrialRun:
             run = runs.disabled_run()
         self._steps = runs.Steps(run.starting_step)
         self.run, self._open = run, True
+        self._prepare(run)
         return run
 
     def _stop_is_asked(self) -> None:
         self.stop_asked = True  # by wandb's own thread; the next result ends the trial
 
+    def _prepare(self, run: Run) -> None:
+        # Apart from opening it: a run that refuses this is open all the same.
+        try:
+            if self._mirrors:
+                runs.iteration_is_x_axis(run)
+            elif self._attempt > 1:
+                # Not a row of its own: it joins the next that the trial logs.
+                run.log({ATTEMPT: self._attempt}, commit=False)
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            logger.warning("%s: could not prepare run %s: %s", self.who, run.id, error)
+
     def error(self, error: BaseException) -> None:
         """Note that the trial raised this; the first is the user's, Tune wraps it."""
         if self._error is None:
             self._error = error
+
+    def watched(self, method: Callable[P, R]) -> Callable[P, R]:
+        """The method, with its errors noted."""
+
+        @functools.wraps(method)
+        def noting(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                self.error(error)
+                raise
+
+        return noting
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Note one of Tune's results; log it, if that was asked for."""
@@ -217,16 +243,13 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
         reopens: when the actor is reused, open the next trial's run before the user's
             ``reset_config`` is called. A function opens it itself.
     """
-    step, log_result = trainable.step, trainable.log_result
-    reset_config = trainable.reset_config
+    step = trial_run.watched(trainable.step)
+    log_result = trial_run.watched(trainable.log_result)
+    reset_config = trial_run.watched(trainable.reset_config)
     cleanup: Callable[[], None] = trainable.cleanup
 
     def watched_step() -> Any:
-        try:
-            result = step()
-        except Exception as error:
-            trial_run.error(error)
-            raise
+        result = step()
         if trial_run.stop_asked and isinstance(result, dict):
             return {**result, "done": True}  # Tune stops the trial, and only this one
         return result
@@ -258,6 +281,8 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
 
     shadows: dict[str, Any] = vars(trainable)
     shadows["step"] = watched_step
+    for name in ("save_checkpoint", "load_checkpoint"):
+        shadows[name] = trial_run.watched(getattr(trainable, name))
     shadows["log_result"] = watched_log_result
     shadows["reset_config"] = watched_reset_config
     shadows["cleanup"] = watched_cleanup
