@@ -261,6 +261,20 @@ def killed_while_it_recovers(program):
     program.ends_with(6, run)
 
 
+def a_row_in_many_parts(program):
+    """One row from a dozen calls, minutes apart: pending until the last, and killed before."""
+    run = program.open()
+    run.log({"i": 0})
+    program.on_disk(1)  # as it is long before a minute has passed
+    for part in range(14):
+        run.log({f"part{part}": part}, commit=False)
+        program.clock += 60
+    program.kill()
+    run.log({"i": 1})
+    program.ends_with(2, run)
+    assert all(program.written()[1][f"part{part}"] == part for part in range(14))
+
+
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
@@ -276,6 +290,7 @@ SCENARIOS = {
         config_finds_it_first,
         step_that_goes_back,
         killed_while_it_recovers,
+        a_row_in_many_parts,
     )
 }
 

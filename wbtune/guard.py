@@ -130,7 +130,11 @@ class Guard:
         # By the time of one of the last rows, not by the clock: the first rows after the
         # core's death raise nothing, and between two rows there may be hours.
         recent = self._recent
-        while len(recent) > KEEP and recent[0][0] < recent[-KEEP][0] - REMEMBER_S:
+        while (
+            len(recent) > KEEP
+            and recent[0][0] < recent[-KEEP][0] - REMEMBER_S
+            and recent[0][1] < recent[-KEEP][1]  # until then it is a part of a pending row
+        ):
             recent.popleft()
 
     def recover(self) -> None:
