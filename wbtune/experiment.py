@@ -204,6 +204,7 @@ class Experiment:
         if watched is None or checkpoint is None or self._directory is None:
             return
         self._open(watched)
+        watched.ended = False  # a late save opened it again: `close` closes it, as it ended
         if watched.own:
             if not self._said_own:
                 self._said_own = True

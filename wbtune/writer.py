@@ -445,12 +445,19 @@ class Helper:
                 stream.busy = True  # the run's own rows wait; the other runs go on
                 self._closers.submit(self._uploading, stream, message)
             case Log() | Configure() | Upload():
-                self._say(message.key, "a result came for a run that is not open; left out")
+                self._leave_out(message)
             case End() if stream is not None:
                 stream.busy = True
                 self._closers.submit(self._closing, stream, message)
             case End():
                 pass  # closed already
+
+    def _leave_out(self, message: Log | Configure | Upload) -> None:
+        what = "a result"
+        if isinstance(message, Upload):
+            what = "a checkpoint"
+            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
+        self._say(message.key, f"{what} came for a run that is not open; left out")
 
     def _opening(self, message: Start) -> None:
         from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
