@@ -471,6 +471,7 @@ def test_not_a_function(trainable, got, cure, form):
     ("options", "error", "says"),
     [
         ({"api_key": "k" * 40}, ConfigurationError, ("api_key=", "wandb login", "api_key_file=")),
+        ({"id": "one"}, ConfigurationError, ("id= names one run", "Leave it out")),
         ({"settings": {"api_key": "k" * 40}}, ConfigurationError, ("api_key=", "WANDB_API_KEY")),
         ({"projct": "docs"}, UnknownOptionError, ("projct=", "Did you mean project=?")),
         ({"tag": ["a"]}, UnknownOptionError, ("tag=", "Did you mean tags=?")),

@@ -413,3 +413,27 @@ def test_state_round_trip(mode, tmp_path):
     after.result(trial, {"training_iteration": 1})
     assert len(writer.configs["a"]["wbtune/perturbations"]) == 1
     assert writer.rows["a"][0].get("wbtune/attempt", 1) == (3 if mode == "fork" else 1)
+
+
+def test_one_id_for_several_trials(tmp_path, caplog):
+    """The first trial has the id, the others one made from it; said once, and kept on restore."""
+
+    def begin(order, state=None):
+        writer = RecordingWriter()
+        declared = options.RunOptions(project="p", init_kwargs={"id": "one"})
+        watching = experiment.Experiment("who", declared, writer=writer, restored=state)
+        for name in order:
+            trial = FakeTrial(name, tmp_path)
+            watching.start(trial)
+            watching.result(trial, {"name": name})
+        return {key: [row["name"] for row in rows] for key, rows in writer.rows.items()}, watching
+
+    rows, before = begin("abc")
+    assert rows == {"one": ["a"], "one-b": ["b"], "one-c": ["c"]}
+    assert len(caplog.messages) == 1
+    assert "id='one' is one run's" in caplog.messages[0]
+    rows, _ = begin("dcba", before.state())
+    assert rows == {"one": ["a"], "one-b": ["b"], "one-c": ["c"], "one-d": ["d"]}
+    caplog.clear()
+    rows, _ = begin("a")
+    assert (rows, caplog.messages) == ({"one": ["a"]}, [])

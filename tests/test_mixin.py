@@ -126,6 +126,7 @@ def test_mixin_without_trainable():
     ("keywords", "error", "says"),
     [
         ({"api_key": "k" * 40}, ConfigurationError, ("api_key=", "wandb login", "api_key_file=")),
+        ({"id": "one"}, ConfigurationError, ("id= names one run", "Leave it out")),
         (
             {"projct": "docs"},
             UnknownOptionError,

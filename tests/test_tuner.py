@@ -164,3 +164,14 @@ def test_save_checkpoints_is_deprecated():
     with pytest.warns(DeprecationWarning, match="upload_checkpoints="):
         callback = WandbLoggerCallback(project="p", save_checkpoints=True)
     assert callback.options.upload_checkpoints is True
+
+
+def test_one_id_for_trials_that_open_their_own_runs():
+    """`id=` is refused where each trial would open the same run; a plain trainable may have it."""
+    for trainable in (
+        wandb_trial(train),
+        type("Train", (WandbMixin, tune.Trainable), {"__module__": __name__}),
+    ):
+        with pytest.raises(ConfigurationError, match="id= names one run"):
+            wandb_tuner(trainable, project="p", id="one")
+    assert callback_of(wandb_tuner(train, project="p", id="one")).options.init_kwargs["id"] == "one"

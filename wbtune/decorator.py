@@ -23,7 +23,7 @@ import wrapt
 
 from wbtune import _compat, lifecycle
 from wbtune.errors import ConfigurationError, InvalidTrainableError
-from wbtune.options import RunOptions, key_in_code, parse
+from wbtune.options import RunOptions, key_in_code, one_id, parse
 
 R = TypeVar("R")
 
@@ -215,7 +215,7 @@ def wandb_trial(
     Raises:
         InvalidTrainableError: for a class, a coroutine function, or what is decorated already.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept, or an ``api_key=``.
+        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``.
 
     Runs on: the decoration, driver; the run, trial.
 
@@ -231,6 +231,8 @@ def wandb_trial(
     """
     if "api_key" in init_kwargs:
         raise ConfigurationError(key_in_code(WHO, "api_key= in a decorator"))
+    if init_kwargs.get("id") is not None:
+        raise ConfigurationError(one_id(WHO))
     named = {
         "project": project,
         "group": group,

@@ -134,6 +134,7 @@ class Experiment:
         self._directory: str | None = None
         self._shelf: Shelf | None = None
         self._said_own = False
+        self._said_id = False
         self._found: dict[str, runlog.RunLog] | None = None
 
     def state(self) -> dict[str, Any]:
@@ -143,6 +144,7 @@ class Experiment:
                 "attempt": watched.attempt,
                 "perturbations": watched.perturbations,
                 "own": watched.own,
+                "id": watched.key,
             }
             for trial_id, watched in self._watched.items()
         }
@@ -236,7 +238,7 @@ class Experiment:
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         watched = Watched(
-            spec=runs.spec(options, who_am_i, kept, self._login.settings),
+            spec=self._spec_of(trial, runs.spec(options, who_am_i, kept, self._login.settings)),
             router=Router(excludes, log_config=bool(options.log_config)),
             claim=who_am_i.claim,
             config=kept,
@@ -257,6 +259,29 @@ class Experiment:
         if self._restored and not watched.own and not owned:
             self._fill_in(trial, watched)
         return watched
+
+    def _spec_of(self, trial: Trial, spec: runs.RunSpec) -> runs.RunSpec:
+        """The trial's run, under an id that no other trial has.
+
+        ``id=`` names one run: the first trial has it, and each further one an id that is
+        made from it. Which trial had which, a restored experiment knows.
+        """
+        given, before = spec.init["id"], self._restored.get(trial.trial_id, {})
+        taken = {other.key for other in self._watched.values()}
+        taken |= {other.get("id") for other in self._restored.values() if other is not before}
+        own = before.get("id") or (f"{given}-{trial.trial_id}" if given in taken else given)
+        if own == given:
+            return spec
+        if not self._said_id:
+            self._said_id = True
+            logger.warning(
+                "%s: id=%r is one run's, and there are several trials: the others get that and "
+                "their trial's id, such as %r. Leave id= out: a trial's id is its run's.",
+                self._who,
+                given,
+                own,
+            )
+        return replace(spec, init={**spec.init, "id": own})
 
     def open_overdue(self) -> None:
         """Open the runs that their trials had time enough to claim."""

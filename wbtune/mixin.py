@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from wbtune import _compat, identity, lifecycle, runs
 from wbtune.errors import ConfigurationError, InvalidTrainableError
-from wbtune.options import RunOptions, key_in_code, parse
+from wbtune.options import RunOptions, key_in_code, one_id, parse
 from wbtune.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class WandbMixin(lifecycle.OwnsRun):
     Raises:
         InvalidTrainableError: when the class has no `tune.Trainable` behind the mixin.
         UnknownOptionError: for a keyword that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept, or an ``api_key=``.
+        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``.
 
     Runs on: the declaration, driver; the run, trial.
 
@@ -50,6 +50,8 @@ class WandbMixin(lifecycle.OwnsRun):
         super().__init_subclass__()
         if "api_key" in declaration:
             raise ConfigurationError(key_in_code(WHO, "api_key= in class keywords"))
+        if declaration.get("id") is not None:
+            raise ConfigurationError(one_id(WHO))
         _check_bases(cls)
         names = _compat.init_parameters() if declaration else frozenset()
         cls.wbtune_options |= parse(f"class {cls.__name__}({WHO})", declaration, names)

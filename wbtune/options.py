@@ -224,6 +224,14 @@ def key_in_code(who: str, what: str) -> str:
     )
 
 
+def one_id(who: str) -> str:
+    """The message for ``id=`` where each trial opens its run by the same declaration."""
+    return (
+        f"{who}: id= names one run, and all trials of the declaration would write into it. "
+        "Leave it out: a trial's id is its run's; name=, tags= and notes= are free."
+    )
+
+
 def _unknown(who: str, name: str, known: frozenset[str] | set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]}=?" if near else " See the README for the options."

@@ -15,7 +15,7 @@ from wbtune.decorator import WandbTrial
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 from wbtune.lifecycle import OwnsRun
 from wbtune.mixin import WandbMixin
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse, take_from_config
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, one_id, parse, take_from_config
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
@@ -77,7 +77,8 @@ def wandb_tuner(
     Raises:
         InvalidTrainableError: for what can't be a trainable.
         ConfigurationError: for a second W&B callback in ``run_config``, without a project,
-            or for a value that W&B does not accept.
+            for an ``id=`` if the trials open their own runs, or for a value that W&B does
+            not accept.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
         CredentialsError: without a key that the server takes; in ``fit``, before any trial.
         ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
@@ -113,13 +114,15 @@ def wandb_tuner(
     given = parse(WHO, {**named, **init_kwargs}, names)
     inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
     options = runs.locate(WHO, inner | given)
-    trainable, options = _declare(trainable, options)
+    declared, options = _declare(trainable, options)
+    if declared is not trainable and "id" in options.init_kwargs:
+        raise ConfigurationError(one_id(WHO))
     if not options.project:
         raise ConfigurationError(runs.no_project(WHO))
     callback = WandbLoggerCallback()
     callback.use(WHO, options, api_key)
     return tune.Tuner(
-        trainable,
+        declared,
         param_space=None if param_space is None else dict(param_space),
         tune_config=tune_config,
         run_config=_with_callback(run_config, callback),
