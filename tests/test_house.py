@@ -22,7 +22,7 @@ ORDER = (
     *("_compat", "identity", "server", "credentials", "runlog", "endings", "restoring", "guard"),
     "checkpoints",
     "runs",
-    *("lifecycle", "writer", "experiment"),
+    *("lifecycle", "helper", "writer", "experiment"),
     *("decorator", "mixin", "callback", "setup"),
     "tuner",
     "__init__",

@@ -30,11 +30,12 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from wbtune import runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
+from wbtune.helper import Configure, End, Helper, Log, Start, Upload, pack
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import RunSpec
-from wbtune.writer import Configure, End, Helper, Log, Start, Upload, Writer, pack
+from wbtune.writer import HELPERS, Writer
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -555,28 +556,94 @@ def test_the_driver_is_killed(tmp_path):
         assert log.tags == ["interrupted"]
 
 
-def test_the_helper_is_killed(writer, tmp_path, caplog):
-    """It is said once, `log` stays silent, `close` returns and says that it is not complete."""
-    writer.start("t", spec(tmp_path, "t"), Router(), None)
-    writer.log("t", {"i": 0})
-    wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
+def kill_helper(writer):
+    """As the kernel does when memory is short: the helper alone."""
     helper = writer._process  # nobody else has its pid
     assert helper is not None
     children = family(helper.pid)
     helper.kill()
-    for i in range(3):
+    return children
+
+
+def test_the_helper_is_killed(writer, tmp_path, caplog):
+    """Again and again: another one goes on with the same runs, each row once; said once.
+
+    Once while the rows are on their way, once while nothing happens, and one of the runs
+    had ended before.
+    """
+    for trial in ("a", "b", "done"):
+        writer.start(trial, spec(tmp_path, trial), Router(), None)
+        writer.log(trial, {"i": 0, "pid": 0})
+    writer.end("done", FINISHED)
+    writer.configure("a", {"lr": 0.2})
+    wait_until(lambda: runlog.ends(tmp_path).get("done") == 0)
+    wait_until(lambda: rows_on_disk(tmp_path, "a") == [0] and "done" not in writer._memory)
+    parts = [len(log.paths) for log in (runlog.of_experiment(tmp_path)["done"],)]
+    children = []
+    for i in range(1, 400):
+        for trial in ("a", "b"):
+            writer.log(trial, {"i": i})
+        if i == 50:
+            children += kill_helper(writer)
+        if i == 100:
+            wait_until(lambda: len(set(rows_on_disk(tmp_path, "a"))) == 101)
+            children += kill_helper(writer)
+            wait_until(lambda: writer._helpers == HELPERS)
+    writer.end("a", Outcome(Kind.STOPPED))
+    writer.end("b", FINISHED)
+    assert writer.close(HANGS_S)
+    assert all_end(children)
+    assert len(caplog.messages) == 1
+    assert "the helper process is gone" in caplog.messages[0]
+    found = runlog.of_experiment(tmp_path)
+    for trial, outcome in (("a", "stopped"), ("b", "finished")):
+        log = found[trial]
+        assert [row["i"] for row in log.rows] == list(range(400))
+        assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, outcome)
+        assert log.config == {"lr": 0.2 if trial == "a" else 0.1, "pid": 0}
+    assert [len(found["done"].paths)] == parts
+
+
+def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
+    """The last orders were sent and nobody has done them: another helper does, before `close`."""
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    writer.log("t", {"i": 0})
+    wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
+    os.kill(writer._process.pid, signal.SIGSTOP)
+    writer.log("t", {"i": 1})
+    writer.end("t", FINISHED)
+    closing = threading.Thread(target=writer.close, args=(HANGS_S,))
+    closing.start()
+    wait_until(lambda: not writer._orders)
+    kill_helper(writer)
+    closing.join(HANGS_S)
+    log = runlog.of_experiment(tmp_path)["t"]
+    assert ([row["i"] for row in log.rows], log.exit_code) == ([0, 1], 0)
+
+
+def test_every_helper_is_killed(writer, tmp_path, caplog):
+    """After some, it is said and given up: what comes then is counted, not kept."""
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    for number in range(1, HELPERS + 1):
+        wait_until(lambda number=number: writer._helpers == number)
+        writer.log("t", {"i": number})
+        wait_until(lambda number=number: len(rows_on_disk(tmp_path, "t")) == number)
+        kill_helper(writer)
+    wait_until(lambda: len(caplog.messages) == 2)
+    copy = tmp_path / ".checkpoint-1"
+    copy.mkdir()
+    for i in range(5):
         writer.log("t", {"i": i})
-        writer.end("t", FINISHED)
-    wait_until(lambda: caplog.messages)
-    for i in range(3):
-        writer.log("t", {"i": i})
+    writer.upload("t", SavedCheckpoint(str(copy), "checkpoint_t"))
+    writer.end("t", FINISHED)
+    assert not writer._orders
+    assert not copy.exists()
     begun = time.monotonic()
     assert writer.close(HANGS_S) is False
     assert time.monotonic() - begun < HANGS_S / 2
-    assert len(caplog.messages) == 1
-    assert "the helper process is gone" in caplog.messages[0]
-    assert all_end(children)
-    assert rows_on_disk(tmp_path, "t") == [0]
+    assert "nothing more is logged" in caplog.messages[1]
+    assert "5 results were not logged" in caplog.messages[2]
+    assert rows_on_disk(tmp_path, "t") == [1, 2, 3]
 
 
 class Bomb:

@@ -9,6 +9,8 @@ There is no API key in here: options are pickled, and keys are not
 (:mod:`wbtune.credentials`).
 """
 
+# Over 250 lines: every option's check and message, in one place.
+
 from __future__ import annotations
 
 import difflib

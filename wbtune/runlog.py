@@ -152,6 +152,13 @@ def of_experiment(directory: Path | str) -> dict[str, RunLog]:
     return merged
 
 
+def rows(directory: Path | str, run_id: str) -> Iterator[dict[str, Any]]:
+    """The rows of all parts of one run below ``<directory>/wandb``, as far as they are whole."""
+    for path in Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb"):
+        with contextlib.suppress(OSError, ValueError):
+            yield from read(path).rows
+
+
 def ends(directory: Path | str) -> dict[str, int | None]:
     """How each run below ``<directory>/wandb`` ended, read from the last blocks alone.
 

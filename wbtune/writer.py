@@ -2,15 +2,19 @@
 
 The driver has a `Writer`: putting something on its queue is all that Tune's loop ever
 does. A thread takes what has gathered, several times a second, filters and sanitises it,
-and sends it down a pipe to one helper process, which owns the runs and the one wandb-core
-of the experiment.
+and sends it to one helper process (:mod:`wbtune.helper`).
 
 A process, not a thread, because it leaves the driver alone in every way: `wandb.run` and
 the user's own core, the interpreter's lock, signals (it has its own session, so Ctrl-C
-does not reach it). And when the driver dies, even by SIGKILL, the pipe ends, and the
+does not reach it). And when the driver dies, even by SIGKILL, what is sent ends, and the
 helper closes every run with what it was given.
+
+Processes get killed, and this one is the first that a machine short of memory would pick.
+So what was sent is remembered until it is safe: another helper opens the unfinished runs
+again and is sent the rest, less the rows that are on disk.
 """
-# Over 250 lines: both ends of one pipe, which are read together or not at all.
+
+# Over 250 lines: half of it is sending, the other half what happens when that fails.
 
 from __future__ import annotations
 
@@ -19,113 +23,146 @@ import json
 import logging
 import os
 import pickle
-import queue
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from wbtune import runs
+from wbtune import guard, runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
-from wbtune.outcomes import Kind, Outcome
+from wbtune.helper import STOP, Configure, End, Log, Message, Start, Upload, UploadRest, pack
+from wbtune.outcomes import Outcome
 from wbtune.sanitize import is_media
 
 if TYPE_CHECKING:
-    from wandb import Run
-
     from wbtune.credentials import Secret
 
 logger = logging.getLogger("wbtune")
 
 #: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
 BATCH_S: Final = 0.2
-#: Runs that are opened or closed at the same time; more would storm the server.
-AT_ONCE: Final = 8
+#: Helper processes that are started, one after the other, before logging is given up.
+HELPERS: Final = 3
+#: Seconds that the core of a killed helper may take to notice, and to be gone.
+CORE_ENDS_S: Final = 10.0
 
-#: What the helper says of a run instead of a text for people.
-STOP: Final = "stop"
+#: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
+#: a row that is on disk from one that is not.
+STAMP: Final = "_timestamp"
 
-GONE: Final = "the helper process is gone (killed?); nothing more is logged"
+AGAIN: Final = "the helper process is gone (killed?); the unfinished runs go on in another one"
+GONE: Final = (
+    f"the helper process is gone (killed?), the last of {HELPERS}: nothing more is logged. "
+    "What was logged is on disk. Is the machine short of memory?"
+)
 
 # The helper needs the modules below this one but not the package's doors: importing
 # `wbtune` proper would import Ray, which takes it 1.5 s and 100 MB.
 _HELPER: Final = (
     "import sys, types; package = types.ModuleType('wbtune'); "
     "package.__path__ = [sys.argv[1]]; sys.modules['wbtune'] = package; "
-    "from wbtune.writer import helper_main; helper_main()"
+    "from wbtune.helper import helper_main; helper_main()"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Open a run. ``secret`` is the key in clear: it exists in the pipe only."""
+@dataclass(slots=True)
+class Sent:
+    """One order as it was sent.
 
-    key: str
-    spec: runs.RunSpec
-    secret: str | None = field(default=None, repr=False)
+    Attributes:
+        order: the order; of a row, only its stamp.
+        packed: the order as bytes: its values may be changed by their owner later.
+        done: when the helper said that it had carried it out; `time.monotonic`.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Log one row and update the config."""
-
-    key: str
-    row: dict[str, Any]
-    config: dict[str, Any]
+    order: Message
+    packed: tuple[str, bytes]
+    done: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Configure:
-    """Update the config."""
+@dataclass(slots=True)
+class Memory:
+    """What another helper would need to go on with one run, should this one be killed.
 
-    key: str
-    config: dict[str, Any]
+    Attributes:
+        sent: the orders that the helper has not yet carried out.
+        start: opened the run as it is now.
+        recent: the last rows, carried out but perhaps not on disk.
+        config: all that was changed in the run's config.
+    """
+
+    sent: deque[Sent] = field(default_factory=deque)
+    start: Sent | None = None
+    recent: deque[Sent] = field(default_factory=deque)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def remember(self, order: Message, packed: tuple[str, bytes]) -> None:
+        """This is being sent."""
+        if isinstance(order, Log):
+            order = replace(order, row={STAMP: order.row[STAMP]})
+        self.sent.append(Sent(order, packed))
+
+    def done(self, count: int) -> None:
+        """So many more orders were carried out."""
+        for _ in range(min(count, len(self.sent))):
+            one = self.sent.popleft()
+            one.done = time.monotonic()
+            match one.order:
+                case Start() | End():
+                    self.start = one if isinstance(one.order, Start) else None
+                    self.recent.clear()
+                    self.config.clear()
+                case Log(config=config):
+                    self.config.update(config)
+                    self.recent.append(one)
+                case Configure(config=config):
+                    self.config.update(config)
+                case Upload():
+                    pass
+        while (
+            len(self.recent) > guard.KEEP
+            and self.recent[0].done < self.recent[-1].done - guard.REMEMBER_S
+        ):
+            self.recent.popleft()
+
+    def again(self) -> Iterator[Sent]:
+        """The orders for another helper, of which it then is the memory."""
+        sent = [*self.recent, *self.sent]
+        if self.start is not None:
+            config = Configure(self.start.order.key, dict(self.config))
+            sent[:0] = [self.start, Sent(config, pack(config))]
+        self.start, self.sent = None, deque()
+        self.recent.clear()
+        self.config.clear()
+        on_disk = _stamps(sent)
+        for one in sent:
+            match one.order:
+                case Log(row=row) if row[STAMP] in on_disk:
+                    continue
+                case Upload(checkpoint=checkpoint) if not Path(checkpoint.folder).exists():
+                    continue  # whoever has uploaded it deletes it
+            self.sent.append(one)
+            yield one
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Log a checkpoint as an artifact, and delete the copy."""
-
-    key: str
-    checkpoint: SavedCheckpoint
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Close a run."""
-
-    key: str
-    outcome: Outcome
-    notes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRest:
-    """When every run is closed: upload what an outage of the server has left on disk."""
-
-    directory: str
-    base_url: str
-    secret: str = field(repr=False)
-
-
-Message = Start | Log | Configure | Upload | End
-
-
-def pack(message: Message | UploadRest) -> bytes:
-    """One message for the pipe, which carries lists of them."""
-    return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-# --- the driver's end -------------------------------------------------------------------
+def _stamps(sent: list[Sent]) -> set[float]:
+    """The stamps of the rows that are on disk, of the run that these orders are about."""
+    specs = [one.order.spec for one in sent if isinstance(one.order, Start)]
+    folders = {(spec.init.get("dir") or ".", spec.init["id"]) for spec in specs}
+    return {
+        row.get(STAMP, 0.0)
+        for directory, run_id in folders
+        for row in runlog.rows(directory, run_id)
+    }
 
 
 class Writer:
@@ -144,34 +181,29 @@ class Writer:
         self.stops: set[str] = set()
         self._wake = threading.Event()
         self._closing = False
+        self._abandoned = False
+        self._log_file: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._threads: list[threading.Thread] = []
+        # Not a pipe: whose own end of that is closed does not hear when the other one goes.
+        self._line: socket.socket
+        self._listener = threading.Thread()
+        self._sender: threading.Thread | None = None
+        self._helpers = 0
+        self._memory: dict[str, Memory] = {}
+        self._rest: list[tuple[str, bytes]] = []
+        self._done: deque[dict[str, int]] = deque()
+        self._stamp = 0.0
+        self._given_up = False
+        self._skipped = 0
 
     def launch(self, log_file: Path | None = None) -> None:
         """Start the helper process, if it is not running; returns before it is ready."""
-        if self._process is not None:
+        if self._sender is not None:
             return
-        errors: Any = subprocess.DEVNULL
-        with contextlib.ExitStack() as stack:
-            if log_file is not None:
-                # Where no log can be kept, runs can't either; each of them says so.
-                with contextlib.suppress(OSError):
-                    log_file.parent.mkdir(parents=True, exist_ok=True)
-                    errors = stack.enter_context(log_file.open("ab"))
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                env=_environment(),
-            )
-        self._threads = [
-            threading.Thread(target=self._send, name="wbtune-send", daemon=True),
-            threading.Thread(target=self._listen, name="wbtune-listen", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._log_file = log_file
+        self._process = self._begin()
+        self._sender = threading.Thread(target=self._serve, name="wbtune-send", daemon=True)
+        self._sender.start()
 
     def start(self, key: str, spec: runs.RunSpec, router: Router, secret: Secret | None) -> None:
         """Open a run; whatever comes later for ``key`` goes into it."""
@@ -180,19 +212,25 @@ class Writer:
             self._routers[key] = router
             yield Start(key, spec, None if secret is None else secret.reveal())
 
-        self._orders.append(order)
+        self._put(order)
 
     def log(self, key: str, result: Mapping[str, Any]) -> None:
         """Log one result. This is what Tune's loop does for each: a few microseconds."""
-        self._orders.append(partial(self._row, key, dict(result)))
+        if self._given_up:
+            self._skipped += 1
+        else:
+            self._orders.append(partial(self._row, key, dict(result), time.time()))
 
     def configure(self, key: str, config: Mapping[str, Any]) -> None:
         """Update a run's config."""
         message = Configure(key, dict(config))
-        self._orders.append(lambda: iter((message,)))
+        self._put(lambda: iter((message,)))
 
     def upload(self, key: str, checkpoint: SavedCheckpoint) -> None:
         """Log a checkpoint as an artifact."""
+        if self._given_up:
+            shutil.rmtree(checkpoint.folder, ignore_errors=True)
+            return
         message = Upload(key, checkpoint)
         self._orders.append(lambda: iter((message,)))
 
@@ -211,12 +249,12 @@ class Writer:
                 self._tell(key, f"W&B keeps {sorted(router.reserved)} for itself: not logged")
             yield End(key, outcome, dict(notes or {}))
 
-        self._orders.append(order)
+        self._put(order)
         self._wake.set()
 
     def upload_rest(self, directory: str, base_url: str, secret: Secret) -> None:
         """When every run is closed, upload what an outage of the server has left on disk."""
-        self._orders.append(lambda: iter((UploadRest(directory, base_url, secret.reveal()),)))
+        self._put(lambda: iter((UploadRest(directory, base_url, secret.reveal()),)))
 
     def close(self, timeout: float) -> bool:
         """Have everything carried out, and end the helper.
@@ -227,25 +265,114 @@ class Writer:
         Returns:
             Whether all was carried out in time. If not, it is on disk.
         """
-        process = self._process
-        if process is None:
+        sender = self._sender
+        if sender is None:
             return True
         self._closing = True
         self._wake.set()
-        deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return False
-        finally:
-            self._process = None
-        return process.returncode == 0
+        sender.join(timeout)
+        self._abandoned = sender.is_alive()
+        while sender.is_alive():  # it may just be starting another helper
+            if self._process is not None:
+                self._process.kill()
+            sender.join(BATCH_S)
+        self._sender = self._process = None
+        if self._skipped:
+            self._tell("", f"{self._skipped} results were not logged: there was no helper process")
+        return not (self._abandoned or self._given_up)
 
-    def _row(self, key: str, result: dict[str, Any]) -> Iterator[Message]:
+    def _put(self, order: Callable[[], Iterator[Message | UploadRest]]) -> None:
+        if not self._given_up:  # nobody would take it off again
+            self._orders.append(order)
+
+    # --- the sending thread ---
+
+    def _serve(self) -> None:
+        again: list[tuple[str, bytes]] = []
+        while not self._deliver(again) and not self._abandoned:
+            if self._helpers == HELPERS:
+                self._give_up()
+                return
+            self._tell("", AGAIN)
+            again = [one.packed for memory in self._memory.values() for one in memory.again()]
+            again += self._rest
+            try:
+                self._process = self._begin()
+            except OSError as error:  # no memory, no processes
+                self._tell("", f"no other helper process can be started: {error}")
+                self._give_up()
+                return
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        errors: Any = subprocess.DEVNULL
+        self._line, their_end = socket.socketpair()
+        with their_end, contextlib.ExitStack() as stack:
+            if self._log_file is not None:
+                # Where no log can be kept, runs can't either; each of them says so.
+                with contextlib.suppress(OSError):
+                    self._log_file.parent.mkdir(parents=True, exist_ok=True)
+                    errors = stack.enter_context(self._log_file.open("ab"))
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
+                stdin=their_end.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env=_environment(),
+            )
+        self._helpers += 1
+        self._listener = threading.Thread(
+            target=self._listen, args=(process.stdout,), name="wbtune-listen", daemon=True
+        )
+        self._listener.start()
+        return process
+
+    def _deliver(self, batch: list[tuple[str, bytes]]) -> bool:
+        """Send what comes, until the writer is closed (True) or the helper is gone."""
+        process = self._process
+        assert process is not None  # noqa: S101 - `launch`
+        with contextlib.suppress(OSError):  # the helper is gone
+            while True:
+                closing = self._closing
+                batch += self._gathered()
+                if batch:
+                    self._line.sendall(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
+                    batch = []
+                if closing:
+                    self._line.shutdown(socket.SHUT_WR)
+                    break
+                self._wake.wait(BATCH_S)
+                self._wake.clear()
+                self._note_done()
+                if not self._listener.is_alive():
+                    break
+        self._listener.join()  # it hears the helper's end
+        complete = process.wait() == 0
+        if not complete:
+            # Its wandb-core has the other end, too (as its stdin; wandb 0.31), and may still
+            # be writing: when that is gone as well, this ends, and the logs change no more.
+            self._line.settimeout(CORE_ENDS_S)
+            with contextlib.suppress(OSError):
+                self._line.recv(1)
+        self._line.close()
+        self._note_done()
+        return complete
+
+    def _gathered(self) -> Iterator[tuple[str, bytes]]:
+        while self._orders:
+            try:
+                for message in self._orders.popleft()():
+                    # Packed one by one: one that can't be is left out, not its neighbours.
+                    packed = pack(message)
+                    if isinstance(message, UploadRest):
+                        self._rest = [packed]
+                    else:
+                        self._memory.setdefault(message.key, Memory()).remember(message, packed)
+                    yield packed
+            except Exception as error:  # noqa: BLE001 - whatever it is: say it, go on
+                self._tell("", f"an order is left out: {type(error).__name__}: {error}")
+
+    def _row(self, key: str, result: dict[str, Any], reported: float) -> Iterator[Message]:
         router = self._routers.get(key)
         if router is None:
             return
@@ -256,47 +383,47 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - W&B's objects raise what they like
                 del row[name]
                 self._tell(key, f"left out {name}: {error}")
-        yield Log(key, row, config)
+        # No two rows have the same; a float this large resolves a quarter of a microsecond.
+        self._stamp = max(reported, self._stamp + 1e-6)
+        yield Log(key, {**row, STAMP: self._stamp}, config)
 
-    def _send(self) -> None:
-        process = self._process
-        assert process is not None and process.stdin is not None  # noqa: PT018, S101 - `launch`
-        pipe = process.stdin
-        while True:
-            closing = self._closing
-            batch: list[bytes] = []
-            while self._orders:
-                try:
-                    # Packed one by one: one that can't be is left out, not its neighbours.
-                    batch.extend(pack(message) for message in self._orders.popleft()())
-                except Exception as error:  # noqa: BLE001 - whatever it is: say it, go on
-                    self._tell("", f"an order is left out: {type(error).__name__}: {error}")
+    def _note_done(self) -> None:
+        while self._done:
+            for key, count in self._done.popleft().items():
+                memory = self._memory.setdefault(key, Memory())
+                memory.done(count)
+                if memory.start is None and not memory.sent:
+                    del self._memory[key]
+
+    def _give_up(self) -> None:
+        self._given_up = True  # first: from here on, nothing is put on the queue
+        self._tell("", GONE)
+        sent: list[Message | UploadRest] = [
+            one.order for memory in self._memory.values() for one in memory.sent
+        ]
+        self._memory.clear()
+        while self._orders:
             try:
-                if batch:
-                    pickle.dump(batch, pipe, protocol=pickle.HIGHEST_PROTOCOL)
-                    pipe.flush()
-            except OSError:
-                self._tell("", GONE)
-                return
-            if closing:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-                return
-            self._wake.wait(BATCH_S)
-            self._wake.clear()
+                sent += self._orders.popleft()()
+            except Exception:  # noqa: BLE001 - a row that W&B would not have got either way
+                self._skipped += 1
+        for order in sent:
+            self._skipped += isinstance(order, Log)
+            if isinstance(order, Upload):
+                shutil.rmtree(order.checkpoint.folder, ignore_errors=True)
 
-    def _listen(self) -> None:
-        process = self._process
-        assert process is not None and process.stdout is not None  # noqa: PT018, S101 - `launch`
-        for line in process.stdout:
-            said = json.loads(line)
-            if said["text"] == STOP:
-                self.stops.add(said["key"])
-            else:
-                self._tell(said["key"], said["text"])
-        process.stdout.close()
-        if not self._closing:
-            self._tell("", GONE)
+    def _listen(self, said_by_helper: IO[bytes]) -> None:
+        for line in said_by_helper:
+            with contextlib.suppress(ValueError):  # cut off by a kill
+                said = json.loads(line)
+                if "done" in said:
+                    self._done.append(said["done"])
+                elif said["text"] == STOP:
+                    self.stops.add(said["key"])
+                else:
+                    self._tell(said["key"], said["text"])
+        said_by_helper.close()
+        self._wake.set()
 
     def _tell(self, key: str, text: str) -> None:
         """Warn, once for each run and text."""
@@ -310,237 +437,3 @@ def _environment() -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
     environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     return environment
-
-
-# --- the helper's end -------------------------------------------------------------------
-
-
-def helper_main() -> None:
-    """The helper process: orders on stdin, what has to be said on stdout."""
-    say = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # whatever prints here must not end up among our own words
-    logger.addHandler(_Forward(partial(_say, say)))
-    logger.propagate = False
-    Helper(partial(_say, say), runs.open_run, runs.close_run).serve(sys.stdin.buffer)
-
-
-class _Forward(logging.Handler):
-    """Has the helper's own warnings said by the driver, where somebody reads them."""
-
-    def __init__(self, say: Callable[[str, str], None]) -> None:
-        super().__init__()
-        self._tell = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        self._tell("", record.getMessage().removeprefix("wbtune: "))
-
-
-def _say(stream: IO[str], key: str, text: str) -> None:
-    with contextlib.suppress(OSError):  # the driver is gone: nobody listens
-        stream.write(json.dumps({"key": key, "text": text}) + "\n")
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One run, and what arrived for it while it was being opened or closed."""
-
-    spec: runs.RunSpec
-    run: Run | None = None
-    busy: bool = True
-    steps: runs.Steps = field(default_factory=runs.Steps)
-    backlog: deque[Message] = field(default_factory=deque)
-    dropped: int = 0
-
-
-class Helper:
-    """The helper's end: carries out the orders of each run in their order.
-
-    Only the thread of `serve` logs. Opening and closing wait for a server, so they are
-    done by a few threads at the side, while the other runs go on.
-
-    Args:
-        say: told what a person should know: ``say(key, text)``.
-        open_run: as `runs.open_run`.
-        close_run: as `runs.close_run`.
-    """
-
-    def __init__(
-        self,
-        say: Callable[[str, str], None],
-        open_run: Callable[..., Any],
-        close_run: Callable[..., None],
-    ) -> None:
-        self._say = say
-        self._open_run = open_run
-        self._close_run = close_run
-        self._streams: dict[str, _Stream] = {}
-        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # Each their own: those that close may wait for a server that is away.
-        self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
-        self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
-        self._rest: UploadRest | None = None
-
-    def serve(self, orders: IO[bytes]) -> None:
-        """Until ``orders`` ends and every run is closed."""
-        reader = threading.Thread(target=self._read, args=(orders,), daemon=True)
-        reader.start()
-        listening = True
-        while listening or self._streams:
-            event = self._events.get()
-            if event is not None:
-                event()
-                continue
-            listening = False
-            for key in list(self._streams):
-                # Nobody said how these ended: the driver was ended itself.
-                self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
-        self._openers.shutdown()
-        self._closers.shutdown()
-        if self._rest is not None:
-            self._upload_rest(self._rest)
-
-    def _upload_rest(self, message: UploadRest) -> None:
-        from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
-
-        try:
-            runs.upload_rest(message.directory, message.base_url, Secret(message.secret))
-        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
-            self._say("", f"not all was uploaded: {type(error).__name__}: {error}")
-
-    def _read(self, orders: IO[bytes]) -> None:
-        with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
-            while True:
-                for packed in pickle.load(orders):  # noqa: S301 - from our own parent
-                    self._receive(packed)
-        self._events.put(None)
-
-    def _receive(self, packed: bytes) -> None:
-        try:
-            message = pickle.loads(packed)  # noqa: S301 - from our own parent
-        except Exception as error:  # noqa: BLE001 - a class that is not importable here
-            self._say("", f"an order is left out: {type(error).__name__}: {error}")
-            return
-        if isinstance(message, UploadRest):
-            self._rest = message
-        else:
-            self._events.put(partial(self.take, message))
-
-    def take(self, message: Message) -> None:
-        """Carry out one order, or keep it until the run is ready for it."""
-        stream = self._streams.get(message.key)
-        if stream is not None and stream.busy:
-            stream.backlog.append(message)
-            return
-        match message:
-            case Start():
-                if stream is None:
-                    self._streams[message.key] = _Stream(message.spec)
-                    self._openers.submit(self._opening, message)
-            case Log() if stream is not None:
-                self._log(stream, message)
-            case Configure() if stream is not None:
-                self._configure(stream, message)
-            case Upload() if stream is not None:
-                stream.busy = True  # the run's own rows wait; the other runs go on
-                self._closers.submit(self._uploading, stream, message)
-            case Log() | Configure() | Upload():
-                self._leave_out(message)
-            case End() if stream is not None:
-                stream.busy = True
-                self._closers.submit(self._closing, stream, message)
-            case End():
-                pass  # closed already
-
-    def _leave_out(self, message: Log | Configure | Upload) -> None:
-        what = "a result"
-        if isinstance(message, Upload):
-            what = "a checkpoint"
-            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
-        self._say(message.key, f"{what} came for a run that is not open; left out")
-
-    def _opening(self, message: Start) -> None:
-        from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
-
-        secret = None if message.secret is None else Secret(message.secret)
-        run = None
-        try:
-            run = self._open_run(
-                message.spec,
-                secret,
-                for_trial_elsewhere=True,
-                on_stop=partial(self._say, message.key, STOP),
-            )
-            runs.iteration_is_x_axis(run)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
-            what = "could not be opened" if run is None else "has no x-axis"
-            self._say(message.key, f"{what}: {type(error).__name__}: {error}")
-        self._events.put(partial(self._opened, message.key, run))
-
-    def _opened(self, key: str, run: Run | None) -> None:
-        stream = self._streams[key]
-        stream.run, stream.busy = run, False
-        if run is not None:
-            stream.steps = runs.Steps(run.starting_step)
-        self._work_off(key, stream.backlog)
-
-    def _log(self, stream: _Stream, message: Log) -> None:
-        if stream.run is None:
-            stream.dropped += 1
-            return
-        try:
-            row, left_out = runs.to_media(message.row, stream.spec)
-            for reason in left_out:
-                self._say(message.key, f"left out {reason}")
-            if message.config:
-                runs.update_config(stream.run, message.config)
-            step = stream.steps.next(row.get(runs.X_AXIS))
-            stream.run.log(row, step=step, commit=True)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
-            stream.dropped += 1
-            self._say(message.key, f"a row was lost: {type(error).__name__}: {error}")
-
-    def _configure(self, stream: _Stream, message: Configure) -> None:
-        try:
-            if stream.run is not None:
-                runs.update_config(stream.run, message.config)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
-            self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
-
-    def _uploading(self, stream: _Stream, message: Upload) -> None:
-        try:
-            if stream.run is not None:
-                runs.log_checkpoint(stream.run, message.checkpoint)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
-            self._say(message.key, f"a checkpoint is lost: {type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
-        self._events.put(partial(self._uploaded, message.key))
-
-    def _uploaded(self, key: str) -> None:
-        stream = self._streams[key]
-        stream.busy = False
-        self._work_off(key, stream.backlog)
-
-    def _closing(self, stream: _Stream, message: End) -> None:
-        notes = {**message.notes, "wbtune/dropped": stream.dropped}
-        try:
-            if stream.run is not None:
-                self._close_run(stream.run, message.outcome, notes)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
-            self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
-        self._events.put(partial(self._closed, message.key))
-
-    def _closed(self, key: str) -> None:
-        backlog = self._streams.pop(key).backlog
-        self._work_off(key, backlog)
-
-    def _work_off(self, key: str, backlog: deque[Message]) -> None:
-        while backlog:
-            self.take(backlog.popleft())
-            stream = self._streams.get(key)
-            if stream is not None and stream.busy:
-                # It is being opened or closed again: the rest waits for that.
-                if stream.backlog is not backlog:
-                    stream.backlog.extend(backlog)
-                return
