@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from dataclasses import fields
+from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pytest
 import strategies
 import wandb
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from ray import cloudpickle
 from strategies import given_options, init_kwargs, run_options
 
-from wbtune import _compat
+from wbtune import WandbLoggerCallback, _compat
 from wbtune.errors import ConfigurationError, UnknownOptionError
 from wbtune.options import RunOptions, parse, take_from_config
 
@@ -246,3 +249,57 @@ def test_a_bad_option_in_the_config_says_where_it_stands() -> None:
     """The message names the place."""
     with pytest.raises(UnknownOptionError, match=r'door: config\["wandb"\]: unknown option projct'):
         take_from_config("door", {"wandb": {"projct": "p"}}, INIT)
+
+
+class Text(StrEnum):
+    """As a user's main program may have it."""
+
+    GROUP = "baseline"
+    OFFLINE = "offline"
+
+
+def test_text_of_a_kind_of_its_own_becomes_plain_text() -> None:
+    """An enum's value, where it stands alone or in a list or dict: any process can read it."""
+    options = parse(
+        "door",
+        {
+            "project": Text.GROUP,
+            "excludes": [Text.GROUP],
+            "group": np.str_("g"),
+            "tags": {Text.GROUP},
+            "settings": {"mode": Text.OFFLINE},
+            "image_kwargs": {"mode": Text.GROUP},
+            "mode": Text.OFFLINE,
+        },
+        INIT,
+    )
+    assert type(options.project) is type(options.group) is type(options.mode) is str
+    assert (options.project, options.excludes) == ("baseline", ("baseline",))
+    assert b"Text" not in pickle.dumps(options)
+    assert b"numpy" not in pickle.dumps(options)
+
+
+class InMain:
+    """Pretends to be of the main program."""
+
+
+InMain.__module__ = "__main__"
+
+
+@pytest.mark.parametrize("bad", [lambda: None, threading.Lock(), InMain(), InMain, [InMain()]])
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (lambda bad: {"settings": {"stop_fn": bad}}, "settings['stop_fn']"),
+        (lambda bad: {"image_kwargs": {"caption": bad}}, "image_kwargs['caption']"),
+        (lambda bad: {"sync_tensorboard": bad}, "sync_tensorboard="),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_on_the_driver(given: Any, names: str, bad: Any) -> None:
+    """By the option's name, before any trial, and not by a helper process in the middle."""
+    with pytest.raises(ConfigurationError) as caught:
+        WandbLoggerCallback(project="p", **given(bad))
+    message = str(caught.value)
+    assert message.startswith(f"WandbLoggerCallback: {names} can't be sent")
+    assert "Give plain data" in message
+    WandbLoggerCallback(project="p", **given("text"))

@@ -14,7 +14,7 @@ from ray.tune.logger import LoggerCallback
 from wbtune import _compat, credentials, runs
 from wbtune.errors import ConfigurationError
 from wbtune.experiment import Experiment, never_raises
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, parse
+from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -109,8 +109,10 @@ class WandbLoggerCallback(LoggerCallback):
         """Take the options that another door has checked.
 
         Raises:
+            ConfigurationError: for a value that can't be sent to another process.
             CredentialsError: with both an ``api_key_file`` and an ``api_key``.
         """
+        check_travels(who, options)
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)
         self._options = options

@@ -14,6 +14,8 @@ There is no API key in here: options are pickled, and keys are not
 from __future__ import annotations
 
 import difflib
+import io
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -125,14 +127,62 @@ def parse(who: str, given: Mapping[str, Any], init_names: frozenset[str]) -> Run
             raise ConfigurationError(msg)
         if name not in init_names:
             raise UnknownOptionError(_unknown(who, name, init_names | _OURS))
+    ours, rest = _plain_text(ours), _plain_text(rest)
     for name in ("excludes", "unmask"):
         if ours.get(name) is not None:
             ours[name] = _patterns(who, name, ours[name])
     if "settings" in rest:
-        rest["settings"] = _settings(who, rest["settings"])
+        rest["settings"] = _plain_text(_settings(who, rest["settings"]))
     options = RunOptions(**ours, init_kwargs={k: v for k, v in rest.items() if v is not None})
     check(who, options)
     return options
+
+
+def _plain_text(value: Any) -> Any:
+    """Text of a kind of its own (a ``StrEnum``, say) as plain text, also inside of others.
+
+    Its class may be one of the user's main program, which no other process has.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if type(value) in {list, tuple, set, frozenset}:
+        return type(value)(_plain_text(item) for item in value)
+    if type(value) is dict:
+        return {key: _plain_text(item) for key, item in value.items()}
+    return value
+
+
+def check_travels(who: str, options: RunOptions) -> None:
+    """Refuse what can't be sent from the driver to the process that opens its runs.
+
+    Raises:
+        ConfigurationError: names the option.
+    """
+    given = {name: getattr(options, name) for name in ("video_kwargs", "image_kwargs")}
+    given |= {name: value for name, value in options.init_kwargs.items() if name != "config"}
+    for name, values in given.items():
+        inner = values if isinstance(values, Mapping) else {"": values}
+        for key, value in inner.items():
+            try:
+                _Traveller(io.BytesIO()).dump(value)
+            except Exception as error:  # whatever a foreign __reduce__ raises
+                what = f"{name}[{key!r}]" if key else f"{name}="
+                msg = (
+                    f"{who}: {what} can't be sent to the process that opens the runs: {error}. "
+                    "Give plain data, or what an importable module defines."
+                )
+                raise ConfigurationError(msg) from error
+
+
+class _Traveller(pickle.Pickler):
+    """A pickler for another process, which has not the user's main program."""
+
+    def reducer_override(self, value: Any) -> Any:
+        defined = value if hasattr(value, "__qualname__") else type(value)
+        if getattr(defined, "__module__", None) == "__main__":
+            msg = f"{defined.__qualname__} is defined in the main program"
+            raise pickle.PicklingError(msg)
+        return NotImplemented
 
 
 def check(who: str, options: RunOptions) -> None:
