@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 import pickle
 
 import pytest
 from ray import cloudpickle, tune
+from ray.tune.trainable import wrap_function
 
 import wbtune
 from wbtune import (
     ConfigurationError,
     CredentialsError,
+    InvalidTrainableError,
     UnknownOptionError,
     WandbLoggerCallback,
     WandbMixin,
     wandb_trial,
     wandb_tuner,
 )
+from wbtune.decorator import WandbTrial
+from wbtune.lifecycle import OwnsRun
 
 KEY = "k" * 40
 
@@ -175,3 +181,84 @@ def test_one_id_for_trials_that_open_their_own_runs():
         with pytest.raises(ConfigurationError, match="id= names one run"):
             wandb_tuner(trainable, project="p", id="one")
     assert callback_of(wandb_tuner(train, project="p", id="one")).options.init_kwargs["id"] == "one"
+
+
+@wandb_trial(project="declared")
+def decorated(config, data=None):
+    return {"loss": 1.0}
+
+
+class Mixed(WandbMixin, tune.Trainable, project="declared"):
+    def step(self):
+        return {"done": True}
+
+
+def _inner(trainable):
+    """The decorated function that a told trainable calls."""
+    if isinstance(trainable, functools.partial):
+        return _inner(trainable.func)
+    if type(trainable) is not WandbTrial:
+        names = inspect.getclosurevars(trainable)
+        found = {**names.globals, **names.nonlocals}.values()
+        [trainable] = [value for value in found if type(value) is WandbTrial]
+    return trainable
+
+
+def _local(called=decorated):
+    mine = called
+    return lambda config: mine(config, data=1)
+
+
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        functools.partial(decorated, data=1),
+        functools.partial(functools.partial(decorated), data=1),
+        tune.with_resources(functools.partial(decorated, data=1), {"cpu": 1}),
+        lambda config: decorated(config, data=1),
+        _local(),
+    ],
+    ids=["partial", "of a partial", "with resources", "lambda", "closure"],
+)
+def test_what_calls_a_decorated_function_has_the_tuners_options(trainable):
+    """A partial or a lambda of one is told the options, and owns its run: nobody else opens it."""
+    tuner = wandb_tuner(trainable, group="g", excludes=["x"])
+    assert callback_of(tuner).options.project == "declared"
+    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    assert issubclass(wrap_function(told), OwnsRun)
+    declared = _inner(told).declared
+    assert (declared.project, declared.group, declared.log_results) == ("declared", "g", True)
+    assert _inner(trainable).declared.group is None  # the user's own is left alone
+    assert vars(told).get("_resources") == vars(trainable).get("_resources")
+
+
+def test_a_lambda_of_something_else_is_left_alone():
+    """And so is a partial: they are logged by the callback."""
+    for plain in (lambda config: {**train(config)}, functools.partial(train)):
+        assert wandb_tuner(plain, project="p")._local_tuner.trainable is plain
+
+
+def test_registered_names():
+    """A name is as good as what it stands for: the callback logs it, or its own run is told."""
+    tune.register_trainable("plain", train)
+    tune.register_trainable("decorated", decorated)
+    tune.register_trainable("mixed", Mixed)
+    assert wandb_tuner("plain", project="p")._local_tuner.trainable == "plain"
+    told = wandb_tuner("decorated", group="g")._local_tuner.trainable
+    assert (told.declared.group, told.declared.log_results) == ("g", True)
+    told = wandb_tuner("mixed", group="g")._local_tuner.trainable
+    assert (told.wbtune_options.group, told.wbtune_options.log_results) == ("g", True)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "says"),
+    [
+        ("unknown", "no trainable is registered as 'unknown'. Give it itself."),
+        (3, "expected a function, a class trainable or a registered name, got 3."),
+    ],
+)
+def test_no_trainable(trainable, says):
+    """Said before anything starts."""
+    with pytest.raises(InvalidTrainableError, match="wandb_tuner: ") as caught:
+        wandb_tuner(trainable, project="p")
+    assert says in str(caught.value)

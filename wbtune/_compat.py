@@ -230,6 +230,24 @@ def on_training_error(report: Callable[[BaseException], None]) -> None:
     thread._propagate_exception = propagate  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def registered(name: str) -> Any:
+    """What ``tune.register_trainable`` stored under a name; None for an unknown one.
+
+    A function, where Tune made its class of one: that keeps it in a closure
+    [Ray 2.60, ``tune/registry.py``; ``function_trainable.py``, ``wrap_function``].
+    """
+    from ray.tune import TuneError, registry  # noqa: PLC0415 - needs ray
+
+    try:
+        stored = registry.get_trainable_cls(name)
+    except TuneError:
+        return None
+    if not is_function(stored):
+        return stored
+    method: Any = getattr(stored, "_trainable_func", None)
+    return inspect.getclosurevars(method).nonlocals.get("train_func", stored)
+
+
 def function_returned(trainable: Trainable) -> bool:
     """Did this function trainable's function return by itself?
 

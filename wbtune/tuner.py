@@ -1,8 +1,11 @@
 """`wandb_tuner`: a `ray.tune.Tuner` whose trials all have their runs."""
 
+# Over 250 lines: a third of it is the docstrings of two functions.
+
 from __future__ import annotations
 
 import copy
+import functools
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,7 @@ RESTORE = "restore_wandb_tuner"
 
 
 def wandb_tuner(
-    trainable: Callable[..., Any] | type,
+    trainable: Callable[..., Any] | type | str,
     *,
     param_space: Mapping[str, Any] | None = None,
     tune_config: TuneConfig | None = None,
@@ -51,7 +54,7 @@ def wandb_tuner(
     comes before the options given here.
 
     Args:
-        trainable: as for ``Tuner``.
+        trainable: as for ``Tuner``: a function, a class, or the name of a registered one.
         param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options.
         tune_config: as for ``Tuner``.
         run_config: as for ``Tuner``. It is not changed; its callbacks are kept.
@@ -94,8 +97,11 @@ def wandb_tuner(
 
     Source: the guide, ``tune_with_callback``, in one call.
     """
-    if not callable(trainable):
-        msg = f"{WHO}: expected a function or a class trainable, got {trainable!r}."
+    if not callable(trainable) and not isinstance(trainable, str):
+        msg = (
+            f"{WHO}: expected a function, a class trainable or a registered name, got "
+            f"{trainable!r}. For another kind, give its RunConfig a WandbLoggerCallback."
+        )
         raise InvalidTrainableError(msg)
     named = {
         "project": project,
@@ -114,7 +120,7 @@ def wandb_tuner(
     given = parse(WHO, {**named, **init_kwargs}, names)
     inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
     options = runs.locate(WHO, inner | given)
-    declared, options = _declare(trainable, options)
+    declared, options = _declare(WHO, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
         raise ConfigurationError(one_id(WHO))
     if not options.project:
@@ -131,7 +137,7 @@ def wandb_tuner(
 
 def restore_wandb_tuner(
     path: str,
-    trainable: Callable[..., Any] | type,
+    trainable: Callable[..., Any] | type | str,
     *,
     api_key: str | None = None,
     **restore_options: Any,
@@ -170,7 +176,7 @@ def restore_wandb_tuner(
     Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
     """
     tuner = tune.Tuner.restore(path, trainable, **restore_options)
-    declared, _ = _declare(trainable, _callback_of(tuner, path).options)
+    declared, _ = _declare(RESTORE, trainable, _callback_of(tuner, path).options)
     if declared is not trainable:
         tuner = tune.Tuner.restore(path, declared, **restore_options)
     callback = _callback_of(tuner, path)
@@ -186,8 +192,23 @@ def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
     raise ConfigurationError(msg)
 
 
-def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
-    """Lay a trainable's own declaration over the options, and tell it the result."""
+def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
+    """Lay a trainable's own declaration over the options, and tell it the result.
+
+    Raises:
+        InvalidTrainableError: for a name that is not registered.
+    """
+    if isinstance(trainable, str):
+        registered = _compat.registered(trainable)
+        if registered is None:
+            msg = f"{who}: no trainable is registered as {trainable!r}. Give it itself."
+            raise InvalidTrainableError(msg)
+        told, merged = _tell(registered, options)
+        return (trainable if told is registered else told), merged
+    return _tell(trainable, options)
+
+
+def _tell(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
     if type(trainable) is WandbTrial:
         merged = options | trainable.declared
         return trainable.declaring(merged), merged
@@ -196,8 +217,14 @@ def _declare(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
         names = {name: getattr(trainable, name) for name in ("__module__", "__qualname__")}
         told = type(trainable.__name__, (trainable,), {**names, "wbtune_options": merged})
         return told, merged
-    if isinstance(trainable, types.FunctionType) and _owns_run(trainable):
-        return _declare_inside(trainable, options)
+    if isinstance(trainable, functools.partial):
+        inner, merged = _tell(trainable.func, options)
+        if inner is trainable.func:
+            return trainable, options
+        partial = functools.partial(inner, *trainable.args, **trainable.keywords)
+        return _marked(partial, vars(trainable)), merged
+    if isinstance(trainable, types.FunctionType):
+        return _tell_inside(trainable, options)
     return trainable, options
 
 
@@ -205,26 +232,42 @@ def _owns_run(trainable: Any) -> bool:
     return any(issubclass(base, OwnsRun) for base in getattr(trainable, "__mixins__", ()))
 
 
-def _declare_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[Any, RunOptions]:
-    """`tune.with_parameters` keeps the function that it was given in its closure."""
-    cells = []
-    for cell in trainable.__closure__ or ():
-        inner = cell.cell_contents
-        if type(inner) is WandbTrial or (
-            isinstance(inner, types.FunctionType) and _owns_run(inner)
-        ):
-            inner, options = _declare(inner, options)
-            cell = types.CellType(inner)  # noqa: PLW2901 - the user's own stays as it is
-        cells.append(cell)
-    told = types.FunctionType(
-        trainable.__code__,
-        trainable.__globals__,
-        trainable.__name__,
-        trainable.__defaults__,
-        tuple(cells),
-    )
-    told.__dict__.update(vars(trainable))
-    return told, options
+def _marked(trainable: Any, given: Mapping[str, Any]) -> Any:
+    """With what was set on the user's own, and what Tune builds its `Trainable` on."""
+    vars(trainable).update({"__mixins__": WandbTrial.__mixins__, **given})
+    return trainable
+
+
+def _tell_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[Any, RunOptions]:
+    """`tune.with_parameters` keeps the function that it was given in its closure.
+
+    And a lambda is there for what it calls: a decorated function of its closure or module.
+    """
+    is_lambda = trainable.__name__ == "<lambda>"
+    if not is_lambda and not _owns_run(trainable):
+        return trainable, options
+    cells, module = list(trainable.__closure__ or ()), trainable.__globals__
+    found = 0
+    for place, cell in enumerate(cells):
+        if _is_declared(cell.cell_contents):
+            inner, options = _tell(cell.cell_contents, options)
+            cells[place] = types.CellType(inner)  # the user's own stays as it is
+            found += 1
+    for name in trainable.__code__.co_names if is_lambda else ():
+        if _is_declared(module.get(name)):
+            inner, options = _tell(module[name], options)
+            module = {**module, name: inner}
+            found += 1
+    if not found:
+        return trainable, options
+    code, defaults = trainable.__code__, trainable.__defaults__
+    told = types.FunctionType(code, module, trainable.__name__, defaults, tuple(cells))
+    told.__kwdefaults__ = trainable.__kwdefaults__
+    return _marked(told, vars(trainable)), options
+
+
+def _is_declared(value: Any) -> bool:
+    return type(value) is WandbTrial or (isinstance(value, types.FunctionType) and _owns_run(value))
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:
