@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import json
 import struct
 from collections.abc import Iterator
@@ -246,18 +247,27 @@ def _value(item: Any) -> Any:
 
 
 def _records(path: Path, last_blocks: int | None = None) -> Iterator[bytes]:
-    data = path.read_bytes()
-    if len(data) < _HEADER.size:
-        return  # killed before the first write
-    magic, number, version = _HEADER.unpack_from(data)
-    if (magic, number, version) != (b":W&B", 0xBEE1, 0):
-        msg = f"{path} is not a transaction log of W&B."
-        raise ValueError(msg)
-    position = _HEADER.size
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return  # killed before the first write
+        magic, number, version = _HEADER.unpack(header)
+        if (magic, number, version) != (b":W&B", 0xBEE1, 0):
+            msg = f"{path} is not a transaction log of W&B."
+            raise ValueError(msg)
+        begin = 0
+        if last_blocks is not None:
+            # A block begins with a chunk; records that began before it are passed over.
+            size = file.seek(0, io.SEEK_END)
+            begin = max(0, (size // _BLOCK + 1 - last_blocks) * _BLOCK)
+        file.seek(begin)
+        data = file.read()
+    yield from _of_blocks(data, 0 if begin else _HEADER.size)
+
+
+def _of_blocks(data: bytes, position: int) -> Iterator[bytes]:
+    """The records of whole blocks; the header of a log is part of its first."""
     parts: list[bytes] = []
-    if last_blocks is not None:
-        # A block begins with a chunk; records that began before it are passed over.
-        position = max(position, (len(data) // _BLOCK + 1 - last_blocks) * _BLOCK)
     whole = position == _HEADER.size
     while position + _CHUNK.size <= len(data):
         left = _BLOCK - position % _BLOCK

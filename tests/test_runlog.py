@@ -1,0 +1,36 @@
+"""Reading W&B's logs back, where no real run would show it."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+
+import pytest
+
+from wbtune import _compat, runlog
+
+BLOCK = 32 * 1024
+
+
+def chunk(payload: bytes, kind: int = 1) -> bytes:
+    return struct.pack("<IHB", 0, len(payload), kind) + payload
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 8000])
+def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
+    """A quarter of a gigabyte of rows costs no memory, and the end is found in the last blocks."""
+    record = _compat.record_type()()
+    record.exit.exit_code = 7
+    path = tmp_path / "run-a.wandb"
+    with path.open("wb") as file:
+        file.write(struct.pack("<4sHB", b":W&B", 0xBEE1, 0))
+        if blocks > 1:  # the last part of a record that began before
+            file.seek((blocks - 2) * BLOCK)
+            file.write(chunk(bytes(BLOCK - 7), 4))
+        file.write(chunk(record.SerializeToString()))
+    tracemalloc.start()
+    try:
+        assert runlog.exit_code(path) == 7
+        assert tracemalloc.get_traced_memory()[1] < 20 * BLOCK
+    finally:
+        tracemalloc.stop()
