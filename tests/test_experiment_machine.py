@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -437,3 +438,28 @@ def test_one_id_for_several_trials(tmp_path, caplog):
     caplog.clear()
     rows, _ = begin("a")
     assert (rows, caplog.messages) == ({"one": ["a"]}, [])
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_closing_line(complete, tmp_path, capsys):
+    """Says where the runs are, by a command that a shell understands; nothing without runs."""
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    said = []
+    for run in (None, folder / "wandb" / "offline-run-20260101_000000-a"):
+        if run is not None:
+            run.mkdir(parents=True)
+        writer = RecordingWriter()
+        writer.close = lambda timeout: complete
+        watching = experiment.Experiment("who", options.RunOptions(project="p"), writer=writer)
+        trial = FakeTrial("a", folder)
+        watching.start(trial)
+        watching.close([trial])
+        said.append(capsys.readouterr().out.splitlines())
+    assert said[0] == []
+    assert said[1][0] == f"wbtune: 1 runs in {folder / 'wandb'}"
+    assert len(said[1]) == 1 + (not complete)
+    if not complete:
+        command = said[1][1].partition("send it by: ")[2]
+        words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
+        assert words.splitlines()[-1] in {str(run), str(run.parent)}

@@ -406,6 +406,8 @@ class Experiment:
         if self._directory is None:
             return
         folder = Path(self._directory, "wandb")
+        if not any(folder.glob("*run-*")):
+            return  # mode="disabled"
         print(f"wbtune: {len(self._watched)} runs in {folder}")  # noqa: T201 - the one line
         left = runlog.not_uploaded(self._directory)
         if left or not complete:
