@@ -226,6 +226,40 @@ def config_finds_it_first(program):
     assert runlog.of_experiment(program.folder)["t"].config["lr"] == 1
 
 
+def config_and_summary_of_the_user(program):
+    """What a user sets between two rows, by objects held from before; killed before each."""
+    run = program.open()
+    config, summary = run.config, run.summary
+    config.early = 1
+    summary["early"] = 1
+    run.log({"i": 0})
+    program.on_disk(1)
+    program.kill()
+    config.lr = 2
+    assert run.config.lr == 2
+    program.kill()
+    config.update({"lr": 3}, allow_val_change=True)
+    program.kill()
+    summary["best"] = 4
+    program.kill()
+    summary.update({"best": 5, "deep": {"er": 6}})
+    program.kill()
+    run.log({"i": 1})
+    program.on_disk(2)
+    for i in range(2, 30):  # one after the other, long before: they are not kept for ever
+        summary["best"] = i
+        program.clock += 60
+    assert len(run.wbtune_guard._recent) <= guard.KEEP + 2
+    assert summary["best"] == 29
+    program.kill()
+    assert "best" in dict(summary)
+    assert run.config is config
+    program.ends_with(2, run)
+    log = runlog.of_experiment(program.folder)["t"]
+    assert log.config.items() >= {"early": 1, "lr": 3}.items()
+    assert (log.summary["early"], log.summary["best"]) == (1, 29)
+
+
 def step_that_goes_back(program):
     """A row whose step is taken gets the next free one; W&B alone would drop it."""
     run = program.open()
@@ -288,6 +322,7 @@ SCENARIOS = {
         after_a_quiet_time,
         pending_for_a_quiet_time,
         config_finds_it_first,
+        config_and_summary_of_the_user,
         step_that_goes_back,
         killed_while_it_recovers,
         a_row_in_many_parts,

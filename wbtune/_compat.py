@@ -81,6 +81,32 @@ def same_global_run(new: object, run: object) -> None:
         _set_global_run(run)  # type: ignore[arg-type]
 
 
+def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
+    """Have `send` call what ``run.config`` and ``run.summary`` call when they are used.
+
+    [wandb 0.31, ``wandb_config.Config``, ``wandb_summary.Summary``.]
+    """
+    if run.disabled:
+        return
+    run.config._set_callback(functools.partial(send, run._config_callback))  # noqa: SLF001
+    update, read = run._summary_update_callback, run._summary_get_current_summary_callback  # noqa: SLF001
+    run.summary._set_update_callback(functools.partial(send, update))  # noqa: SLF001
+    # The object's own ``__setattr__`` sets a value of the summary.
+    object.__setattr__(run.summary, "_get_current_summary_callback", functools.partial(send, read))
+
+
+def become(run: Any, new: Any, **more: Any) -> None:
+    """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
+
+    Its config and its summary stay the objects that they are: somebody may hold them. What
+    they call is bound to ``run`` [wandb 0.31, ``Run``].
+    """
+    kept = {name: vars(run)[name] for name in ("_config", "summary") if name in vars(run)}
+    run.__dict__.clear()
+    run.__dict__.update(new.__dict__, **kept, **more)
+    new.__dict__ = run.__dict__
+
+
 @functools.cache
 def core_is_gone() -> tuple[type[BaseException], ...]:
     """What wandb raises when wandb-core is no more [wandb 0.31]."""

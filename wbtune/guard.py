@@ -2,9 +2,10 @@
 
 wandb-core is a process, and processes get killed. Then ``run.log`` raises
 ``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
-which the core had not yet written, are gone. A `Guard` shadows ``log`` on one run: it
-remembers the rows of the last seconds, and when the core is gone it opens the run again in
-a new one, logs what is not on disk, and goes on. It is the same object afterwards.
+which the core had not yet written, are gone. A `Guard` shadows ``log`` on one run, and what
+its config and its summary send: it remembers what was sent in the last seconds, and when
+the core is gone it opens the run again in a new one, sends what is not on disk, and goes
+on. It is the same object afterwards.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,7 +82,9 @@ class Guard:
         self._asked: int | None = None
         self._log: Callable[..., None] = run.log
         self._generation = CORE.generation
-        self._recent: deque[tuple[float, int, dict[str, Any], bool]] = deque()
+        # When; the step of the row, or of the next one; how to send it again; whether it made
+        # a row whole, and None for what is no row.
+        self._recent: deque[tuple[float, int, Callable[[], None], bool | None]] = deque()
         # Counted here: asking wandb for `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
@@ -90,6 +94,7 @@ class Guard:
         run.__dict__["wbtune_guard"] = self
         # `wandb.log` is the run's method as `wandb.init` found it: past this guard.
         _compat.same_global_run(run, run)
+        _compat.send_updates_by(run, self._send)
 
     @property
     def step(self) -> int:
@@ -114,9 +119,7 @@ class Guard:
             waits_for_another = self._asked not in {None, step}
             step = self._step = max(step, self._step + waits_for_another)
         self._asked = None if commits else asked
-        # A copy: wandb converts the values in place.
-        self._recent.append((time.monotonic(), self._step, {**data}, commits))
-        self._forget()
+        self._remember(partial(self._log_again, {**data}, self._step, commits), commits)
         if self._recovered:  # the new part of the run counts its steps from 0 by itself
             step, commit = self._step, commits
         self._step += commits
@@ -126,14 +129,31 @@ class Guard:
         except _compat.core_is_gone():
             self.recover()
 
-    def _forget(self) -> None:
+    def _log_again(self, data: dict[str, Any], step: int, commits: bool) -> None:
+        self._log({**data}, step, commits)  # a copy: wandb converts the values in place
+
+    def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Send an update of the config or the summary, or ask for what the summary says."""
+        with self._lock:
+            if args:  # the summary's; the config is sent as a whole to a new core
+                # Where the next row is on disk, this is, too: one log, in order.
+                self._remember(partial(update, *args, **kwargs), None)
+            try:
+                return update(*args, **kwargs)
+            except _compat.core_is_gone():
+                self.recover()
+                return update(*args, **kwargs)
+
+    def _remember(self, again: Callable[[], None], commits: bool | None) -> None:
+        self._recent.append((time.monotonic(), self._step, again, commits))
         # By the time of one of the last rows, not by the clock: the first rows after the
         # core's death raise nothing, and between two rows there may be hours.
         recent = self._recent
         while (
             len(recent) > KEEP
             and recent[0][0] < recent[-KEEP][0] - REMEMBER_S
-            and recent[0][1] < recent[-KEEP][1]  # until then it is a part of a pending row
+            # Until the next step, it is a part of a pending row.
+            and (recent[0][3] is None or recent[0][1] < recent[-KEEP][1])
         ):
             recent.popleft()
 
@@ -159,14 +179,14 @@ class Guard:
         new = self._reopen()
         self._log, self._recovered = new.log, True
         _compat.same_global_run(new, run)
+        # It began with the config that the first began with.
+        new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
-        run.__dict__.clear()
-        run.__dict__.update(new.__dict__, log=self.log, wbtune_guard=self)
-        new.__dict__ = run.__dict__
+        _compat.become(run, new, log=self.log, wbtune_guard=self)
         again = [entry for entry in self._recent if entry[1] > self._written]
-        self._rows = sum(commits for *_, commits in again)
-        for _, step, data, commits in again:
-            self._log({**data}, step, commits)
+        self._rows = sum(commits is True for *_, commits in again)
+        for _, _, send, _ in again:
+            send()
 
     def reopen(self) -> Run:
         """Another part of the same run."""

@@ -298,14 +298,7 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> None:
 
 def update_config(run: Run, config: Mapping[str, Any]) -> None:
     """Change a run's config."""
-    try:
-        run.config.update(config, allow_val_change=True)
-    except _compat.core_is_gone():
-        protection = guard.of(run)
-        if protection is None:
-            raise
-        protection.recover()
-        run.config.update(config, allow_val_change=True)
+    run.config.update(config, allow_val_change=True)
 
 
 def next_step(run: Run) -> int:
