@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs
+from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
 from wbtune.checkpoints import Shelf
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
@@ -38,6 +38,10 @@ P = ParamSpec("P")
 
 #: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
 CLAIM_S: Final = 10.0
+
+
+#: Seconds that copying the runs to a remote storage may take after Ctrl-C.
+INTERRUPTED_S: Final = 10.0
 
 
 def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
@@ -126,6 +130,7 @@ class Experiment:
         self._watched: dict[str, Watched] = {}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
+        self._remote: storage.Remote | None = None
         self._shelf: Shelf | None = None
         self._said_own = False
         self._found: dict[str, runlog.RunLog] | None = None
@@ -228,7 +233,7 @@ class Experiment:
             watched.perturbations = list(before["perturbations"])
         self._watched[trial.trial_id] = watched
         self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
-        self._directory = who_am_i.directory
+        self._directory, self._remote = who_am_i.directory, who_am_i.remote
         if self._directory is not None:
             self._writer.launch(Path(self._directory, "wandb", "wbtune.log"))
         # Not where the trial called `setup_wandb`: it is about to claim its run again, and
@@ -297,8 +302,14 @@ class Experiment:
     def _on_disk(self) -> dict[str, runlog.RunLog]:
         """The experiment's runs as a restored driver finds them; read once."""
         if self._found is None:
+            self._fetch()
             self._found = runlog.of_experiment(self._directory) if self._directory else {}
         return self._found
+
+    def _fetch(self) -> None:
+        """Have here what trials on other nodes, or an earlier driver, have left behind."""
+        if self._remote is not None and self._directory is not None:
+            self._remote.fetch(self._directory)
 
     # --- the end of the experiment ---
 
@@ -308,11 +319,15 @@ class Experiment:
         try:
             self._end_the_rest(trials, rest)
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
-            timeout = self._options.upload_timeout
-            complete = self._writer.close(UPLOAD_TIMEOUT_S if timeout is None else timeout)
-            self._say_where(complete=complete)
+            complete = self._writer.close(self._upload_timeout)
+            self._say_where(complete=complete, delivered=self._deliver(rest))
             for watched in self._watched.values():
                 _compat.unclaim(watched.claim)
+
+    @property
+    def _upload_timeout(self) -> float:
+        timeout = self._options.upload_timeout
+        return UPLOAD_TIMEOUT_S if timeout is None else timeout
 
     def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
         if self._shelf is not None:
@@ -331,6 +346,8 @@ class Experiment:
 
     def _speak_up(self) -> None:
         """Say for the trials that wrote their own run what they could not say themselves."""
+        if any(watched.own for watched in self._watched.values()):
+            self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
             outcome = watched.outcome
@@ -348,11 +365,22 @@ class Experiment:
                 self._writer.configure(watched.key, changes)
             self._writer.end(watched.key, outcome, watched.notes())
 
-    def _say_where(self, *, complete: bool) -> None:
+    def _deliver(self, rest: Outcome) -> bool:
+        """Copy the driver's runs, and what killed trials left on its node, to the storage."""
+        if self._remote is None or self._directory is None:
+            return False
+        seconds = INTERRUPTED_S if rest.kind is Kind.INTERRUPTED else self._upload_timeout
+        return self._remote.deliver(self._directory, seconds=seconds)
+
+    def _say_where(self, *, complete: bool, delivered: bool) -> None:
         if self._directory is None:
             return
         folder = Path(self._directory, "wandb")
-        print(f"wbtune: {len(self._watched)} runs in {folder}")  # noqa: T201 - the one line
+        where, more = str(folder), ""
+        if delivered and any(folder.glob("offline-run-*")):
+            where = str(self._remote)
+            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+        print(f"wbtune: {len(self._watched)} runs in {where}{more}")  # noqa: T201 - the one line
         if not complete:
             print(f"wbtune: not all was uploaded in time; send it by: wandb sync {folder}/*run-*")  # noqa: T201
 

@@ -50,6 +50,7 @@ class RunOptions:
         video_kwargs: for ``wandb.Video``, of arrays of 5 dimensions.
         image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
         log_results: in a trial that has its own run, log Tune's results to it as well.
+        rank_zero_only: in distributed training, a run for the worker of rank 0 only.
         init_kwargs: the rest, for ``wandb.init``.
     """
 
@@ -63,6 +64,7 @@ class RunOptions:
     video_kwargs: Mapping[str, Any] | None = None
     image_kwargs: Mapping[str, Any] | None = None
     log_results: bool | None = None
+    rank_zero_only: bool | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:
