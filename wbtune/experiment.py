@@ -377,7 +377,7 @@ class Experiment:
             return
         folder = Path(self._directory, "wandb")
         where, more = str(folder), ""
-        if delivered and any(folder.glob("offline-run-*")):
+        if delivered and any(folder.glob(f"{storage.OFFLINE}*")):
             where = str(self._remote)
             more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
         print(f"wbtune: {len(self._watched)} runs in {where}{more}")  # noqa: T201 - the one line

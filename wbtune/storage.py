@@ -8,6 +8,7 @@ fetched, so that a retried trial knows of them on whichever node it runs.
 
 from __future__ import annotations
 
+import glob
 import logging
 import threading
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 logger = logging.getLogger("wbtune")
+
+#: How W&B begins the name of the folder of an offline run; the run's id ends it.
+OFFLINE: Final = "offline-run-"
 
 #: Seconds that copying one run may take; then it goes on without anybody waiting for it.
 COPY_S: Final = 30.0
@@ -34,29 +38,29 @@ class Remote:
     path: str
 
     def __str__(self) -> str:
-        return f"{self.filesystem.type_name}:{self.path}"
+        return f"{self.filesystem.type_name}://{self.path}"
 
-    def deliver(self, folder: Path | str, run_id: str = "*", seconds: float = COPY_S) -> bool:
+    def deliver(self, folder: Path | str, run_id: str = "", seconds: float = COPY_S) -> bool:
         """Copy offline runs to the storage; says so when that fails.
 
         Args:
             folder: the local one, which holds ``wandb/``.
-            run_id: all parts of this run only.
+            run_id: all parts of this run; of every run, without one.
             seconds: to wait for it.
 
         Returns:
             Whether all is there.
         """
         wandb = Path(folder, "wandb")
-        error = _within(seconds, lambda: self._deliver(wandb, f"offline-run-*-{run_id}"))
+        pattern = f"{OFFLINE}*-{glob.escape(run_id)}" if run_id else f"{OFFLINE}*"
+        error = _within(seconds, lambda: self._deliver(wandb, pattern))
         if error is not None:
-            runs = wandb / f"offline-run-*-{run_id}"
             logger.warning(
                 "wbtune: not copied to %s: %s: %s. Send it from this node: wandb sync %s",
                 self,
                 type(error).__name__,
                 error,
-                runs,
+                wandb / pattern,
             )
         return error is None
 
@@ -88,10 +92,11 @@ class Remote:
 
         Args:
             folder: the local one, which holds ``wandb/``.
-            run_id: of this run only.
+            run_id: of this run; of every run, without one.
             seconds: to wait for it.
         """
-        error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), f"-{run_id}"))
+        ending = f"-{run_id}" if run_id else ""
+        error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), ending))
         if error is not None:
             logger.warning(
                 "wbtune: could not look for earlier attempts in %s: %s: %s",
@@ -104,7 +109,7 @@ class Remote:
         from pyarrow import fs  # noqa: PLC0415 - as above
 
         for run in self.runs():
-            if (ending != "-" and not run.endswith(ending)) or (wandb / run).exists():
+            if not run.endswith(ending) or (wandb / run).exists():
                 continue
             for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.path}/{run}")):
                 if info.extension == "wandb":
@@ -123,7 +128,7 @@ class Remote:
 
         found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         names = [info.base_name for info in found if info.type == fs.FileType.Directory]
-        return [name for name in names if name.startswith("offline-run-")]
+        return [name for name in names if name.startswith(OFFLINE)]
 
 
 def _within(seconds: float, work: Callable[[], None]) -> Exception | None:
