@@ -51,6 +51,7 @@ def ray(home: Path) -> Iterator[Any]:
     import ray
 
     ray.init(
+        address="local",  # another cluster of this machine is none of ours
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,

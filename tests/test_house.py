@@ -19,7 +19,8 @@ MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SOURCE
 #: From the ground up; a module imports only what stands before it.
 ORDER = (
     *("errors", "outcomes", "sanitize", "filtering", "options"),
-    *("_compat", "identity", "server", "credentials", "runlog", "endings", "restoring", "guard"),
+    *("_compat", "storage", "identity", "server", "credentials"),
+    *("runlog", "endings", "restoring", "guard"),
     "checkpoints",
     "runs",
     *("lifecycle", "helper", "writer", "experiment"),

@@ -138,6 +138,23 @@ def is_finished(run: Any) -> bool:
     return bool(getattr(run, "_is_finished", False))
 
 
+def log_in(base_url: str, key: str) -> None:
+    """Let this process's runs use this key.
+
+    ``Settings(api_key=...)`` is public, but says so on the terminal for every trial, and
+    ``wandb.login`` writes a netrc file
+    [wandb 0.31, ``wandb.sdk.lib.wbauth.authenticate``].
+    """
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.lib.wbauth import authenticate  # noqa: PLC0415 - as above
+
+    known = wbauth.session_credentials(host=base_url)
+    if isinstance(known, wbauth.AuthApiKey) and known.api_key == key:
+        return
+    with authenticate._session_auth_lock:  # noqa: SLF001 - nothing public is silent
+        authenticate._locked_set_session_auth(wbauth.AuthApiKey(host=base_url, api_key=key))  # noqa: SLF001
+
+
 def finish_timed_out(run: Any) -> bool:
     """Did ``finish`` end before all was uploaded? [wandb 0.31, ``Run._finish_timed_out``]."""
     return bool(getattr(run, "_finish_timed_out", False))
@@ -149,10 +166,8 @@ def sync(folders: list[Path], base_url: str, key: str) -> None:
     [wandb 0.31, ``wandb.cli.beta_sync``; what was synced gets a ``.synced`` marker.]
     """
     from wandb.cli import beta_sync  # noqa: PLC0415 - wandb is imported when first needed
-    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - as above
 
-    auth = wbauth.AuthApiKey(host=base_url, api_key=key)
-    wbauth.use_explicit_auth(auth, source="wbtune")
+    log_in(base_url, key)
     as_it_is: dict[str, Any] = dict.fromkeys(
         ("entity", "project", "run_id", "job_type", "replace_tags"), ""
     ) | dict.fromkeys(("live", "dry_run", "skip_online", "verbose"), False)
@@ -209,23 +224,6 @@ def in_trial() -> bool:
     from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
 
     return get_session() is not None
-
-
-def train_rank() -> int | None:
-    """The rank of a Ray Train worker; None in a trial of Tune, and outside Ray.
-
-    ``ray.train.get_context()`` is public, but raises or warns outside a worker, and
-    differs between V1 and V2 [Ray 2.60, ``train/v2/_internal/execution/context.py``].
-    """
-    from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
-
-    session = get_session()
-    if session is not None:
-        rank = session.world_rank
-        return None if rank is None else int(rank)
-    v2 = sys.modules.get("ray.train.v2._internal.execution.context")
-    context = getattr(v2, "_train_context", None)
-    return None if context is None else int(context.get_world_rank())
 
 
 def training_thread() -> threading.Thread | None:
@@ -330,11 +328,168 @@ def experiment_path(storage: Any) -> str:
     return "" if storage is None else str(storage.experiment_fs_path)
 
 
+def remote_experiment_path(storage: Any) -> tuple[Any, str] | None:
+    """The experiment's folder and its file system, where that is not this machine's."""
+    if storage is None or is_local(storage.storage_filesystem):
+        return None
+    return storage.storage_filesystem, str(storage.experiment_fs_path)
+
+
+def staging_path(storage: Any) -> str:
+    """A folder of this node, in Ray's session, that Ray does not copy to the storage.
+
+    Beside those that Tune copies now and then, as they are in that moment
+    [Ray 2.60, ``experiment_driver_staging_path``; of Train V2, ``local_working_directory``].
+    """
+    ours = "wbtune"
+    if hasattr(storage, "experiment_driver_staging_path"):
+        return str(Path(storage.experiment_driver_staging_path).with_name(ours))
+    return str(Path(storage.local_working_directory, ours))
+
+
 def is_local(filesystem: object) -> bool:
     """Is this pyarrow's file system of this machine?"""
     from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
 
     return isinstance(filesystem, LocalFileSystem)
+
+
+# --- Ray Train --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrainWorker:
+    """The worker of Ray Train that this process is.
+
+    Attributes:
+        rank: its rank; 0-based.
+        run_id: of V2's Train run, the same when its workers are started again.
+        run_name: of V2's Train run.
+        trial: V1's, which always is a trial of Tune's: its ``TrialInfo``.
+        storage: a ``StorageContext``.
+        home: an object that lives as long as the training loop runs.
+    """
+
+    rank: int
+    run_id: str
+    run_name: str
+    trial: Any
+    storage: Any
+    home: Any
+
+
+def train_worker() -> TrainWorker | None:
+    """This worker of Ray Train; None in a trial of Tune, and outside Ray.
+
+    ``ray.train.get_context()`` is public, but raises or warns outside a worker, and knows
+    neither a Train run's id nor whether it is V1's or V2's
+    [Ray 2.60, ``train/_internal/session.py``, ``train/v2/_internal/execution/context.py``].
+    """
+    from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
+
+    session = get_session()
+    if session is not None:
+        info, rank = session.trial_info, session.world_rank
+        if rank is None:
+            return None
+        home = session.training_thread
+        return TrainWorker(int(rank), str(info.run_id), info.name, info, session.storage, home)
+    v2 = sys.modules.get("ray.train.v2._internal.execution.context")
+    context = getattr(v2, "_train_context", None)
+    if context is None:
+        return None
+    return TrainWorker(
+        rank=int(context.get_world_rank()),
+        run_id=str(context.train_run_context.run_id),
+        run_name=str(context.get_experiment_name()),
+        trial=None,
+        storage=context.get_storage(),
+        home=context.execution_context.training_thread_runner,
+    )
+
+
+def watch_training_loop(
+    worker: TrainWorker,
+    ended: Callable[[BaseException | None], None],
+    shut_down: Callable[[], None],
+) -> None:
+    """Hear of the end of a training loop, which Ray tells nobody on the worker.
+
+    Args:
+        worker: this one.
+        ended: called before Ray hears of it, mostly in the loop's own thread: with None
+            when it returned, or with what it raised.
+        shut_down: called when Ray ends the worker (V2 only; V1 kills it).
+    """
+    if worker.trial is None:
+        _watch_v2(worker.home, ended, shut_down)
+    else:
+        _watch_v1(worker.home, ended)
+
+
+def _watch_v2(
+    runner: Any, ended: Callable[[BaseException | None], None], shut_down: Callable[[], None]
+) -> None:
+    """V2's loop [Ray 2.60, ``ThreadRunner._run_target``, ``RayTrainWorker.shutdown``].
+
+    Its thread puts what the loop raised, or None, into a queue of the runner's, and Ray
+    takes the worker to be running until the thread ends.
+    """
+    from ray._private.worker import global_worker  # noqa: PLC0415 - needs ray
+    from ray.train.v2._internal.execution.callback import WorkerCallback  # noqa: PLC0415
+
+    told, queue = _told, runner._exc_queue  # noqa: SLF001 - see above
+
+    class Overheard:
+        def put(self, error: Any) -> None:
+            ended(told(error))
+            queue.put(error)
+
+        def get(self) -> Any:
+            return queue.get()
+
+    class BeforeShutdown(WorkerCallback):
+        def before_worker_shutdown(self) -> None:
+            shut_down()
+
+    runner._exc_queue = Overheard()  # noqa: SLF001 - as above
+    for actor in global_worker.actors.values():
+        callbacks = getattr(actor, "_callbacks", None)
+        if isinstance(callbacks, list):
+            callbacks.append(BeforeShutdown())
+
+
+def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> None:
+    """V1's loop [Ray 2.60, ``air/_internal/util.py``, ``RunnerThread.run``].
+
+    Its thread stores what the loop returned in an attribute, which is made to tell; what
+    it raised, it hands to a method of its own.
+    """
+
+    def returned(self: Any, value: Any) -> None:
+        self.__dict__["_ret"] = value
+        ended(None)
+
+    ret = property(lambda self: self.__dict__.get("_ret"), returned)
+    kind = type(thread)
+    thread.__class__ = type(kind.__name__, (kind,), {"_ret": ret})
+    original = thread._propagate_exception  # noqa: SLF001 - as above
+
+    def propagate(error: BaseException) -> None:
+        ended(_told(error))
+        original(error)
+
+    thread._propagate_exception = propagate  # noqa: SLF001 - as above
+
+
+def _told(error: Any) -> BaseException | None:
+    """What the loop raised, in Ray's wrappings."""
+    from ray.air._internal.util import StartTraceback  # noqa: PLC0415 - needs ray
+
+    error = getattr(error, "_base_exc", error)  # V2: ``UserExceptionWithTraceback``
+    while isinstance(error, StartTraceback) and error.__cause__ is not None:  # V1
+        error = error.__cause__
+    return error if isinstance(error, BaseException) else None
 
 
 # --- Ray Tune, on the driver ------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import wrapt
 
-from wbtune import _compat, lifecycle
+from wbtune import _compat, identity, lifecycle
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 from wbtune.options import RunOptions, key_in_code, one_id, parse
 
@@ -50,6 +50,7 @@ class WandbTrial(Proxy):
         self._self_run_arg = run_arg
         self._self_signature = inspect.signature(wrapped)
         self._self_resources: Any = getattr(wrapped, "_resources", None)
+        self._self_trial: identity.Identity | None = None
 
     @property  # type: ignore[misc]  # wrapt's own is written by its C extension
     def __class__(self) -> Any:
@@ -111,7 +112,8 @@ class WandbTrial(Proxy):
     def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = [*args, *kwargs.values()]
         config = given[0] if given and isinstance(given[0], Mapping) else None
-        with lifecycle.around_function(WHO, self._self_options, config) as run:
+        trial = self._self_trial
+        with lifecycle.around_function(WHO, self._self_options, config, trial) as run:
             yield self._injected(args, kwargs, run)
 
     def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:
@@ -126,11 +128,11 @@ class WandbTrial(Proxy):
         return (*args[:place], run, *args[place:]), kwargs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        wrapped, rest = (
-            self.__wrapped__,
-            (self._self_options, self._self_run_arg, self._self_resources),
-        )
-        return _rebuild, (wrapped, *rest)
+        # Pickled in a trial, it is on its way to the workers of Ray Train, which don't
+        # know the trial.
+        trial = identity.of_here() or self._self_trial
+        rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
+        return _rebuild, (self.__wrapped__, *rest)
 
     def __copy__(self) -> WandbTrial:
         return self
@@ -142,10 +144,17 @@ class WandbTrial(Proxy):
         return f"<{WHO} {self.__wrapped__!r}>"
 
 
-def _rebuild(wrapped: Any, options: RunOptions, run_arg: str, resources: Any) -> WandbTrial:
-    trial = WandbTrial(wrapped, options, run_arg)
-    trial._resources = resources  # noqa: SLF001 - Tune's name for it
-    return trial
+def _rebuild(
+    wrapped: Any,
+    options: RunOptions,
+    run_arg: str,
+    resources: Any,
+    trial: identity.Identity | None = None,
+) -> WandbTrial:
+    rebuilt = WandbTrial(wrapped, options, run_arg)
+    rebuilt._resources = resources  # noqa: SLF001 - Tune's name for it
+    rebuilt._self_trial = trial  # noqa: SLF001 - as in `__init__`
+    return rebuilt
 
 
 @overload
@@ -164,6 +173,7 @@ def wandb_trial(
     image_kwargs: Mapping[str, Any] | None = ...,
     log_results: bool | None = ...,
     unmask: list[str] | tuple[str, ...] | None = ...,
+    rank_zero_only: bool | None = ...,
     run_arg: str = ...,
     **init_kwargs: Any,
 ) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
@@ -182,6 +192,7 @@ def wandb_trial(
     image_kwargs: Mapping[str, Any] | None = None,
     log_results: bool | None = None,
     unmask: list[str] | tuple[str, ...] | None = None,
+    rank_zero_only: bool | None = None,
     run_arg: str = "run",
     **init_kwargs: Any,
 ) -> Any:
@@ -206,6 +217,8 @@ def wandb_trial(
             True under `wandb_tuner`.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
+        rank_zero_only: for a training loop of Ray Train: a run for the worker of rank 0
+            only, as in `setup_wandb`. Defaults to True; the others get a disabled run.
         run_arg: the name of the parameter that the run is injected as.
         **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ...
 
@@ -243,6 +256,7 @@ def wandb_trial(
         "image_kwargs": image_kwargs,
         "log_results": log_results,
         "unmask": unmask,
+        "rank_zero_only": rank_zero_only,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
     options = parse(WHO, {**named, **init_kwargs}, names)

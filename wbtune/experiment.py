@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs
+from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
 from wbtune.checkpoints import Shelf
 from wbtune.credentials import Login
 from wbtune.filtering import Router, excludes_of
@@ -36,8 +36,9 @@ logger = logging.getLogger("wbtune")
 
 P = ParamSpec("P")
 
-#: Seconds for which an experiment that was interrupted waits for its uploads at most.
-INTERRUPTED_S: Final = 60.0
+#: Seconds for which an experiment that was interrupted waits for its uploads at most, and
+#: for the copy of its runs to a remote storage.
+INTERRUPTED_S: Final = 30.0
 
 #: Folders that the last line names before it goes on in numbers.
 SHOWN: Final = 8
@@ -132,6 +133,7 @@ class Experiment:
         self._watched: dict[str, Watched] = {}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
+        self._remote: storage.Remote | None = None
         self._shelf: Shelf | None = None
         self._said_own = False
         self._said_id = False
@@ -250,7 +252,7 @@ class Experiment:
             watched.perturbations = list(before["perturbations"])
         self._watched[trial.trial_id] = watched
         self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
-        self._directory = who_am_i.directory
+        self._directory, self._remote = who_am_i.directory, who_am_i.remote
         if self._directory is not None:
             self._writer.launch(Path(self._directory, "wandb", "wbtune.log"))
         # Not where the trial called `setup_wandb`: it is about to claim its run again, and
@@ -342,8 +344,14 @@ class Experiment:
     def _on_disk(self) -> dict[str, runlog.RunLog]:
         """The experiment's runs as a restored driver finds them; read once."""
         if self._found is None:
+            self._fetch()
             self._found = runlog.of_experiment(self._directory) if self._directory else {}
         return self._found
+
+    def _fetch(self) -> None:
+        """Have here what trials on other nodes, or an earlier driver, have left behind."""
+        if self._remote is not None and self._directory is not None:
+            self._remote.fetch(self._directory)
 
     # --- the end of the experiment ---
 
@@ -353,15 +361,17 @@ class Experiment:
         try:
             self._end_the_rest(trials, rest)
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
-            timeout = self._options.upload_timeout
-            timeout = UPLOAD_TIMEOUT_S if timeout is None else timeout
-            if rest.kind is Kind.INTERRUPTED:
-                timeout = min(timeout, INTERRUPTED_S)
             self._upload_rest()
-            complete = self._writer.close(timeout)
-            self._say_where(complete=complete)
+            complete = self._writer.close(self._timeout(rest))
+            self._say_where(complete=complete, delivered=self._deliver(rest))
             for watched in self._watched.values():
                 _compat.unclaim(watched.claim)
+
+    def _timeout(self, rest: Outcome) -> float:
+        """Seconds to wait for uploads."""
+        timeout = self._options.upload_timeout
+        timeout = UPLOAD_TIMEOUT_S if timeout is None else timeout
+        return min(timeout, INTERRUPTED_S) if rest.kind is Kind.INTERRUPTED else timeout
 
     def _upload_rest(self) -> None:
         base_url = self._login.settings.get("base_url")
@@ -385,6 +395,8 @@ class Experiment:
 
     def _speak_up(self) -> None:
         """Say for the trials that wrote their own run what they could not say themselves."""
+        if any(watched.own for watched in self._watched.values()):
+            self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
             outcome = watched.outcome
@@ -402,20 +414,30 @@ class Experiment:
                 self._writer.configure(watched.key, changes)
             self._writer.end(watched.key, outcome, watched.notes())
 
-    def _say_where(self, *, complete: bool) -> None:
+    def _deliver(self, rest: Outcome) -> bool:
+        """Copy the driver's runs, and what killed trials left on its node, to the storage."""
+        if self._remote is None or self._directory is None:
+            return False
+        return self._remote.deliver(self._directory, seconds=self._timeout(rest))
+
+    def _say_where(self, *, complete: bool, delivered: bool) -> None:
         if self._directory is None:
             return
         folder = Path(self._directory, "wandb")
         if not any(folder.glob("*run-*")):
             return  # mode="disabled"
-        print(f"wbtune: {len(self._watched)} runs in {folder}")  # noqa: T201 - the one line
+        where, more = str(folder), ""
+        if delivered and any(folder.glob(f"{storage.OFFLINE}*")):
+            where = str(self._remote)
+            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+        print(f"wbtune: {len(self._watched)} runs in {where}{more}")  # noqa: T201 - the one line
         left = runlog.not_uploaded(self._directory)
         if left or not complete:
             what = " ".join(shlex.quote(str(path)) for path in left[:SHOWN] or [folder])
-            more = f" (and {len(left) - SHOWN} more there)" if len(left) > SHOWN else ""
+            others = f" (and {len(left) - SHOWN} more there)" if len(left) > SHOWN else ""
             print(  # noqa: T201 - what to type
                 "wbtune: not all was uploaded in time; send it by: "
-                f"wandb sync --no-skip-online {what}{more}"
+                f"wandb sync --no-skip-online {what}{others}"
             )
 
 

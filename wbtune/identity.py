@@ -9,13 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat
+from wbtune.storage import Remote
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
     from ray.tune.experiment import Trial
+
+
+#: Of the 32 of Train V2's own ids; more than in Tune's.
+RUN_ID_CHARS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,16 @@ class Identity:
             where W&B's own default is to be used.
         mark: a short text that tells this experiment's runs at the server from those of
             others, which may have trials of the same ids.
+        remote: the experiment's storage, where ``directory`` is only on the way there.
+        contested: a callback on the driver may want to write the same run.
     """
 
     trial_id: str | None = None
     trial_name: str | None = None
     experiment: str | None = None
     directory: str | None = None
+    remote: Remote | None = None
+    contested: bool = False
     mark: str = ""
 
     @property
@@ -56,24 +65,29 @@ def of_trainable(
     """
     info = _compat.trial_info(trainable, config)
     storage = _compat.storage_of(trainable) if storage is None else storage
+    directory, remote = _places(storage)
     if info is None:
-        return Identity(directory=_compat.local_experiment_path(storage))
+        return Identity(directory=directory, remote=remote)
     return Identity(
-        trial_id=info.trial_id,
-        trial_name=info.trial_name,
-        experiment=info.experiment_name,
-        directory=_compat.local_experiment_path(storage),
+        info.trial_id,
+        info.trial_name,
+        info.experiment_name,
+        directory,
+        remote,
+        contested=True,
         mark=_mark(storage),
     )
 
 
 def of_trial(trial: Trial) -> Identity:
     """On the driver: the identity of one of the experiment's trials."""
+    directory, remote = _places(trial.storage)
     return Identity(
         trial_id=trial.trial_id,
         trial_name=str(trial),
         experiment=trial.experiment_dir_name,
-        directory=_compat.local_experiment_path(trial.storage) or trial.local_experiment_path,
+        directory=directory or trial.local_experiment_path,
+        remote=remote,
         mark=_mark(trial.storage),
     )
 
@@ -83,6 +97,58 @@ def _mark(storage: Any) -> str:
     return hashlib.sha256(_compat.experiment_path(storage).encode()).hexdigest()[:6]
 
 
+def of_worker(
+    worker: _compat.TrainWorker, *, only: bool = True, trial: Identity | None = None
+) -> Identity:
+    """In a worker of Ray Train: the identity of the run that it may have.
+
+    Args:
+        worker: this one.
+        only: whether the worker of rank 0 is the only one that has a run.
+        trial: the trial of Tune that started the Train run, if that is known. (V2 does
+            not tell its workers; for V1, a Train run always is a trial.)
+    """
+    rank = "" if only else f"-rank{worker.rank}"
+    directory, remote = _places(worker.storage)
+    if worker.trial is not None:
+        info = worker.trial
+        run_id, name, experiment = info.id, info.name, info.experiment_name
+    else:
+        run_id = worker.run_id[:RUN_ID_CHARS]
+        name = experiment = worker.run_name
+        if trial is not None and trial.trial_id is not None:
+            # Users put the trial's id into the Train run's name, as Ray's guide does.
+            says_it = trial.trial_id in name
+            name = name if says_it else f"{trial.trial_name}-{name}"
+            experiment = trial.experiment or experiment
+    return Identity(
+        trial_id=f"{run_id}{rank}",
+        trial_name=f"{name}{rank}",
+        experiment=experiment,
+        directory=directory,
+        remote=remote,
+        contested=worker.trial is not None and only,
+        mark=_mark(worker.storage),
+    )
+
+
+def _places(storage: Any) -> tuple[str | None, Remote | None]:
+    """The local folder of the runs, and where they go from there."""
+    remote = _compat.remote_experiment_path(storage)
+    if remote is None:
+        return _compat.local_experiment_path(storage), None
+    filesystem, path = remote
+    return _compat.staging_path(storage), Remote(filesystem, f"{path}/wandb")
+
+
 def rank() -> int | None:
     """This worker's rank in distributed training; None outside of it."""
-    return _compat.train_rank()
+    worker = _compat.train_worker()
+    return None if worker is None else worker.rank
+
+
+def of_here() -> Identity | None:
+    """The trial of Tune that this code runs in, to be pickled; None elsewhere."""
+    info = _compat.trial_info(_compat.find_trainable())
+    # Without the places: a file system may hold the keys to it.
+    return None if info is None else Identity(info.trial_id, info.trial_name, info.experiment_name)

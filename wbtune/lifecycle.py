@@ -17,6 +17,9 @@ Tune calls          here
 ``cleanup``         lets the training thread unwind, closes the run, ends wandb's core
 =================== ==================================================================
 
+A worker of Ray Train has no `Trainable`: there a run's life is that of the training loop
+(`attach_to_worker`).
+
 A tracker's trouble never ends a trial: when a run can't be opened or closed, that is
 said once and the trial goes on with a disabled run.
 """
@@ -59,6 +62,13 @@ STOPPED: Final = Outcome(
 )
 
 
+#: What Ray does to the workers of a training loop that still runs.
+SHUT_DOWN: Final = Outcome(
+    Kind.INTERRUPTED,
+    reason="Ray Train shut the worker down (another worker failed, or the run was aborted)",
+)
+
+
 class OwnsRun:
     """Marks a trainable class that opens its own run; the callback leaves it alone."""
 
@@ -97,6 +107,7 @@ class TrialRun:
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._open = False
+        self._who_am_i = identity.Identity()
 
     @property
     def is_open(self) -> bool:
@@ -128,7 +139,7 @@ class TrialRun:
         self.stop_asked = False
         self._mirrors = bool(options.log_results)
         try:
-            if who_am_i.trial_id and _compat.claim(who_am_i.claim, "trial") != "trial":
+            if who_am_i.contested and _compat.claim(who_am_i.claim, "trial") != "trial":
                 msg = "the experiment's WandbLoggerCallback writes it already"
                 raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
             self._attempt = _attempt(who_am_i)
@@ -143,7 +154,7 @@ class TrialRun:
             )
             run = runs.disabled_run()
         self._steps = runs.Steps(run.starting_step)
-        self.run, self._open = run, True
+        self.run, self._open, self._who_am_i = run, True, who_am_i
         self._prepare(run)
         return run
 
@@ -225,12 +236,17 @@ class TrialRun:
                 runs.close_run(self.run, outcome, notes)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
+            remote, directory = self._who_am_i.remote, self._who_am_i.directory
+            if remote is not None and directory is not None:
+                remote.deliver(directory, self.run.id)
 
 
 def _attempt(who_am_i: identity.Identity) -> int:
     """Which attempt at this trial it is, by what the earlier ones left on disk."""
     if who_am_i.trial_id is None or who_am_i.directory is None:
         return 1
+    if who_am_i.remote is not None:
+        who_am_i.remote.fetch(who_am_i.directory, who_am_i.trial_id)
     return 1 + runlog.attempts(who_am_i.directory, who_am_i.trial_id)
 
 
@@ -289,29 +305,85 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
     shadows["wbtune_run"] = trial_run
 
 
-def attached(trainable: Trainable | None) -> TrialRun | None:
-    """The run that was tied to this `Trainable`, if one was."""
-    found = getattr(trainable, "wbtune_run", None)
+def attach_to_worker(worker: _compat.TrainWorker, trial_run: TrialRun) -> None:
+    """Tie a run's life to that of the training loop of a worker of Ray Train."""
+
+    def ended(error: BaseException | None) -> None:
+        trial_run.close(FINISHED if error is None else Outcome.failed(error))
+        runs.end_core()
+
+    def shut_down() -> None:
+        trial_run.close(SHUT_DOWN)
+        runs.end_core()
+
+    _compat.watch_training_loop(worker, ended, shut_down)
+    worker.home.wbtune_run = trial_run
+
+
+def attached(owner: object) -> TrialRun | None:
+    """The run that was tied to this `Trainable` or training loop, if one was."""
+    found = getattr(owner, "wbtune_run", None)
     return found if isinstance(found, TrialRun) else None
+
+
+def of_caller(
+    who: str,
+    options: RunOptions,
+    api_key: str | None = None,
+    *,
+    declared: bool = True,
+    only: bool = True,
+    trial: identity.Identity | None = None,
+) -> tuple[TrialRun, identity.Identity]:
+    """The run of the code that calls, tied to the life of what it runs in; and who that is.
+
+    Args:
+        who: the door.
+        options: for a run that is not there yet.
+        api_key: the same.
+        declared: the options are a declaration, not an argument in the trial.
+        only: in distributed training, whether only the worker of rank 0 has a run.
+        trial: the trial of Tune that started the training, where that is known.
+    """
+    worker = _compat.train_worker()
+    trainable = _compat.find_trainable() if worker is None else None
+    trial_run = attached(trainable if worker is None else worker.home)
+    if trial_run is None:
+        trial_run = TrialRun(who, options, api_key, declared=declared)
+        if worker is not None:
+            attach_to_worker(worker, trial_run)
+        elif trainable is not None:
+            attach(trainable, trial_run)
+    if worker is not None:
+        return trial_run, identity.of_worker(worker, only=only, trial=trial)
+    return trial_run, identity.of_trainable(trainable)
 
 
 @contextlib.contextmanager
 def around_function(
-    who: str, options: RunOptions, config: Mapping[str, Any] | None
+    who: str,
+    options: RunOptions,
+    config: Mapping[str, Any] | None,
+    trial: identity.Identity | None = None,
 ) -> Iterator[Run]:
     """The run of one call of a decorated function: open before it, closed after it.
 
     Closed before Tune hears that the function returned, so with all its rows.
     Outside Tune it is a run of its own.
+
+    Args:
+        who: the door.
+        options: the declaration.
+        config: what the function is called with.
+        trial: that the function was sent away from, as a training loop of Ray Train.
     """
-    trainable = _compat.find_trainable()
-    trial_run = attached(trainable)
-    if trial_run is None:
-        trial_run = TrialRun(who, options)
-        if trainable is not None:
-            attach(trainable, trial_run)
+    only = options.rank_zero_only is not False
+    if only and identity.rank():
+        yield runs.disabled_run()
+        return
+    trial_run, who_am_i = of_caller(who, options, only=only, trial=trial)
     trial_run.options = options
-    run = trial_run.open(identity.of_trainable(trainable), config)
+    run = trial_run.open(who_am_i, config)
     try:
         yield run
     except Exception as error:

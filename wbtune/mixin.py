@@ -71,7 +71,7 @@ class WandbMixin(lifecycle.OwnsRun):
     @property
     def run(self) -> Run:
         """This trial's run."""
-        trial_run = lifecycle.attached(self)  # type: ignore[arg-type]
+        trial_run = lifecycle.attached(self)
         if trial_run is None or trial_run.run is None:
             msg = f"{type(self).__name__}.run is there once Tune has built the trainable."
             raise AttributeError(msg)

@@ -55,6 +55,7 @@ class RunOptions:
         image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
         log_results: in a trial that has its own run, log Tune's results to it as well.
         unmask: config keys that look like secrets and are none (:mod:`wbtune.filtering`).
+        rank_zero_only: in distributed training, a run for the worker of rank 0 only.
         init_kwargs: the rest, for ``wandb.init``.
     """
 
@@ -69,6 +70,7 @@ class RunOptions:
     image_kwargs: Mapping[str, Any] | None = None
     log_results: bool | None = None
     unmask: tuple[str, ...] | None = None
+    rank_zero_only: bool | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:

@@ -251,7 +251,8 @@ def _init(
             settings.get("finish_timeout") or TRIAL_UPLOAD_S, TRIAL_UPLOAD_S
         )
     if secret is not None:
-        settings["api_key"] = secret.reveal()
+        base_url = settings.get("base_url") or _compat.wandb_setting("base_url")
+        _compat.log_in(str(base_url), secret.reveal())
     directory = spec.init.get("dir")
     if directory:
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)

@@ -27,13 +27,19 @@ def setup_wandb(
     experiment's name. The run is closed, complete, when the trial ends: nobody has to call
     ``finish``.
 
+    In a training loop of Ray Train (V2 or V1) the worker of rank 0 has the run: named and
+    grouped after the Train run, or after the trial of Tune that it is, in
+    ``<storage_path>/<name>/wandb``, closed as finished or failed when the loop returns or
+    raises. When Ray starts the workers again, it is the same run.
+
     Args:
         config: the run's config; usually the trial's. ``config["wandb"]`` may hold
             arguments for ``wandb.init`` and authentication, and is not logged.
         api_key: the API key. The trial's environment or ``wandb login`` are safer.
         api_key_file: path of a file, on this node, whose first line is the API key.
         rank_zero_only: in distributed training, a run for the worker of rank 0 only; the
-            others get a disabled run.
+            others get a disabled run. False: each worker has its own, whose id and name
+            end in ``-rank<k>``, in one group.
         **init_kwargs: for ``wandb.init``; they come before any default. ``trial_id=`` and
             ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``log_config=`` and
             ``log_results=`` are taken as well.
@@ -64,14 +70,12 @@ def setup_wandb(
     options = parse(WHO, {**given, "api_key_file": api_key_file}, _compat.init_parameters())
     if rank_zero_only and identity.rank():
         return runs.disabled_run()
-    trainable = _compat.find_trainable()
-    trial_run = lifecycle.attached(trainable)
-    if trial_run is not None and trial_run.is_open and trial_run.run is not None:
+    trial_run, who_am_i = lifecycle.of_caller(
+        WHO, options, api_key, declared=False, only=rank_zero_only
+    )
+    if trial_run.is_open and trial_run.run is not None:
         return trial_run.run  # the trial has its run already: one writer
-    if trial_run is None:
-        trial_run = lifecycle.TrialRun(WHO, options, api_key, declared=False)
-        if trainable is not None:
-            lifecycle.attach(trainable, trial_run)
     trial_run.options = options
-    _compat.on_training_error(trial_run.error)
-    return trial_run.open(identity.of_trainable(trainable), config)
+    if identity.rank() is None:
+        _compat.on_training_error(trial_run.error)
+    return trial_run.open(who_am_i, config)

@@ -1,0 +1,254 @@
+"""Several nodes, and storage that is no folder: the runs are where the experiment is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+import wandb
+from fakes import FakeTrial
+from nodes_program import PROJECT, ROWS
+from pyarrow import fs
+
+from wbtune import identity, runlog, storage
+from wbtune.experiment import Experiment
+from wbtune.options import RunOptions
+from wbtune.storage import Remote
+
+PROGRAM = Path(__file__).with_name("nodes_program.py")
+DOORS = ("callback", "setup_wandb", "wandb_trial", "WandbMixin")
+IN_S3 = ("s3-callback", "s3-WandbMixin", "s3-wandb_trial")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """What the program left behind, and what it said."""
+    folder = tmp_path_factory.mktemp("nodes")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(folder)],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "all fitted" in said, said
+    return folder, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", [*DOORS, *IN_S3])
+def test_each_node(door, cluster):
+    """A trial on each of two nodes: both runs, with all rows, are in the experiment's storage."""
+    folder, _ = cluster
+    logs = runlog.of_experiment(folder / ("s3" if door in IN_S3 else "shared") / door)
+    assert {log.config["node"] for log in logs.values()} == {"node_a", "node_b"}
+    assert len(logs) == 2
+    assert len({log.rows[0]["on"] for log in logs.values()}) == 2
+    retried = door == "s3-wandb_trial"
+    for log in logs.values():
+        assert [row["i"] for row in log.rows if "i" in row][-ROWS:] == list(range(ROWS))
+        assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
+        assert (log.project, log.group) == (PROJECT, door)
+        assert len(log.paths) == 1 + retried
+        assert log.summary.get("wbtune/attempt", 1) == 1 + retried
+
+
+@pytest.mark.slow
+def test_the_closing_line(cluster):
+    """The driver says where in S3 the runs are, and what to type; and has no trouble to tell."""
+    _, said = cluster
+    for door in ("s3-callback", "s3-WandbMixin"):
+        line = f"wbtune: 2 runs in s3://bucket/results/{door}/wandb; copy that folder here and"
+        assert said.count(line) == 1
+    assert "not copied" not in said
+    assert "wandb:" not in said
+
+
+# --- The same without Ray: any file system of pyarrow's will do -------------------------
+
+
+def offline_run(folder, run_id, rows=3, exit_code=0):
+    """One part of a run, as W&B writes it."""
+    Path(folder, "wandb").mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project="p",
+        id=run_id,
+        dir=str(folder),
+        reinit="create_new",
+        settings={"silent": True, "console": "off"},
+    )
+    for i in range(rows):
+        run.log({"i": i, "training_iteration": i + 1})
+    run.finish(exit_code=exit_code)
+
+
+@pytest.fixture
+def remote(tmp_path):
+    (tmp_path / "remote").mkdir()
+    return Remote(fs.SubTreeFileSystem(str(tmp_path / "remote"), fs.LocalFileSystem()), "e/wandb")
+
+
+def test_there_and_back(remote, tmp_path):
+    """What one node delivers, another fetches; an attempt is counted on whichever it runs."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    offline_run(one, "a", exit_code=1)
+    offline_run(one, "b")
+    assert remote.deliver(one, "a")
+    assert set(runlog.of_experiment(tmp_path / "remote" / "e")) == {"a"}
+    assert remote.deliver(one)
+    assert set(runlog.of_experiment(tmp_path / "remote" / "e")) == {"a", "b"}
+    assert {name.rpartition("-")[2] for name in remote.runs()} == {"a", "b"}
+
+    remote.fetch(other, "a")
+    assert set(runlog.of_experiment(other)) == {"a"}
+    assert runlog.attempts(other, "a") == 1
+    remote.fetch(other)
+    assert [len(log.rows) for log in runlog.of_experiment(other).values()] == [3, 3]
+
+
+def test_delivered_twice(remote, tmp_path):
+    """A log that has grown since is copied again, and one that has not is left alone."""
+    offline_run(tmp_path, "a")
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    whole = log.read_bytes()
+    log.write_bytes(whole[:100])
+    assert remote.deliver(tmp_path)
+    there = tmp_path / "remote/e/wandb" / log.parent.name / log.name
+    assert there.read_bytes() == whole[:100]
+    log.write_bytes(whole)
+    assert remote.deliver(tmp_path)
+    assert there.read_bytes() == whole
+    before = there.stat().st_mtime_ns
+    assert remote.deliver(tmp_path)
+    assert there.stat().st_mtime_ns == before
+
+
+def test_nothing_there_yet(remote, tmp_path):
+    """The first trial of an experiment finds no folder in the storage, which is no trouble."""
+    remote.fetch(tmp_path)
+    assert remote.runs() == []
+    assert remote.deliver(tmp_path)
+
+
+class Down:
+    """A storage that refuses, or that keeps who asks waiting until the test is over."""
+
+    type_name = "down"
+
+    def __init__(self, answers):
+        self._answers = answers
+
+    def get_file_info(self, what):
+        if self._answers is not None:
+            self._answers.wait()
+        raise OSError("no such host")
+
+
+@contextlib.contextmanager
+def silent_storage():
+    over = threading.Event()
+    try:
+        yield Down(over)
+    finally:
+        over.set()
+
+
+def test_a_storage_that_is_down(tmp_path, caplog):
+    """It raises nothing and is waited for only so long; the folder with the run is named."""
+    offline_run(tmp_path, "a")
+    with caplog.at_level(logging.WARNING, "wbtune"):
+        refusing = Remote(Down(None), "e/wandb")
+        assert not refusing.deliver(tmp_path, "a")
+        refusing.fetch(tmp_path, "a")
+        with silent_storage() as silent:
+            assert not Remote(silent, "e/wandb").deliver(tmp_path, seconds=0.05)
+    ours = [record for record in caplog.records if record.name == "wbtune"]
+    refused, looked, late = [record.getMessage() for record in ours]
+    assert "no such host" in refused and f"wandb sync {tmp_path}/wandb/offline-run-*-a" in refused
+    assert "earlier attempts" in looked and "no such host" in looked
+    assert "not done after 0.05 s" in late
+
+
+class RemoteStorage:
+    """What wbtune asks of Ray's `StorageContext`."""
+
+    def __init__(self, tmp_path):
+        self.storage_filesystem = fs.SubTreeFileSystem(
+            str(tmp_path / "remote"), fs.LocalFileSystem()
+        )
+        self.experiment_fs_path = "e"
+        self.trial_fs_path = "e/trial"
+        self.experiment_driver_staging_path = str(tmp_path / "session/e/driver_artifacts")
+
+
+class WriterThatWrites:
+    """Carries the orders out at once, in this process."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.rows = {}
+
+    def launch(self, log_file=None):
+        assert log_file == self.folder / "wandb" / "wbtune.log"
+
+    def start(self, key, spec, router, secret):
+        self.rows[key] = []
+
+    def log(self, key, result):
+        self.rows[key].append(dict(result))
+
+    def end(self, key, outcome, notes=None):
+        offline_run(self.folder, key, rows=len(self.rows[key]), exit_code=outcome.exit_code)
+
+    def close(self, timeout):
+        return True
+
+
+def test_the_driver_on_another_node(tmp_path, remote, capfd):
+    """A restored driver knows what is in the storage, logs the rest, and copies it there."""
+    offline_run(tmp_path / "before", "a", rows=2, exit_code=130)
+    assert remote.deliver(tmp_path / "before")
+    results = tmp_path / "remote/e/trial/result.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("".join(f'{{"training_iteration": {i}}}\n' for i in (1, 2, 3, 4)))
+
+    staging = tmp_path / "session/e/wbtune"  # beside what Tune copies by itself
+    trial = FakeTrial("a", tmp_path)
+    trial.storage = RemoteStorage(tmp_path)
+    writer = WriterThatWrites(staging)
+    state = {"a": {"attempt": 1, "perturbations": [], "own": False}}
+    experiment = Experiment("w", RunOptions(project="p"), writer=writer, restored=state)
+    experiment.start(trial)
+    assert [row["training_iteration"] for row in writer.rows["a"]] == [3, 4]
+    experiment.end(trial, failed=False)
+    trial.status = "TERMINATED"
+    experiment.close([trial])
+
+    log = runlog.of_experiment(tmp_path / "remote/e")["a"]
+    assert (len(log.paths), log.exit_code, len(log.rows)) == (2, 0, 4)
+    assert "wbtune: 1 runs in subtree://e/wandb; copy that folder" in capfd.readouterr().out
+
+
+def test_staging(tmp_path):
+    """A run waits in Ray's session folder for being copied; V2 has a folder of its own there."""
+    tunes = RemoteStorage(tmp_path)
+    told = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=tunes))
+    assert told.directory == str(tmp_path / "session/e/wbtune")
+    assert told.remote is not None and told.remote.path == "e/wandb"
+    trains = types.SimpleNamespace(
+        storage_filesystem=tunes.storage_filesystem,
+        experiment_fs_path="e",
+        local_working_directory=str(tmp_path / "session/e"),
+    )
+    told = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=trains))
+    assert told.directory == str(tmp_path / "session/e/wbtune")
+    assert storage.COPY_S < 60

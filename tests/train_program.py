@@ -1,0 +1,124 @@
+"""Training loops of Ray Train: ``python train_program.py FOLDER (v1|v2)``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+VERSION = sys.argv[2] if __name__ == "__main__" else "v2"
+os.environ["RAY_TRAIN_V2_ENABLED"] = "1" if VERSION == "v2" else "0"
+
+import ray
+from ray import train, tune
+
+from wbtune import setup_wandb, wandb_trial
+
+if VERSION == "v2":
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+else:
+    from ray.train.data_parallel_trainer import DataParallelTrainer
+
+PROJECT = "train"
+ROWS = 6
+
+
+def work(run):
+    """Log a row for each report; nobody calls ``finish``."""
+    rank = train.get_context().get_world_rank()
+    for i in range(ROWS):
+        run.log({"i": i, "rank": rank})
+        train.report({"i": i})
+    return rank
+
+
+def loop(config):
+    run = setup_wandb(config, project=PROJECT, rank_zero_only=config.get("only", True))
+    assert setup_wandb(config, project=PROJECT) is run or run.disabled or not config["only"]
+    rank = work(run)
+    if config.get("fails") == rank:
+        raise ValueError("the loop's own")
+    if "fails" in config:
+        train.report({"i": ROWS})  # waits for the worker that has failed
+
+
+@wandb_trial(project=PROJECT)
+def decorated(run):
+    work(run)
+
+
+@wandb_trial(project=PROJECT, rank_zero_only=False)
+def fails_once(config, run):
+    mark = Path(config["folder"], "failed")
+    rank = work(run)
+    if rank == 0 and not mark.exists():
+        mark.touch()
+        raise ValueError("once")
+
+
+def trainer(loop, folder, name, config=None, failures=0):
+    more = {} if VERSION == "v2" else {"trainer_resources": {"CPU": 0}}
+    return DataParallelTrainer(
+        loop,
+        train_loop_config=config,
+        scaling_config=train.ScalingConfig(
+            num_workers=2, use_gpu=False, resources_per_worker={"CPU": 0.25}, **more
+        ),
+        run_config=train.RunConfig(
+            name=name,
+            storage_path=folder,
+            failure_config=train.FailureConfig(max_failures=failures),
+        ),
+    )
+
+
+def fit(*args, **kwargs):
+    """A trainer that fails raises; what is in its runs is what counts here."""
+    try:
+        trainer(*args, **kwargs).fit()
+    except Exception as error:  # noqa: BLE001 - whatever V1 or V2 wraps it in
+        print(error)
+
+
+def v2(folder):
+    """All at once: each costs seconds of waiting for processes."""
+    fits = [
+        (loop, folder, "rank-zero", {"only": True}),
+        (loop, folder, "fails", {"only": False, "fails": 1}),
+        (fails_once, folder, "each", {"folder": folder}, 1),
+    ]
+    threads = [threading.Thread(target=fit, args=args) for args in fits]
+    for thread in threads:
+        thread.start()
+
+    def trial(config):
+        fit(decorated, folder, "inner")
+
+    results = tune.Tuner(
+        tune.with_resources(trial, {"cpu": 0.25}),
+        run_config=tune.RunConfig(name="sweep", storage_path=folder, verbose=0),
+    ).fit()
+    assert not results.errors, results.errors
+    for thread in threads:
+        thread.join()
+
+
+def v1(folder):
+    hows = [{"only": True}, {"only": False}, {"only": False, "fails": 1}]
+    tune.Tuner(
+        trainer(loop, folder, "sweep"),
+        param_space={"train_loop_config": tune.grid_search(hows)},
+        run_config=train.RunConfig(name="sweep", storage_path=folder, verbose=0),
+    ).fit()
+    fit(decorated, folder, "decorated")
+
+
+if __name__ == "__main__":
+    os.environ.pop("RAY_ADDRESS", None)
+    ray.init(
+        "local", num_cpus=4, include_dashboard=False, logging_level="error", log_to_driver=False
+    )
+    {"v1": v1, "v2": v2}[VERSION](sys.argv[1])
+    ray.shutdown()
+    print("all fitted")

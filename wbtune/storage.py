@@ -1,0 +1,149 @@
+"""An experiment's storage that is no folder of this machine (S3): runs are copied there.
+
+W&B writes a run into a local folder. Where the experiment's storage is remote, that is a
+staging folder of the node, and an offline run is copied to ``<experiment>/wandb`` in the
+storage when it is closed. The other way round, what earlier attempts left there is
+fetched, so that a retried trial knows of them on whichever node it runs.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+logger = logging.getLogger("wbtune")
+
+#: How W&B begins the name of the folder of an offline run; the run's id ends it.
+OFFLINE: Final = "offline-run-"
+
+#: Seconds that copying one run may take; then it goes on without anybody waiting for it.
+COPY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where the runs of an experiment belong.
+
+    Attributes:
+        filesystem: any of ``pyarrow.fs``.
+        path: of the folder, in that file system.
+    """
+
+    filesystem: Any
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.filesystem.type_name}://{self.path}"
+
+    def deliver(self, folder: Path | str, run_id: str = "", seconds: float = COPY_S) -> bool:
+        """Copy offline runs to the storage; says so when that fails.
+
+        Args:
+            folder: the local one, which holds ``wandb/``.
+            run_id: all parts of this run; of every run, without one.
+            seconds: to wait for it.
+
+        Returns:
+            Whether all is there.
+        """
+        wandb = Path(folder, "wandb")
+        pattern = f"{OFFLINE}*-{glob.escape(run_id)}" if run_id else f"{OFFLINE}*"
+        error = _within(seconds, lambda: self._deliver(wandb, pattern))
+        if error is not None:
+            logger.warning(
+                "wbtune: not copied to %s: %s: %s. Send it from this node: wandb sync %s",
+                self,
+                type(error).__name__,
+                error,
+                wandb / pattern,
+            )
+        return error is None
+
+    def _deliver(self, wandb: Path, pattern: str) -> None:
+        for run in sorted(wandb.glob(pattern)):
+            for file in sorted(run.rglob("*")):
+                if file.is_file():  # not a link of W&B's to a log elsewhere that is gone
+                    self._copy(file, f"{self.path}/{file.relative_to(wandb).as_posix()}")
+
+    def _copy(self, file: Path, target: str) -> None:
+        from pyarrow import fs  # noqa: PLC0415 - needed with remote storage only
+
+        there = self.filesystem.get_file_info(target)
+        # A run's log only grows: of the same size, it is the same.
+        if file.suffix == ".wandb" and there.size == file.stat().st_size:
+            return
+        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        # Threads and S3 can end in a deadlock: https://github.com/apache/arrow/issues/32372
+        fs.copy_files(
+            str(file),
+            target,
+            source_filesystem=fs.LocalFileSystem(),
+            destination_filesystem=self.filesystem,
+            use_threads=False,
+        )
+
+    def fetch(self, folder: Path | str, run_id: str = "", seconds: float = COPY_S) -> None:
+        """Copy the logs of runs from the storage that are not here; says so if that fails.
+
+        Args:
+            folder: the local one, which holds ``wandb/``.
+            run_id: of this run; of every run, without one.
+            seconds: to wait for it.
+        """
+        ending = f"-{run_id}" if run_id else ""
+        error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), ending))
+        if error is not None:
+            logger.warning(
+                "wbtune: could not look for earlier attempts in %s: %s: %s",
+                self,
+                type(error).__name__,
+                error,
+            )
+
+    def _fetch(self, wandb: Path, ending: str) -> None:
+        from pyarrow import fs  # noqa: PLC0415 - as above
+
+        for run in self.runs():
+            if not run.endswith(ending) or (wandb / run).exists():
+                continue
+            for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.path}/{run}")):
+                if info.extension == "wandb":
+                    (wandb / run).mkdir(parents=True, exist_ok=True)
+                    fs.copy_files(
+                        info.path,
+                        str(wandb / run / info.base_name),
+                        source_filesystem=self.filesystem,
+                        destination_filesystem=fs.LocalFileSystem(),
+                        use_threads=False,
+                    )
+
+    def runs(self) -> list[str]:
+        """The names of the offline runs' folders in the storage."""
+        from pyarrow import fs  # noqa: PLC0415 - as above
+
+        found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        names = [info.base_name for info in found if info.type == fs.FileType.Directory]
+        return [name for name in names if name.startswith(OFFLINE)]
+
+
+def _within(seconds: float, work: Callable[[], None]) -> Exception | None:
+    """Do it in a thread of its own, and wait so long; a trial waits for no storage."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a remote storage raises what it likes
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="wbtune-copy", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        return TimeoutError(f"not done after {seconds:g} s")
+    return raised[0] if raised else None
