@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from wbtune import guard, runlog, runs
+from wbtune import guard, lifecycle, runlog, runs
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED
@@ -281,8 +281,8 @@ def killed_while_it_recovers(program):
     protection = guard.of(run)
     reopen, kills = protection._reopen, [2]  # the moment that the scenario is about
 
-    def killed_again():
-        new = reopen()
+    def killed_again(**how):
+        new = reopen(**how)
         if kills[0]:
             kills[0] -= 1
             program.kill()
@@ -309,6 +309,41 @@ def a_row_in_many_parts(program):
     assert all(program.written()[1][f"part{part}"] == part for part in range(14))
 
 
+def user_opens_and_finishes(program):
+    """`wandb.init` and `finish` of the user's own, in a trial that mirrors its results."""
+    import wandb
+
+    declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
+    trial_run = lifecycle.TrialRun("test", declared)
+    run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
+
+    def result(i):
+        trial_run.result({"i": i, "training_iteration": i + 1})
+
+    result(0)
+    assert wandb.init() is run  # wandb's default: the run that is there
+    result(1)
+    other = wandb.init(reinit="create_new", dir=program.folder)
+    result(2)
+    other.finish()
+    mine = wandb.init(reinit=True, dir=program.folder, id="mine")  # finishes all others
+    result(3)
+    mine.log({"loss": 1})
+    result(4)
+    assert wandb.run is mine
+    program.on_disk(5)
+    program.kill()  # the part that nobody but us knows is guarded as well
+    result(5)
+    trial_run.run.finish()
+    result(6)
+    wandb.init(reinit=True, dir=program.folder, id="another")
+    trial_run.close(FINISHED)
+    rows = program.written()
+    assert [row["i"] for row in rows] == list(range(7))
+    wait_until(lambda: runlog.ends(program.folder)["t"] == 0)
+    assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+
+
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
@@ -324,6 +359,7 @@ SCENARIOS = {
         config_finds_it_first,
         config_and_summary_of_the_user,
         step_that_goes_back,
+        user_opens_and_finishes,
         killed_while_it_recovers,
         a_row_in_many_parts,
     )

@@ -71,10 +71,11 @@ class Guard:
 
     Args:
         run: an open run.
-        reopen: opens a run of the same id.
+        reopen: opens a run of the same id; ``beside=True``, one that is not `wandb.run`
+            and leaves that alone.
     """
 
-    def __init__(self, run: Run, reopen: Callable[[], Run]) -> None:
+    def __init__(self, run: Run, reopen: Callable[..., Run]) -> None:
         self._run = run
         self._reopen = reopen
         self._lock = threading.RLock()
@@ -188,9 +189,9 @@ class Guard:
         for _, _, send, _ in again:
             send()
 
-    def reopen(self) -> Run:
+    def reopen(self, *, beside: bool = True) -> Run:
         """Another part of the same run."""
-        return self._reopen()
+        return self._reopen(beside=beside)
 
     def lost(self) -> int | None:
         """After ``finish``: how many rows never reached the disk, because it is full.

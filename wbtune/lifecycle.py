@@ -197,6 +197,10 @@ class TrialRun:
         if run is None or not self._open or not self._mirrors:
             return
         try:
+            self.run = runs.go_on(run)
+            if self.run is not run:
+                run = self.run
+                self._prepare(run)
             row, config = self._router.route(result)
             if self._attempt > 1:
                 row[ATTEMPT] = self._attempt

@@ -154,8 +154,11 @@ def of_experiment(directory: Path | str) -> dict[str, RunLog]:
 
 
 def rows(directory: Path | str, run_id: str) -> Iterator[dict[str, Any]]:
-    """The rows of all parts of one run below ``<directory>/wandb``, as far as they are whole."""
-    for path in Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb"):
+    """The rows of a run below ``<directory>/wandb``, all parts, as far as they are whole.
+
+    And of those whose id begins with its id: the server may have the id for another run.
+    """
+    for path in Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}*.wandb"):
         with contextlib.suppress(OSError, ValueError):
             yield from read(path).rows
 

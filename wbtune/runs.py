@@ -198,8 +198,8 @@ def open_run(
         patience = _DRIVER_PATIENCE_S if for_trial_elsewhere else _TRIAL_PATIENCE_S
         spec, away = _placed(spec, secret, patience)
 
-    def opened() -> Run:
-        return _init(spec, secret, on_stop, for_trial_elsewhere=for_trial_elsewhere)
+    def opened(*, beside: bool = False) -> Run:
+        return _init(spec, secret, on_stop, for_trial_elsewhere=for_trial_elsewhere, beside=beside)
 
     run = opened()
     if away:
@@ -241,6 +241,7 @@ def _init(
     on_stop: Callable[[], None],
     *,
     for_trial_elsewhere: bool,
+    beside: bool,
 ) -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -260,7 +261,7 @@ def _init(
     return wandb.init(
         **spec.init,
         config=dict(spec.config),
-        reinit="create_new" if for_trial_elsewhere else "finish_previous",
+        reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
         settings=wandb.Settings(**settings),
     )
 
@@ -300,6 +301,20 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> None:
 def update_config(run: Run, config: Mapping[str, Any]) -> None:
     """Change a run's config."""
     run.config.update(config, allow_val_change=True)
+
+
+def go_on(run: Run) -> Run:
+    """The run; or another part of it, where its user has finished it in the middle.
+
+    ``wandb.init(reinit=True)`` finishes it, too. The other part is no `wandb.run`: that is
+    its user's affair from there on.
+    """
+    protection = guard.of(run) if _compat.is_finished(run) else None
+    if protection is None:
+        return run
+    other = protection.reopen()
+    guard.Guard(other, protection.reopen)
+    return other
 
 
 def next_step(run: Run) -> int:
