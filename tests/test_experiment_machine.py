@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,12 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.trainable import FunctionTrainable
 
-from wbtune import _compat, experiment, options, runlog
+from wbtune import _compat, experiment, options, restoring, runlog
 from wbtune.outcomes import EXIT_CODES, Kind
 
 
@@ -463,3 +465,42 @@ def test_the_closing_line(complete, tmp_path, capsys):
         command = said[1][1].partition("send it by: ")[2]
         words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
         assert words.splitlines()[-1] in {str(run), str(run.parent)}
+
+
+def test_what_is_excluded_is_in_no_artifact(tmp_path):
+    """An artifact's metadata are the trial's last result, less what `excludes` keeps out."""
+    (tmp_path / "model").mkdir()
+    saved, writer = [], RecordingWriter()
+    writer.upload = lambda key, checkpoint: saved.append(checkpoint.metadata)
+    declared = options.RunOptions(project="p", upload_checkpoints=True, excludes=("secret", "lr"))
+    watching = experiment.Experiment("who", declared, writer=writer)
+    trial = FakeTrial("a", tmp_path)
+    trial.checkpoint = tune.Checkpoint(str(tmp_path / "model"))
+    trial.last_result = {
+        "loss": 1,
+        "secret": {"x": 2},
+        "config": {"lr": 3},
+        "experiment_tag": "1_lr=3",
+    }
+    watching.start(trial)
+    watching.save(trial)
+    assert saved == [{"loss": 1}]
+    watching.close([trial])
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_what_a_crash_left_out_is_filled_in_once(timed, tmp_path):
+    """With or without the time in W&B (``excludes=["time_*"]``): no row twice, none missing."""
+    results = [{"training_iteration": i, "time_total_s": 0.1 * i, "loss": i} for i in range(1, 6)]
+    lines = [json.dumps(result) for result in results]
+    (tmp_path / "result.json").write_text("\n".join([*lines, lines[-1][:9]]))
+    trial = FakeTrial("a", tmp_path)
+    trial.storage = SimpleNamespace(
+        storage_filesystem=LocalFileSystem(), trial_fs_path=str(tmp_path)
+    )
+    left_out = set() if timed else {"time_total_s"}
+    rows = [{k: v for k, v in r.items() if k not in left_out} for r in results[:3]]
+    for known, count in ((rows, 2), ([], 5), ([{"other": 1}, *rows], 2)):
+        log = runlog.RunLog("a", rows=known)
+        assert list(restoring.missing(trial, log)) == results[5 - count :]
+    assert list(restoring.missing(trial, None)) == results

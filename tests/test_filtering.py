@@ -300,3 +300,17 @@ def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
     failed, attempted = doctest.testmod(filtering)
     assert (failed, attempted > 0) == (0, True)
+
+
+def test_tunes_tag_is_excluded_with_what_it_repeats() -> None:
+    """Tune's "1_lr=2" says in text what `excludes` keeps out; neither row nor artifact has it."""
+    result = {"experiment_tag": "1_lr=2", "loss": 1, "debug/x": 2}
+    excludes = Excludes(("lr", "debug"))
+    assert Router(excludes).route(result) == ({"loss": 1}, {})
+    assert excludes.metrics(result) == {"loss": 1}
+
+
+def test_arguments_for_wandb_are_no_config() -> None:
+    """``config["wandb"]`` may carry a key; `log_config` sends the config of each result."""
+    result = {"loss": 1, "config": {"lr": 2, "wandb": {"api_key": "k" * 40, "project": "p"}}}
+    assert Router(log_config=True).route(result) == ({"loss": 1, "config/lr": 2}, {"lr": 2})

@@ -109,6 +109,31 @@ def through_wandb_run(program):
     program.ends_with(20, run)
 
 
+def through_wandb_log(program):
+    """`wandb.log`, which is another object than the run's method: guarded as well."""
+    import wandb
+
+    run = program.open()
+    for i in range(20):
+        if i in {5, 10}:
+            program.kill()
+        wandb.log({"i": i}, **({"step": i} if i > 12 else {}))
+    program.ends_with(20, run)
+
+
+def beside_mirrored_results(program):
+    """Rows with the user's own steps between Tune's results: neither costs the other a row."""
+    declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
+    trial_run = lifecycle.TrialRun("test", declared)
+    run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
+    for i in range(0, 12, 2):
+        run.log({"i": i}, step=i // 2)
+        trial_run.result({"i": i + 1, "training_iteration": i // 2 + 1})
+        if i == 4:
+            program.kill()
+    program.ends_with(12, run)
+
+
 def explicit(program):
     """Rows with steps of the user's own, which stay pending until the next step."""
     run = program.open()
@@ -349,6 +374,8 @@ SCENARIOS = {
     for scenario in (
         implicit,
         through_wandb_run,
+        through_wandb_log,
+        beside_mirrored_results,
         explicit,
         in_parts,
         while_logging,

@@ -262,3 +262,15 @@ def test_no_trainable(trainable, says):
     with pytest.raises(InvalidTrainableError, match="wandb_tuner: ") as caught:
         wandb_tuner(trainable, project="p")
     assert says in str(caught.value)
+
+
+def test_with_parameters_keeps_the_declaration(no_cluster):
+    """`tune.with_parameters` of a decorated function is told the tuner's options as well."""
+    trainable = tune.with_parameters(decorated, data=1)
+    tuner = wandb_tuner(trainable, group="g")
+    assert callback_of(tuner).options.project == "declared"
+    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    declared = _inner(told).declared
+    assert (declared.project, declared.group, declared.log_results) == ("declared", "g", True)
+    assert issubclass(wrap_function(told), OwnsRun)
+    assert _inner(trainable).declared.group is None  # the user's own is left alone
