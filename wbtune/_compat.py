@@ -554,6 +554,10 @@ def claim(trial: str, owner: str) -> str:
     can't see whether there is a callback. They meet in Ray's own key-value store
     [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
 
+    The driver's callback removes the claims of its experiment. A trial does not: a callback
+    that has not yet asked, and asks when the trial has ended, would open its run again. So
+    without a callback a few bytes for each trial stay until the cluster ends.
+
     Args:
         trial: names the trial, uniquely in the cluster.
         owner: who asks: ``"driver"`` or ``"trial"``.
