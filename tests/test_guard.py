@@ -346,7 +346,7 @@ def user_opens_and_finishes(program):
         trial_run.result({"i": i, "training_iteration": i + 1})
 
     result(0)
-    assert wandb.init() is run  # wandb's default: the run that is there
+    assert wandb.init(dir=program.folder) is run  # wandb's default: the run that is there
     result(1)
     other = wandb.init(reinit="create_new", dir=program.folder)
     result(2)
