@@ -451,10 +451,11 @@ given_options = st.fixed_dictionaries(
         "api_key_file": _word,
         "excludes": st.lists(patterns | paths.map(lambda path: f"{path}/"), max_size=3),
         "log_config": st.booleans(),
-        "upload_checkpoints": st.booleans(),
+        "upload_checkpoints": st.booleans() | st.sampled_from(["all", "best", "last"]),
         "upload_timeout": st.integers(0, 9999) | st.floats(0, allow_nan=False),
         "video_kwargs": _kwargs,
         "image_kwargs": _kwargs,
+        "checkpoint_references": st.booleans(),
         "log_results": st.booleans(),
     },
 )

@@ -60,10 +60,11 @@ class RecordingWriter:
         assert key in self.open
         self.configs[key].update(config)
 
-    def upload(self, key, checkpoint):
-        assert key in self.open
-        self.uploads.append(key)
-        shutil.rmtree(checkpoint.folder)
+    def upload(self, key, checkpoint, visit, secret):
+        assert Path(checkpoint.folder).is_dir()
+        assert visit().spec.init["id"] == key
+        self.uploads.append((key, key in self.open))
+        checkpoint.discard()
 
     def end(self, key, outcome, notes=None):
         del self.open[key]
@@ -104,6 +105,7 @@ class Life:
     ended: Kind | None = None
     ends: list = field(default_factory=list)
     changes: int = 0
+    saved: int = 0
 
     def open(self, claimed):
         self.due = None
@@ -135,7 +137,6 @@ class ExperimentMachine(RuleBasedStateMachine):
         """An experiment, and how it is going to end."""
         self.ending, self.budget, self.now = ending, budget, 1.0
         self.folder = Path(tempfile.mkdtemp())
-        (self.folder / "model").mkdir()
         self.claims, self.on_disk, self.uploads = {}, {}, []
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(_compat, "claim", self.claim)
@@ -153,7 +154,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             name: FakeTrial(name, self.folder, kinds.get(name, tune.Trainable)) for name in NAMES
         }
         for trial in self.trials.values():
-            trial.checkpoint = tune.Checkpoint(str(self.folder / "model"))
+            trial.checkpoint = None
         self.trials["c"].stopping_criterion = {"training_iteration": BOUND}
         self.lives = {}
 
@@ -227,16 +228,25 @@ class ExperimentMachine(RuleBasedStateMachine):
         if life.owner == "driver":
             life.rows.append(life.attempt)
 
-    @precondition(lambda self: any(life.ended is None for life in self.lives.values()))
-    @rule(data=st.data())
-    def checkpoint(self, data):
-        """A trial that goes on saved a checkpoint."""
-        going = [name for name in sorted(self.lives) if self.lives[name].ended is None]
-        name = data.draw(st.sampled_from(going))
-        self.experiment.save(self.trials[name])
-        self.lives[name].open(self.claimed(name))
-        if self.lives[name].owner == "driver":
-            self.uploads.append(name)
+    @precondition(lambda self: self.lives)
+    @rule(data=st.data(), again=st.booleans())
+    def checkpoint(self, data, again):
+        """A trial saved a checkpoint, perhaps after its end; or the one that it had once more."""
+        name = data.draw(st.sampled_from(sorted(self.lives)))
+        life, trial = self.lives[name], self.trials[name]
+        if not again or trial.checkpoint is None:
+            folder = self.folder / f"{name}{life.saved}"
+            folder.mkdir()
+            trial.checkpoint = tune.Checkpoint(str(folder))
+            life.saved += 1
+        else:
+            again = None
+        self.experiment.save(trial)
+        if again is None:
+            return
+        if life.ended is None:
+            life.open(self.claimed(name))
+        self.uploads.append((name, life.is_open))
 
     @rule(name=names)
     def end(self, name):
@@ -319,7 +329,11 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     def compare(self):
         assert self.writer.closed
-        assert self.writer.uploads == self.uploads
+        waited = [upload for upload in self.uploads if self.lives[upload[0]].owner == "trial"]
+        at_once = [upload for upload in self.uploads if upload not in waited]
+        assert self.writer.uploads[: len(at_once)] == at_once
+        assert sorted(self.writer.uploads[len(at_once) :]) == sorted(waited)
+        assert not list(self.folder.rglob(".checkpoint-*"))
         rest = Kind.STOPPED if self.ending == "finished" else Kind.INTERRUPTED
         self.life("b")  # is spoken for even if Tune never said a word of it
         for name, life in self.lives.items():
@@ -356,7 +370,7 @@ TestExperiment.settings = settings(max_examples=150, stateful_step_count=30, der
 
 
 def test_a_checkpoint_that_comes_after_the_end(tmp_path):
-    """Tune's word on a save may come late: what it opens again is closed, as the trial ended."""
+    """Tune's word on a save may come late: the run is visited, and stays as the trial ended."""
     (tmp_path / "model").mkdir()
     writer = RecordingWriter()
     declared = options.RunOptions(project="p", upload_checkpoints=True)
@@ -367,7 +381,8 @@ def test_a_checkpoint_that_comes_after_the_end(tmp_path):
     watching.end(trial, failed=True)
     watching.save(trial)
     watching.close([trial])
-    assert {outcome.kind for outcome, _ in writer.ends["a"]} == {Kind.FAILED}
+    assert [outcome.kind for outcome, _ in writer.ends["a"]] == [Kind.FAILED]
+    assert writer.uploads == [("a", False)]
 
 
 def test_hooks_never_raise(caplog):

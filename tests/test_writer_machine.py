@@ -30,7 +30,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from wbtune import runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
-from wbtune.helper import Configure, End, Helper, Log, Start, Upload, pack
+from wbtune.helper import Configure, End, Helper, Log, Start, Upload, Visit, pack
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
@@ -66,6 +66,7 @@ class FakeRun:
         self.threads: set[int] = set()
         self.faults: list[str] = []
         self.artifacts: list[Any] = []
+        self.offline = True
 
     def _must_be_open(self, what):
         self.threads.add(threading.get_ident())
@@ -96,6 +97,7 @@ class FakeRun:
     def log_artifact(self, artifact, aliases):
         self._must_be_open("log_artifact")
         self.artifacts.append((artifact.name, aliases))
+        return artifact
 
     def finish(self, exit_code=None):
         self._must_be_open("finish")
@@ -398,19 +400,55 @@ def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_checkpoint_is_taken_or_said_but_its_copy_never_stays(late, tmp_path):
-    """It comes by a thread, from a remote storage, so perhaps after the end of its run."""
+def test_a_checkpoint_is_taken_in_time_or_later_and_its_copy_never_stays(late, tmp_path):
+    """After the end of its run, that is visited: opened again, and left with its exit code."""
     copy = tmp_path / ".checkpoint-1"
     copy.mkdir()
     (copy / "model").write_text("weights")
-    upload = Upload("a", SavedCheckpoint(str(copy), "checkpoint_a"))
+    saved = SavedCheckpoint("checkpoint_a", "checkpoint_000000", str(copy))
+    upload = Upload("a", saved, Visit(fake_spec("a"), 3))
     opened: list[FakeRun] = []
     orders = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
     if late:
         orders[1:] = [End("a", FINISHED), upload]
     said = serve(tmp_path, [orders], opener(opened))
-    assert [(len(run.artifacts), run.exit_codes) for run in opened] == [(not late, [0])]
-    assert len(said) == late
+    runs_seen = [(len(run.artifacts), run.exit_codes) for run in opened]
+    assert runs_seen == ([(0, [0]), (1, [3])] if late else [(1, [0])])
+    assert opened[-1].summary.get("wbtune/dropped") == (None if late else 0)
+    assert not said
+    assert not copy.exists()
+
+
+def test_late_checkpoints_share_a_visit(tmp_path):
+    """The run is opened once more for all of them, and before what comes after them."""
+    uploads = []
+    for number in range(3):
+        copy = tmp_path / f".checkpoint-{number}"
+        copy.mkdir()
+        saved = SavedCheckpoint(f"checkpoint_{number}", "checkpoint_000000", str(copy))
+        uploads.append(Upload("a", saved, Visit(fake_spec("a"), 3)))
+    opened: list[FakeRun] = []
+    again = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
+    assert not serve(tmp_path, [[*uploads, *again]], opener(opened))
+    seen = [(len(run.artifacts), len(run.rows), run.exit_codes) for run in opened]
+    assert seen == [(3, 0, [3]), (0, 1, [0])]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
+    """The run could not be opened: the warning names the checkpoint, and the copy goes."""
+    copy = tmp_path / ".checkpoint-1"
+    copy.mkdir()
+    saved = SavedCheckpoint("checkpoint_a", "checkpoint_000007", str(copy))
+    orders = [Start("a", fake_spec("a")), Upload("a", saved, Visit(fake_spec("a"), 0))]
+    if late:
+        del orders[0]
+
+    def open_run(spec, secret, **how):
+        raise TroubleError("no server")
+
+    said = serve(tmp_path, [orders], open_run)
+    assert ["checkpoint_000007 (checkpoint_a)" in text for _, text in said] == [False, True]
     assert not copy.exists()
 
 
@@ -634,7 +672,8 @@ def test_every_helper_is_killed(writer, tmp_path, caplog):
     copy.mkdir()
     for i in range(5):
         writer.log("t", {"i": i})
-    writer.upload("t", SavedCheckpoint(str(copy), "checkpoint_t"))
+    saved = SavedCheckpoint("checkpoint_t", "checkpoint_000000", str(copy))
+    writer.upload("t", saved, lambda: Visit(spec(tmp_path, "t"), 0), None)
     writer.end("t", FINISHED)
     assert not writer._orders
     assert not copy.exists()

@@ -540,6 +540,52 @@ def interruption() -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What Tune was asked to do, as far as callbacks are not told.
+
+    Attributes:
+        metric: that the tuner, or else its scheduler, looks at.
+        mode: ``"min"`` or ``"max"``.
+        filesystem: pyarrow's, of the experiment's storage.
+    """
+
+    metric: str | None = None
+    mode: str | None = None
+    filesystem: Any = None
+
+
+def sweep() -> Sweep:
+    """What Tune was asked to do, in `Callback.setup`; elsewhere nothing is known.
+
+    ``setup`` is told the experiment's ``public_spec``, which has neither metric nor
+    storage; its caller has both [Ray 2.60, ``tune/tune.py``, ``run``: ``metric``,
+    ``mode``, ``scheduler``, ``experiments``].
+    """
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        names = frame.f_locals
+        if frame.f_code.co_name == "run" and {"metric", "scheduler", "experiments"} <= set(names):
+            scheduler = names["scheduler"]
+            metric, mode = names["metric"], names.get("mode")
+            if not metric:
+                metric, mode = getattr(scheduler, "metric", None), None
+            mode = mode or getattr(scheduler, "_mode", None)
+            storage = names["experiments"][0].storage
+            return Sweep(metric, mode, getattr(storage, "storage_filesystem", None))
+    return Sweep()
+
+
+def keeps(trial: Any, checkpoint: Any) -> bool:
+    """Does Tune still keep this checkpoint? It forgets one before it begins to delete it.
+
+    [Ray 2.60, ``train/_internal/checkpoint_manager.py``, ``register_checkpoint``.]
+    """
+    manager = getattr(trial.run_metadata, "checkpoint_manager", None)
+    if manager is None:
+        return True
+    return any(kept.checkpoint.path == checkpoint.path for kept in manager._checkpoint_results)  # noqa: SLF001
+
+
 def is_actor_death(error: BaseException) -> bool:
     """Did the trial's process die, instead of raising?"""
     from ray.exceptions import RayActorError  # noqa: PLC0415 - needs ray

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.logger import LoggerCallback
 
 from wbtune import _compat, credentials, runs
+from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.experiment import Experiment, never_raises
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
@@ -35,7 +36,9 @@ class WandbLoggerCallback(LoggerCallback):
             drops ``debug/x``) and globs (``"*/token"``).
         log_config: also log the config that comes along in each result; makes sense if it
             changes during training, as with PopulationBasedTraining.
-        upload_checkpoints: upload model checkpoints as artifacts.
+        upload_checkpoints: upload model checkpoints as artifacts: True or ``"all"``, or
+            ``"best"`` (each that is the trial's best so far, by the tuner's metric and
+            mode), or ``"last"`` (the one that the trial ended with).
         save_checkpoints: the deprecated name of ``upload_checkpoints``.
         upload_timeout: seconds to wait for uploads when the experiment ends; what is not
             uploaded by then stays on disk.
@@ -43,6 +46,8 @@ class WandbLoggerCallback(LoggerCallback):
             (N, T, C, H, W).
         image_kwargs: keyword arguments for ``wandb.Image``, for arrays of 3 dimensions
             (H, W, C) or 4 (N, H, W, C).
+        checkpoint_references: of checkpoints in a remote storage (S3, ...), upload a
+            reference to where they are, not a copy.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
         **init_kwargs: for ``wandb.init``.
@@ -50,7 +55,8 @@ class WandbLoggerCallback(LoggerCallback):
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
         ConfigurationError: for a value that W&B does not accept; in ``setup``, without a
-            project.
+            project, for the best checkpoints without a metric, and for references
+            without the library that wandb needs for them.
         CredentialsError: with both ``api_key`` and ``api_key_file``; in ``setup``, without
             a key that the server takes.
         ServerUnreachableError: in ``setup``, when the server does not answer.
@@ -74,11 +80,12 @@ class WandbLoggerCallback(LoggerCallback):
         api_key: str | None = None,
         excludes: Sequence[str] | None = None,
         log_config: bool = False,
-        upload_checkpoints: bool = False,
+        upload_checkpoints: bool | str = False,
         save_checkpoints: bool = False,
         upload_timeout: float = UPLOAD_TIMEOUT_S,
         video_kwargs: Mapping[str, Any] | None = None,
         image_kwargs: Mapping[str, Any] | None = None,
+        checkpoint_references: bool = False,
         unmask: Sequence[str] | None = None,
         **init_kwargs: Any,
     ) -> None:
@@ -99,6 +106,7 @@ class WandbLoggerCallback(LoggerCallback):
             "video_kwargs": video_kwargs,
             "image_kwargs": image_kwargs,
             "unmask": unmask,
+            "checkpoint_references": checkpoint_references or None,
         }
         names = _compat.init_parameters() if init_kwargs else frozenset()
         self.use(WHO, parse(WHO, {**named, **init_kwargs}, names), api_key)
@@ -139,16 +147,24 @@ class WandbLoggerCallback(LoggerCallback):
         """Check what can be known before any trial.
 
         Raises:
-            ConfigurationError: without a project.
+            ConfigurationError: without a project, or where checkpoints can't be uploaded
+                as asked.
             CredentialsError: without a key that the server needs.
         """
         options = self._options = runs.locate(WHO, self._options)
         if not options.project:
             raise ConfigurationError(runs.no_project(WHO))
+        sweep = _compat.sweep()
+        _check_checkpoints(options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
         login = credentials.of_driver(WHO, options, key)
         self._experiment = Experiment(
-            WHO, options, login, time_budget=info.get("time_budget_s"), restored=self._state
+            WHO,
+            options,
+            login,
+            objective=_objective(sweep),
+            time_budget=info.get("time_budget_s"),
+            restored=self._state,
         )
 
     @never_raises
@@ -195,3 +211,22 @@ class WandbLoggerCallback(LoggerCallback):
     def set_state(self, state: dict[str, Any]) -> None:
         """Tune restores an experiment; called before ``setup``."""
         self._state = state
+
+
+def _objective(sweep: _compat.Sweep) -> Objective | None:
+    return Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
+
+
+def _check_checkpoints(options: RunOptions, sweep: _compat.Sweep) -> None:
+    if options.checkpoints == "best" and _objective(sweep) is None:
+        raise ConfigurationError(
+            f'{WHO}: upload_checkpoints="best" needs to know what is best. '
+            'Give TuneConfig(metric=..., mode="min" or "max").'
+        )
+    if options.checkpoints and options.checkpoint_references and sweep.filesystem is not None:
+        cure = missing_for_references(sweep.filesystem)
+        if cure is not None:
+            raise ConfigurationError(
+                f"{WHO}: checkpoint_references= to {scheme_of(sweep.filesystem)}:// need a "
+                f"library that is not installed. Run: {cure}"
+            )

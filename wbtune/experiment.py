@@ -15,18 +15,19 @@ import functools
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
-from wbtune.checkpoints import Shelf
+from wbtune.checkpoints import BEST, LATEST, Objective, SavedCheckpoint, Shelf
 from wbtune.credentials import Login
 from wbtune.filtering import Router, excludes_of
+from wbtune.helper import Visit
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
-from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
+from wbtune.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
 from wbtune.writer import Writer
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class Watched:
         perturbations: what a population-based scheduler did to it.
         outcome: how it ended, or is about to end.
         ended: it has.
+        last: takes its last checkpoint aside, if that is the one to upload.
+        saved: where that is, or the newest that was handled.
+        best: of its checkpoints' metric.
+        waiting: checkpoints for a run that its own process writes, until that has ended.
     """
 
     spec: runs.RunSpec
@@ -89,6 +94,10 @@ class Watched:
     perturbations: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
     ended: bool = False
+    last: Callable[[], None] | None = None
+    saved: str = ""
+    best: float | None = None
+    waiting: list[SavedCheckpoint] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -109,6 +118,7 @@ class Experiment:
         who: the door, for the messages.
         options: located and checked.
         login: the key and the server.
+        objective: which checkpoint is the best.
         time_budget: the experiment's ``time_budget_s``.
         restored: what `state` gave before the driver ended; empty for a new experiment.
         writer: where the runs are written.
@@ -120,6 +130,7 @@ class Experiment:
         options: RunOptions,
         login: Login | None = None,
         *,
+        objective: Objective | None = None,
         time_budget: object = None,
         restored: Mapping[str, Any] | None = None,
         writer: Writer | None = None,
@@ -127,6 +138,7 @@ class Experiment:
         self._who = who
         self._options = options
         self._login = login or Login()
+        self._objective = objective
         self._time_budget = time_budget
         self._restored = dict(restored or {})
         self._writer = Writer() if writer is None else writer
@@ -135,8 +147,8 @@ class Experiment:
         self._directory: str | None = None
         self._remote: storage.Remote | None = None
         self._shelf: Shelf | None = None
-        self._said_own = False
         self._said_id = False
+        self._taken_aside: list[SavedCheckpoint] = []
         self._found: dict[str, runlog.RunLog] | None = None
 
     def state(self) -> dict[str, Any]:
@@ -147,6 +159,7 @@ class Experiment:
                 "perturbations": watched.perturbations,
                 "own": watched.own,
                 "id": watched.key,
+                "best": watched.best,
             }
             for trial_id, watched in self._watched.items()
         }
@@ -202,26 +215,87 @@ class Experiment:
                 trial.stopping_criterion = {**endings.criteria(trial), "training_iteration": 0}
 
     def save(self, trial: Trial) -> None:
-        """A trial saved a checkpoint."""
+        """A trial saved a checkpoint: upload it, if the policy says so."""
         watched = self._watched.get(trial.trial_id)
         checkpoint = trial.checkpoint
         if watched is None or checkpoint is None or self._directory is None:
             return
-        self._open(watched)
-        watched.ended = False  # a late save opened it again: `close` closes it, as it ended
-        if watched.own:
-            if not self._said_own:
-                self._said_own = True
-                logger.warning("%s: upload_checkpoints= is for runs of the driver", self._who)
-            return
+        if watched.saved == checkpoint.path:
+            return  # a paused trial "saves" the checkpoint that it reported
+        watched.saved = checkpoint.path
+        if not watched.ended:
+            self._open(watched)
         if self._shelf is None:
-            self._shelf = Shelf(Path(self._directory, "wandb"))
-        self._shelf.take(
+            self._shelf = Shelf(
+                Path(self._directory, "wandb"),
+                references=bool(self._options.checkpoint_references),
+            )
+        policy, result = self._options.checkpoints, trial.last_result
+        value = None if self._objective is None else self._objective.value(result)
+        if policy == "best" and not self._is_best(watched, value):
+            return
+        take = partial(
+            self._shelf.take,
             checkpoint,
             str(trial),
-            watched.router.excludes.metrics(trial.last_result),
-            partial(self._writer.upload, watched.key),
+            watched.router.excludes.metrics(result),
+            partial(self._taken, watched, value),
+            partial(_compat.keeps, trial, checkpoint),
         )
+        if policy != "last" or watched.ended:
+            take()
+            return
+        watched.last = take  # at the end: Tune never deletes a trial's last checkpoint
+        if self._is_best(watched, value):
+            watched.best = value
+
+    def _is_best(self, watched: Watched, value: float | None) -> bool:
+        return self._objective is not None and self._objective.improves(value, watched.best)
+
+    def _taken(self, watched: Watched, value: float | None, saved: SavedCheckpoint) -> None:
+        """A checkpoint is on the shelf; perhaps from a thread, while its trial goes on."""
+        if self._is_best(watched, value):
+            watched.best = value
+        if value is not None and value == watched.best:
+            saved = replace(saved, aliases=(LATEST, BEST))
+        elif self._options.checkpoints == "best":
+            saved.discard()  # a better one was still being fetched when it was saved
+            return
+        self._taken_aside.append(saved)
+        if not watched.own:
+            self._writer.upload(
+                watched.key, saved, partial(self._visit, watched), self._login.secret
+            )
+            return
+        if self._options.checkpoints != "all":
+            for superseded in watched.waiting:
+                superseded.discard()
+            watched.waiting.clear()
+        watched.waiting.append(saved)
+
+    @staticmethod
+    def _visit(watched: Watched, log: runlog.RunLog | None = None) -> Visit:
+        """How a run that has ended is opened once more, and left as it was.
+
+        Args:
+            watched: the trial.
+            log: what its own process wrote, if that opened the run.
+        """
+        outcome = watched.outcome or FINISHED
+        init = {name: value for name, value in watched.spec.init.items() if name != "tags"}
+        if log is not None:
+            # Its declaration may say more than the driver's options.
+            init |= {"project": log.project, "name": log.name, "group": log.group or None}
+            tags: Iterable[str] = log.tags
+        elif watched.own:
+            tags = ()
+        else:
+            tags = watched.spec.init.get("tags") or ()
+        tags = [*(tag for tag in tags if tag not in OUTCOME_TAGS), *outcome.tags]
+        init = {name: value for name, value in init.items() if value is not None}
+        if tags:
+            init["tags"] = tags
+        return Visit(replace(watched.spec, init=init, config={}), outcome.exit_code)
 
     def end(self, trial: Trial, *, failed: bool) -> None:
         """A trial ended."""
@@ -250,6 +324,7 @@ class Experiment:
         if before is not None:
             watched.attempt = max(before["attempt"], 1 + trial.num_failures)
             watched.perturbations = list(before["perturbations"])
+            watched.best = before.get("best")
         self._watched[trial.trial_id] = watched
         self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
         self._directory, self._remote = who_am_i.directory, who_am_i.remote
@@ -307,9 +382,14 @@ class Experiment:
     def _end(self, watched: Watched, outcome: Outcome) -> None:
         watched.outcome, watched.ended = outcome, True
         self._open(watched)
-        if watched.is_open:
-            watched.is_open = False
-            self._writer.end(watched.key, outcome, watched.notes())
+        last, watched.last = watched.last, None
+        try:
+            if last is not None:
+                last()
+        finally:  # a full disk, say, must not leave the run open
+            if watched.is_open:
+                watched.is_open = False
+                self._writer.end(watched.key, outcome, watched.notes())
 
     def _note_perturbation(self, trial: Trial, watched: Watched) -> None:
         _, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
@@ -358,12 +438,17 @@ class Experiment:
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
         rest = endings.of_the_rest(self._time_budget)
+        deadline = time.monotonic() + self._timeout(rest)
         try:
             self._end_the_rest(trials, rest)
+            if self._shelf is not None:
+                self._shelf.close(max(0.0, deadline - time.monotonic()))
+            self._speak_up()
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
             self._upload_rest()
-            complete = self._writer.close(self._timeout(rest))
+            complete = self._writer.close(max(0.0, deadline - time.monotonic()))
             self._say_where(complete=complete, delivered=self._deliver(rest))
+            self._say_what_is_left()
             for watched in self._watched.values():
                 _compat.unclaim(watched.claim)
 
@@ -379,8 +464,6 @@ class Experiment:
             self._writer.upload_rest(self._directory, base_url, self._login.secret)
 
     def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
-        if self._shelf is not None:
-            self._shelf.close(wait=rest.kind is not Kind.INTERRUPTED)
         for trial in trials:
             watched = self._watched.get(trial.trial_id)
             failed = trial.status == "ERROR"
@@ -391,28 +474,54 @@ class Experiment:
                 watched = self._watch(trial)  # interrupted before Tune said a word of it
             if watched is not None and not watched.ended:
                 self._end(watched, endings.failure(trial) if failed else watched.outcome or rest)
-        self._speak_up()
 
     def _speak_up(self) -> None:
-        """Say for the trials that wrote their own run what they could not say themselves."""
+        """Say for the trials that wrote their own run what they could not say themselves.
+
+        Their processes are gone, so that the driver may write into their runs.
+        """
         if any(watched.own for watched in self._watched.values()):
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            outcome = watched.outcome
-            if not watched.own or outcome is None or watched.key not in ends:
-                continue
-            said = ends[watched.key]
-            agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
-            if agrees and not watched.perturbations:
-                continue
-            if said is None and outcome.exit_code == 0:
-                outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
-            self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
-            if watched.perturbations:
-                changes = {"wbtune/perturbations": watched.perturbations}
-                self._writer.configure(watched.key, changes)
-            self._writer.end(watched.key, outcome, watched.notes())
+            if watched.own and watched.key in ends:
+                self._correct(watched, ends[watched.key])
+            if watched.waiting:
+                self._upload_waiting(watched)
+
+    def _correct(self, watched: Watched, said: int | None) -> None:
+        outcome = watched.outcome
+        if outcome is None:
+            return
+        agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
+        if agrees and not watched.perturbations:
+            return
+        if said is None and outcome.exit_code == 0:
+            outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
+            watched.outcome = outcome
+        self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
+        if watched.perturbations:
+            changes = {"wbtune/perturbations": watched.perturbations}
+            self._writer.configure(watched.key, changes)
+        self._writer.end(watched.key, outcome, watched.notes())
+
+    def _upload_waiting(self, watched: Watched) -> None:
+        """Upload the checkpoints of a run that its own process wrote."""
+        found = runlog.of_experiment(self._directory, watched.key) if self._directory else {}
+        log = found.get(watched.key)
+        for saved in watched.waiting:
+            visit = partial(self._visit, watched, log)
+            self._writer.upload(watched.key, saved, visit, self._login.secret)
+        watched.waiting.clear()
+
+    def _say_what_is_left(self) -> None:
+        """Name the checkpoints that W&B was not even given in time; their copies go."""
+        left = [saved for saved in self._taken_aside if saved.folder and not saved.is_gone]
+        for saved in left:
+            saved.discard()
+        if left:
+            names = ", ".join(f"{saved.source} ({saved.name})" for saved in left)
+            logger.warning("%s: not uploaded in time: %s", self._who, names)
 
     def _deliver(self, rest: Outcome) -> bool:
         """Copy the driver's runs, and what killed trials left on its node, to the storage."""

@@ -15,9 +15,9 @@ import logging
 import os
 import pickle
 import queue
-import shutil
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +32,15 @@ from wbtune.outcomes import Kind, Outcome
 if TYPE_CHECKING:
     from wandb import Run
 
+    from wbtune.credentials import Secret
+
 logger = logging.getLogger("wbtune")
 
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
+
+#: Seconds to ask what became of a run's artifacts when it is closed.
+KNOWN_S: Final = 5.0
 
 #: What the helper says of a run instead of a text for people.
 STOP: Final = "stop"
@@ -68,11 +73,25 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """How a run that has ended is opened once more, and what it is left with."""
+
+    spec: runs.RunSpec
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """Log a checkpoint as an artifact, and delete the copy."""
+    """Log a checkpoint as an artifact, and delete the copy.
+
+    It may come after its run's end: because it was fetched from a remote storage, or
+    because its trial's own process wrote the run. Then the run is visited.
+    """
 
     key: str
     checkpoint: SavedCheckpoint
+    visit: Visit
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +156,12 @@ def _write(stream: IO[str], lock: threading.Lock, said: Mapping[str, Any]) -> No
         stream.write(json.dumps(said) + "\n")
 
 
+def _secret(key: str | None) -> Secret | None:
+    from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
+
+    return None if key is None else Secret(key)
+
+
 @dataclass(slots=True)
 class _Stream:
     """One run, and what arrived for it while it was being opened or closed."""
@@ -147,6 +172,7 @@ class _Stream:
     steps: runs.Steps = field(default_factory=runs.Steps)
     backlog: deque[Message] = field(default_factory=deque)
     dropped: int = 0
+    uploads: list[tuple[SavedCheckpoint, Any]] = field(default_factory=list)
 
 
 class Helper:
@@ -245,12 +271,11 @@ class Helper:
                 self._log(stream, message)
             case Configure() if stream is not None:
                 self._configure(stream, message)
-            case Upload() if stream is not None:
-                stream.busy = True  # the run's own rows wait; the other runs go on
-                self._closers.submit(self._uploading, stream, message)
+            case Upload():
+                self._take_upload(stream, message)
                 return
-            case Log() | Configure() | Upload():
-                self._leave_out(message)
+            case Log() | Configure():
+                self._say(message.key, "a result came for a run that is not open; left out")
             case End() if stream is not None:
                 stream.busy = True
                 self._closers.submit(self._closing, stream, message)
@@ -259,22 +284,12 @@ class Helper:
                 pass  # open, or closed already
         self._done[message.key] += 1
 
-    def _leave_out(self, message: Log | Configure | Upload) -> None:
-        what = "a result"
-        if isinstance(message, Upload):
-            what = "a checkpoint"
-            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
-        self._say(message.key, f"{what} came for a run that is not open; left out")
-
     def _opening(self, message: Start) -> None:
-        from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
-
-        secret = None if message.secret is None else Secret(message.secret)
         run = None
         try:
             run = self._open_run(
                 message.spec,
-                secret,
+                _secret(message.secret),
                 for_trial_elsewhere=True,
                 on_stop=partial(self._say, message.key, STOP),
             )
@@ -315,15 +330,75 @@ class Helper:
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
             self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
 
+    def _take_upload(self, stream: _Stream | None, message: Upload) -> None:
+        if stream is not None:
+            stream.busy = True  # the run's own rows wait; the other runs go on
+            self._closers.submit(self._uploading, stream, message)
+        else:
+            stream = self._streams[message.key] = _Stream(message.visit.spec)
+            self._closers.submit(self._visiting, stream, message)
+
     def _uploading(self, stream: _Stream, message: Upload) -> None:
+        self._upload(stream, message)
+        self._events.put(partial(self._uploaded, message.key))
+
+    def _upload(self, stream: _Stream, message: Upload) -> None:
+        checkpoint = message.checkpoint
+        try:
+            if stream.run is None:
+                raise RuntimeError("its run could not be opened")  # noqa: TRY301 - said below
+            artifact = runs.log_checkpoint(stream.run, checkpoint)
+            stream.uploads.append((checkpoint, artifact))
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            self._not_uploaded(message.key, checkpoint, error)
+        finally:
+            checkpoint.discard()
+
+    def _visiting(self, stream: _Stream, message: Upload) -> None:
+        """Open a run that has ended for an upload."""
+        try:
+            if stream.run is None:
+                stream.run = self._open_run(
+                    message.visit.spec, _secret(message.secret), for_trial_elsewhere=True
+                )
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            self._say(message.key, f"could not be opened: {type(error).__name__}: {error}")
+        self._upload(stream, message)
+        self._events.put(partial(self._visited, stream, message))
+
+    def _visited(self, stream: _Stream, message: Upload) -> None:
+        following = stream.backlog[0] if stream.backlog else None
+        if isinstance(following, Upload):  # one visit for them all
+            stream.backlog.popleft()
+            self._done[message.key] += 1
+            self._closers.submit(self._visiting, stream, following)
+        else:
+            self._closers.submit(self._leaving, stream, message)
+
+    def _leaving(self, stream: _Stream, message: Upload) -> None:
+        """Leave the run as it was."""
         try:
             if stream.run is not None:
-                runs.log_checkpoint(stream.run, message.checkpoint)
+                runs.leave_run(stream.run, message.visit.exit_code)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
-            self._say(message.key, f"a checkpoint is lost: {type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(message.checkpoint.folder, ignore_errors=True)
-        self._events.put(partial(self._uploaded, message.key))
+            self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
+        self._hear_of_uploads(message.key, stream)
+        self._events.put(partial(self._closed, message.key))
+
+    def _hear_of_uploads(self, key: str, stream: _Stream) -> None:
+        """When the run is closed, because that has waited for them; now it is known."""
+        deadline = time.monotonic() + KNOWN_S
+        for checkpoint, artifact in stream.uploads:
+            try:
+                assert stream.run is not None  # noqa: S101 - it has uploads
+                left = max(0.0, deadline - time.monotonic())
+                runs.wait_for_upload(stream.run, artifact, left)
+            except BaseException as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+                self._not_uploaded(key, checkpoint, error)
+
+    def _not_uploaded(self, key: str, checkpoint: SavedCheckpoint, error: BaseException) -> None:
+        what = f"{checkpoint.source} ({checkpoint.name}) was not uploaded"
+        self._say(key, f"{what}: {type(error).__name__}: {error}")
 
     def _uploaded(self, key: str) -> None:
         stream = self._streams[key]
@@ -338,6 +413,7 @@ class Helper:
                 self._close_run(stream.run, message.outcome, notes)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
+        self._hear_of_uploads(message.key, stream)
         self._events.put(partial(self._closed, message.key))
 
     def _closed(self, key: str) -> None:

@@ -25,6 +25,7 @@ from wbtune.errors import ConfigurationError, UnknownOptionError
 #: W&B's own default of the guide's callback: half an hour.
 UPLOAD_TIMEOUT_S: Final = 1800
 
+_CHECKPOINTS: Final = ("all", "best", "last")
 _MODES: Final = ("online", "offline", "disabled", "shared")
 _ID_FORBIDS: Final = ":;,#?/'"
 _PROJECT_FORBIDS: Final = "/\\#?%:"
@@ -49,10 +50,12 @@ class RunOptions:
         api_key_file: path of a file whose first line is the API key.
         excludes: metrics and config keys to leave out (:mod:`wbtune.filtering`).
         log_config: also log the config that comes along in each result.
-        upload_checkpoints: upload model checkpoints as artifacts.
+        upload_checkpoints: upload model checkpoints as artifacts: ``"all"`` (or True),
+            ``"best"``, ``"last"``.
         upload_timeout: seconds to wait for uploads when the experiment ends.
         video_kwargs: for ``wandb.Video``, of arrays of 5 dimensions.
         image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
+        checkpoint_references: of checkpoints in a remote storage, upload references.
         log_results: in a trial that has its own run, log Tune's results to it as well.
         unmask: config keys that look like secrets and are none (:mod:`wbtune.filtering`).
         rank_zero_only: in distributed training, a run for the worker of rank 0 only.
@@ -64,10 +67,11 @@ class RunOptions:
     api_key_file: str | None = None
     excludes: tuple[str, ...] | None = None
     log_config: bool | None = None
-    upload_checkpoints: bool | None = None
+    upload_checkpoints: bool | str | None = None
     upload_timeout: float | None = None
     video_kwargs: Mapping[str, Any] | None = None
     image_kwargs: Mapping[str, Any] | None = None
+    checkpoint_references: bool | None = None
     log_results: bool | None = None
     unmask: tuple[str, ...] | None = None
     rank_zero_only: bool | None = None
@@ -81,6 +85,12 @@ class RunOptions:
         """
         merged = {name: _merge(getattr(self, name), getattr(over, name)) for name in OPTION_NAMES}
         return RunOptions(**merged)
+
+    @property
+    def checkpoints(self) -> str | None:
+        """Which checkpoints to upload: ``"all"``, ``"best"``, ``"last"``, or none."""
+        given = self.upload_checkpoints
+        return given if isinstance(given, str) else "all" if given else None
 
     @property
     def mode(self) -> str | None:
@@ -212,6 +222,14 @@ def check(who: str, options: RunOptions) -> None:
             raise ConfigurationError(msg)
     if options.mode not in (None, *_MODES):
         msg = f"{who}: expected mode= to be one of {', '.join(_MODES)}, got {options.mode!r}."
+        raise ConfigurationError(msg)
+    if not isinstance(options.upload_checkpoints, (bool, type(None))) and (
+        options.upload_checkpoints not in _CHECKPOINTS
+    ):
+        msg = (
+            f"{who}: expected upload_checkpoints= to be True, False or one of "
+            f"{', '.join(_CHECKPOINTS)}, got {options.upload_checkpoints!r}."
+        )
         raise ConfigurationError(msg)
     timeout = options.upload_timeout
     if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):

@@ -128,13 +128,14 @@ def read(path: Path) -> RunLog:
     return log
 
 
-def of_experiment(directory: Path | str) -> dict[str, RunLog]:
-    """All runs below ``<directory>/wandb``, by id, the parts of each merged.
+def of_experiment(directory: Path | str, run_id: str | None = None) -> dict[str, RunLog]:
+    """All runs below ``<directory>/wandb``, or one of them, by id, the parts of each merged.
 
     As ``wandb sync`` merges them: in the order in which they were begun, each row's step
     the greater of its own and the next that is free.
     """
-    parts = [read(path) for path in Path(directory, "wandb").glob("*run-*/*.wandb")]
+    name = "*" if run_id is None else f"run-{glob.escape(run_id)}"
+    parts = [read(path) for path in Path(directory, "wandb").glob(f"*run-*/{name}.wandb")]
     merged: dict[str, RunLog] = {}
     for part in sorted((part for part in parts if part.id), key=lambda part: part.started):
         run = merged.setdefault(part.id, RunLog(part.id, started=part.started))

@@ -289,13 +289,41 @@ def iteration_is_x_axis(run: Run) -> None:
     run.define_metric("*", step_metric=X_AXIS)
 
 
-def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> None:
-    """Log a checkpoint as an artifact of the run: type ``model``, alias ``latest``."""
+def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
+    """Log a checkpoint as an artifact of the run, of type ``model``.
+
+    Returns:
+        What `wait_for_upload` asks.
+    """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     artifact = wandb.Artifact(checkpoint.name, ARTIFACT_TYPE, metadata=checkpoint.metadata)
-    artifact.add_dir(checkpoint.folder)  # copies the files
-    run.log_artifact(artifact, aliases=["latest"])
+    if checkpoint.reference is not None:
+        # No checksums: nobody but the user reads the storage.
+        artifact.add_reference(checkpoint.reference, name=checkpoint.source, checksum=False)
+    elif checkpoint.folder is not None:
+        artifact.add_dir(checkpoint.folder)  # copies the files
+    return run.log_artifact(artifact, aliases=list(checkpoint.aliases))
+
+
+def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
+    """Hear what became of an artifact, when its run is closed; nothing is known offline.
+
+    Its failure is told to who waits for it, and to nobody else (wandb 0.31). Closing the
+    run waits for uploads already, and within its bounds.
+
+    Raises:
+        Exception: what W&B says, or that it took too long.
+    """
+    if not run.offline:
+        artifact.wait(timeout=timeout)
+
+
+def leave_run(run: Run, exit_code: int) -> None:
+    """Close a run that had ended before and was opened again, and change nothing else."""
+    run.finish(exit_code=exit_code)
+    if _compat.finish_timed_out(run):
+        runlog.mark_not_uploaded(Path(run.dir).parent)
 
 
 def update_config(run: Run, config: Mapping[str, Any]) -> None:

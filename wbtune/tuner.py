@@ -39,10 +39,11 @@ def wandb_tuner(
     api_key: str | None = None,
     excludes: Sequence[str] | None = None,
     log_config: bool = False,
-    upload_checkpoints: bool = False,
+    upload_checkpoints: bool | str = False,
     upload_timeout: float = UPLOAD_TIMEOUT_S,
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
+    checkpoint_references: bool = False,
     log_results: bool = True,
     unmask: Sequence[str] | None = None,
     **init_kwargs: Any,
@@ -65,10 +66,13 @@ def wandb_tuner(
         api_key: the API key. It is never pickled with the experiment.
         excludes: metrics and config keys to leave out: names, prefixes, globs.
         log_config: also log the config that comes along in each result.
-        upload_checkpoints: upload model checkpoints as artifacts.
+        upload_checkpoints: upload model checkpoints as artifacts: True or ``"all"``,
+            ``"best"`` (so far, by the metric of ``tune_config``) or ``"last"``. Those of a
+            trial that has its own run are uploaded when the experiment ends.
         upload_timeout: seconds to wait for uploads when the experiment ends.
         video_kwargs: keyword arguments for ``wandb.Video``.
         image_kwargs: keyword arguments for ``wandb.Image``.
+        checkpoint_references: of checkpoints in a remote storage, upload references.
         log_results: whether a trial that has its own run logs Tune's results to it.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
@@ -113,6 +117,7 @@ def wandb_tuner(
         "upload_timeout": upload_timeout,
         "video_kwargs": video_kwargs,
         "image_kwargs": image_kwargs,
+        "checkpoint_references": checkpoint_references or None,
         "log_results": log_results,
         "unmask": unmask,
     }

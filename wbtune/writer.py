@@ -23,7 +23,6 @@ import json
 import logging
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -39,7 +38,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from wbtune import guard, runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
-from wbtune.helper import STOP, Configure, End, Log, Message, Start, Upload, UploadRest, pack
+from wbtune.helper import STOP, Configure, End, Log, Message, Start, Upload, UploadRest, Visit, pack
 from wbtune.outcomes import Outcome
 from wbtune.sanitize import is_media
 
@@ -148,7 +147,7 @@ class Memory:
             match one.order:
                 case Log(row=row) if row[STAMP] in on_disk:
                     continue
-                case Upload(checkpoint=checkpoint) if not Path(checkpoint.folder).exists():
+                case Upload(checkpoint=checkpoint) if checkpoint.is_gone:
                     continue  # whoever has uploaded it deletes it
             self.sent.append(one)
             yield one
@@ -226,13 +225,22 @@ class Writer:
         message = Configure(key, dict(config))
         self._put(lambda: iter((message,)))
 
-    def upload(self, key: str, checkpoint: SavedCheckpoint) -> None:
-        """Log a checkpoint as an artifact."""
+    def upload(
+        self,
+        key: str,
+        checkpoint: SavedCheckpoint,
+        visit: Callable[[], Visit],
+        secret: Secret | None,
+    ) -> None:
+        """Log a checkpoint as an artifact; ``visit`` is asked when it is its turn."""
         if self._given_up:
-            shutil.rmtree(checkpoint.folder, ignore_errors=True)
+            checkpoint.discard()
             return
-        message = Upload(key, checkpoint)
-        self._orders.append(lambda: iter((message,)))
+
+        def order() -> Iterator[Message]:
+            yield Upload(key, checkpoint, visit(), None if secret is None else secret.reveal())
+
+        self._orders.append(order)
 
     def end(self, key: str, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
         """Close a run.
@@ -410,7 +418,7 @@ class Writer:
         for order in sent:
             self._skipped += isinstance(order, Log)
             if isinstance(order, Upload):
-                shutil.rmtree(order.checkpoint.folder, ignore_errors=True)
+                order.checkpoint.discard()
 
     def _listen(self, said_by_helper: IO[bytes]) -> None:
         for line in said_by_helper:

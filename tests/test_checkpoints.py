@@ -1,0 +1,695 @@
+# Over 250 lines: what is told the shelf, the driver, the helper and Tune is one way of a file.
+"""Checkpoints become artifacts: the right ones, whole, wherever they are stored."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import FakeTrial, OwnsItsRun
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from programs import run_config
+from pyarrow import fs
+from ray import tune
+from wandb_server import TEST_KEY, Fault, WandbServer
+
+from wbtune import (
+    ConfigurationError,
+    WandbLoggerCallback,
+    checkpoints,
+    runlog,
+    wandb_trial,
+    wandb_tuner,
+)
+from wbtune.checkpoints import Objective, SavedCheckpoint, Shelf
+from wbtune.credentials import Secret
+from wbtune.experiment import Experiment
+from wbtune.filtering import Router
+from wbtune.helper import Visit
+from wbtune.options import RunOptions
+from wbtune.outcomes import Kind, Outcome
+from wbtune.runlog import RunLog
+from wbtune.runs import RunSpec
+from wbtune.writer import Writer
+
+FILES = {"model.pt": "weights", "inner/optimizer.pt": "state"}
+
+
+def stored(filesystem: Any, path: str, files: dict[str, str] = FILES) -> tune.Checkpoint:
+    """A checkpoint as Tune has put it into its storage."""
+    for name, text in files.items():
+        filesystem.create_dir(str(Path(path, name).parent), recursive=True)
+        with filesystem.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(text.encode())
+    return tune.Checkpoint(path, filesystem)
+
+
+def contents(folder: str | None) -> dict[str, str]:
+    """The files of a copy."""
+    assert folder is not None
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
+
+
+def remote(base: Path) -> fs.FileSystem:
+    """A storage that is not "of this machine", as far as pyarrow tells."""
+    base.mkdir(exist_ok=True)
+    return fs.SubTreeFileSystem(str(base), fs.LocalFileSystem())
+
+
+class Taken:
+    """Who gets what was taken aside."""
+
+    def __init__(self) -> None:
+        self.saved: list[SavedCheckpoint] = []
+        self.kept = True
+
+    def take(self, shelf: Shelf, checkpoint: tune.Checkpoint, trial: str = "trial") -> None:
+        shelf.take(checkpoint, trial, {"loss": 1}, self.saved.append, lambda: self.kept)
+
+    def discard(self) -> None:
+        for saved in self.saved:
+            saved.discard()
+
+
+@pytest.fixture
+def taken() -> Iterator[Taken]:
+    taken = Taken()
+    yield taken
+    taken.discard()
+
+
+# --- What it is called, and which is the best -------------------------------------------
+
+
+@given(st.lists(st.text(max_size=300), min_size=2, max_size=2, unique=True))
+def test_artifact_names_are_legal(names):
+    """Any trial's name gives one that W&B takes; two long ones that begin alike stay two."""
+    for name in names:
+        legal = checkpoints.artifact_name(name)
+        assert 1 <= len(legal) <= 128
+        assert legal.isascii()
+        assert not set(legal) - set("._-") - {char for char in legal if char.isalnum()}
+    long = [checkpoints.artifact_name("x" * 200 + name) for name in names]
+    assert long[0] != long[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "value"),
+    [
+        ({"val": {"loss": 1}}, 1.0),
+        ({"val/loss": 2}, 2.0),
+        ({"val": {"loss": float("nan")}}, None),
+        ({"val": {"loss": "text"}}, None),
+        ({"val": 3}, None),
+        ({}, None),
+    ],
+)
+def test_the_metric_of_a_result(result, value):
+    """It may be nested; what is no number is never the best."""
+    objective = Objective("val/loss", "max")
+    assert objective.value(result) == value
+    assert objective.improves(value, on=None) == (value is not None)
+    assert not objective.improves(value, on=9.0)
+
+
+# --- The shelf --------------------------------------------------------------------------
+
+
+def test_a_local_checkpoint_is_linked_at_once(tmp_path, taken):
+    """Without a copy, before the hook returns: Tune may delete it right after."""
+    checkpoint = stored(fs.LocalFileSystem(), str(tmp_path / "c"))
+    shelf = Shelf(tmp_path / "wandb")
+    taken.take(shelf, checkpoint)
+    [saved] = taken.saved
+    assert Path(str(saved.folder), "model.pt").stat().st_nlink == 2
+    fs.LocalFileSystem().delete_dir(checkpoint.path)
+    assert contents(saved.folder) == FILES
+    assert (saved.source, saved.metadata) == ("c", {"loss": 1})
+
+
+@pytest.mark.parametrize("kind", ["remote", "without hard links"])
+def test_any_other_storage_is_copied_by_a_thread(kind, tmp_path, taken, monkeypatch):
+    """Tune's loop does not wait for it; the end of the experiment does."""
+
+    def no_links(source, target):
+        raise OSError("this file system has no hard links")
+
+    filesystem = fs.LocalFileSystem() if kind != "remote" else remote(tmp_path / "storage")
+    if kind != "remote":
+        monkeypatch.setattr("os.link", no_links)
+    path = str(tmp_path / "c") if kind != "remote" else "c"
+    shelf = Shelf(tmp_path / "wandb")
+    taken.take(shelf, stored(filesystem, path))
+    shelf.close(30)
+    [saved] = taken.saved
+    assert contents(saved.folder) == FILES
+    assert Path(str(saved.folder)).is_relative_to(tmp_path / "wandb") == (kind != "remote")
+
+
+def test_one_trials_copies_come_in_order(tmp_path, taken):
+    """`latest` has to be the last one, with several trials and threads at work."""
+    filesystem = remote(tmp_path / "storage")
+    shelf = Shelf(tmp_path / "wandb")
+    for number in range(12):
+        trial = f"trial{number % 3}"
+        path = f"{trial}/checkpoint_{number:06}"
+        taken.take(shelf, stored(filesystem, path), trial)
+    shelf.close(30)
+    for trial in ("trial0", "trial1", "trial2"):
+        sources = [s.source for s in taken.saved if s.name == f"checkpoint_{trial}"]
+        assert len(sources) == 4
+        assert sources == sorted(sources)
+
+
+class Storage(MemoryFileSystem):
+    """A storage in memory, where something happens while a file of it is read."""
+
+    protocol = "memory"
+    cachable = False
+
+    def __init__(self, on_read: Any) -> None:
+        super().__init__()
+        self.store = {}  # type: ignore[misc]  # its class has one for the whole process
+        self.pseudo_dirs = [""]  # type: ignore[misc]
+        self.on_read = on_read
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode == "rb":
+            self.on_read(self)
+        return super().open(path, mode, **options)
+
+
+def in_memory(on_read: Any) -> tuple[Storage, tune.Checkpoint]:
+    """A checkpoint in such a storage."""
+    storage = Storage(on_read)
+    checkpoint = stored(fs.PyFileSystem(fs.FSSpecHandler(storage)), "/bucket/checkpoint_000001")
+    return storage, checkpoint
+
+
+@pytest.mark.parametrize("deleted", ["before", "meanwhile", "in part", "a bit later"])
+def test_a_torn_checkpoint_is_lost_and_said(deleted, tmp_path, taken, caplog):
+    """Tune deletes when it likes: what is not whole is never uploaded, and named."""
+
+    def delete(storage):
+        if deleted == "meanwhile":
+            storage.rm("/bucket/checkpoint_000001", recursive=True)
+        elif deleted == "in part" and storage.exists("/bucket/checkpoint_000001/model.pt"):
+            storage.rm("/bucket/checkpoint_000001/model.pt")
+
+    storage, checkpoint = in_memory(delete)
+    if deleted == "before":
+        storage.rm("/bucket/checkpoint_000001", recursive=True)
+    taken.kept = deleted not in {"before", "a bit later"}
+    shelf = Shelf(tmp_path)
+    taken.take(shelf, checkpoint, "mine")
+    shelf.close(30)
+    assert taken.saved == []
+    [record] = caplog.records
+    assert "checkpoint_000001 of mine is lost" in record.getMessage()
+    assert ("num_to_keep" in record.getMessage()) == (not taken.kept)
+
+
+def test_a_storage_that_does_not_answer(tmp_path, taken, caplog):
+    """The wait for it is bounded; what is given up is named, and never comes later."""
+    answer, done = threading.Event(), threading.Event()
+    _, checkpoint = in_memory(lambda storage: answer.wait(30))
+    shelf = Shelf(tmp_path)
+    shelf.take(checkpoint, "mine", {}, taken.saved.append, lambda: not done.set())
+    shelf.close(0)
+    assert "checkpoint_000001 of mine was not fetched in time" in caplog.text
+    answer.set()
+    assert done.wait(30)
+    shelf.close(30)
+    assert taken.saved == []
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "uri"),
+    [
+        (fs.S3FileSystem(region="us-east-1"), "s3://bucket/c"),
+        (fs.SubTreeFileSystem("deep", fs.S3FileSystem(region="us-east-1")), "s3://deep/bucket/c"),
+        (fs.GcsFileSystem(anonymous=True), "gs://bucket/c"),
+        (fs.PyFileSystem(fs.FSSpecHandler(MemoryFileSystem())), "memory://bucket/c"),
+    ],
+    ids=["s3", "subtree", "gcs", "fsspec"],
+)
+def test_references_name_the_place(filesystem, uri, tmp_path, taken):
+    """Nothing is copied: the artifact gets the checkpoint's URI."""
+    taken.take(Shelf(tmp_path, references=True), tune.Checkpoint("bucket/c", filesystem))
+    [saved] = taken.saved
+    assert (saved.reference, saved.folder) == (uri, None)
+
+
+# --- The driver -------------------------------------------------------------------------
+
+
+class RecordingWriter:
+    """Keeps what was to be uploaded; the copies go, as they do with the real one."""
+
+    def __init__(self) -> None:
+        self.uploads: list[tuple[SavedCheckpoint, Visit, bool]] = []
+        self.open: set[str] = set()
+        self.stops: set[str] = set()
+
+    def launch(self, log_file=None):
+        pass
+
+    def start(self, key, spec, router, secret):
+        self.open.add(key)
+
+    def log(self, key, result):
+        pass
+
+    def upload(self, key, checkpoint, visit, secret):
+        self.uploads.append((checkpoint, visit(), key in self.open))
+        checkpoint.discard()
+
+    def end(self, key, outcome, notes=None):
+        self.open.remove(key)
+
+    def close(self, timeout):
+        assert timeout >= 0
+        return True
+
+
+LOSSES = [3.0, 1.0, float("nan"), 2.0, 0.5, 0.5, 4.0]
+
+
+def went_through(folder: Path, policy: Any, *, own=False, objective=True, failed=False):
+    """What is uploaded of a trial with these losses, each with a checkpoint."""
+    writer: Any = RecordingWriter()
+    watching = Experiment(
+        "who",
+        RunOptions(project="p", upload_checkpoints=policy, init_kwargs={"tags": ["mine"]}),
+        objective=Objective("loss", "min") if objective else None,
+        writer=writer,
+    )
+    trial: Any = FakeTrial("a", folder, OwnsItsRun if own else tune.Trainable)
+    watching.start(trial)
+    for number, loss in enumerate(LOSSES):
+        trial.last_result = {"loss": loss, "training_iteration": number, "trial_id": "a"}
+        watching.result(trial, trial.last_result)
+        path = folder / f"checkpoint_{number}"
+        trial.checkpoint = stored(fs.LocalFileSystem(), str(path))
+        watching.save(trial)
+        watching.save(trial)  # a pause: the same once more
+    watching.end(trial, failed=failed)
+    in_time = len(writer.uploads)
+    watching.close([trial])
+    assert not list(folder.rglob(".checkpoint-*"))
+    assert in_time == (0 if own else len(writer.uploads))
+    said = [
+        (int(saved.metadata["training_iteration"]), "best" in saved.aliases)
+        for saved, _, _ in writer.uploads
+    ]
+    assert all("latest" in saved.aliases for saved, _, _ in writer.uploads)
+    return said, writer.uploads
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (True, [(0, True), (1, True), (2, False), (3, False), (4, True), (5, True), (6, False)]),
+        ("best", [(0, True), (1, True), (4, True)]),
+        ("last", [(6, False)]),
+    ],
+)
+def test_policies(policy, expected, tmp_path):
+    """All of them, those that are the best so far, or the last; `best` by metric and mode."""
+    said, uploads = went_through(tmp_path, policy)
+    assert said == expected
+    assert all(is_open for _, _, is_open in uploads)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("all", list(range(7))), ("best", [4]), ("last", [6])],
+)
+def test_policies_where_the_trial_writes_its_run(policy, expected, tmp_path):
+    """Its checkpoints wait until it has ended; one that was surpassed meanwhile is let go."""
+    said, uploads = went_through(tmp_path, policy, own=True, failed=True)
+    assert [number for number, _ in said] == expected
+    assert {(visit.exit_code, is_open) for _, visit, is_open in uploads} == {(1, False)}
+
+
+def test_slow_storage(tmp_path):
+    """Fetched after the trial's end, a checkpoint still arrives; the best is the best fetched."""
+    answer = threading.Event()
+    storage, _ = in_memory(lambda _: answer.wait(30))
+    filesystem = fs.PyFileSystem(fs.FSSpecHandler(storage))
+    writer: Any = RecordingWriter()
+    options = RunOptions(project="p", upload_checkpoints="best")
+    watching = Experiment("w", options, objective=Objective("loss", "min"), writer=writer)
+    trial: Any = FakeTrial("a", tmp_path)
+    watching.start(trial)
+    for loss in (3.0, 1.0, 2.0):
+        trial.last_result = {"loss": loss}
+        trial.checkpoint = stored(filesystem, f"/bucket/loss_{loss}")
+        watching.save(trial)
+    watching.end(trial, failed=True)
+    assert writer.uploads == []
+    answer.set()
+    watching.close([trial])
+    assert [
+        (saved.source, visit.exit_code, is_open) for saved, visit, is_open in writer.uploads
+    ] == [
+        ("loss_3.0", 1, False),
+        ("loss_1.0", 1, False),
+    ]
+
+
+def test_without_a_metric_none_is_the_best(tmp_path):
+    """No tuner's metric, no `best`."""
+    said, _ = went_through(tmp_path, "all", objective=False)
+    assert not any(best for _, best in said)
+
+
+def test_a_visit_leaves_config_and_tags(tmp_path):
+    """What is opened once more for a late checkpoint: id, tags and outcome, but no config."""
+    _, [(_, visit, _), *_] = went_through(tmp_path, "all", failed=True)
+    assert visit.spec.config == {}
+    assert visit.spec.init["id"] == "a"
+    assert "mine" in visit.spec.init["tags"]
+
+
+def test_what_the_trial_declared_comes_first(tmp_path, monkeypatch):
+    """A run that its trial opened is where its log says, with the tags that it had."""
+    log = RunLog("a", name="theirs", project="declared", tags=["own", "stopped"])
+    monkeypatch.setattr(runlog, "of_experiment", lambda folder, run_id: {run_id: log})
+    _, [(_, visit, _)] = went_through(tmp_path, "last", own=True, failed=True)
+    assert {name: visit.spec.init[name] for name in ("id", "project", "name", "tags")} == {
+        "id": "a",
+        "project": "declared",
+        "name": "theirs",
+        "tags": ["own", "failed"],
+    }
+
+
+def test_what_was_not_sent_in_time_is_said(tmp_path, caplog, monkeypatch):
+    """W&B took none of it until `upload_timeout`: named, and no copy stays."""
+    monkeypatch.setattr(RecordingWriter, "upload", lambda *_: None)
+    went_through(tmp_path, "all")
+    [record] = [record for record in caplog.records if "in time" in record.getMessage()]
+    assert all(
+        f"checkpoint_{number} (checkpoint_trial_a)" in record.getMessage() for number in range(7)
+    )
+
+
+def test_a_full_disk_leaves_no_run_open(tmp_path, monkeypatch):
+    """The last checkpoint can't be taken aside: its trial's run ends all the same."""
+    writer: Any = RecordingWriter()
+    watching = Experiment("w", RunOptions(project="p", upload_checkpoints="last"), writer=writer)
+    trial: Any = FakeTrial("a", tmp_path)
+    watching.start(trial)
+    trial.checkpoint = stored(fs.LocalFileSystem(), str(tmp_path / "c"))
+    watching.save(trial)
+
+    def full(**_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(OSError, match="no space"):
+        watching.end(trial, failed=False)
+    assert not writer.open
+
+
+def test_a_restored_experiment_knows_the_best(tmp_path):
+    """A driver that died had a best checkpoint; only a better one is better."""
+    options = RunOptions(project="p", upload_checkpoints="best")
+    objective, writer = Objective("loss", "min"), RecordingWriter()
+    state: dict[str, Any] = {}
+    for number, loss in enumerate([1.0, 2.0, 0.5]):
+        watching = Experiment(
+            "w",
+            options,
+            objective=objective,
+            restored=state,
+            writer=writer,  # type: ignore[arg-type]
+        )
+        trial: Any = FakeTrial("a", tmp_path)
+        watching.start(trial)
+        trial.last_result = {"loss": loss}
+        trial.checkpoint = stored(fs.LocalFileSystem(), str(tmp_path / f"{number}"))
+        watching.save(trial)
+        state = json.loads(json.dumps(watching.state()))
+    assert [saved.source for saved, _, _ in writer.uploads] == ["0", "2"]
+
+
+# --- What is known before the first trial -----------------------------------------------
+
+
+def run(callback, metric=None, mode=None, scheduler=None, filesystem=None):
+    """As `ray.tune.run`, whose locals tell what callbacks are not told."""
+    storage = SimpleNamespace(storage_filesystem=filesystem)
+    experiments = [SimpleNamespace(storage=storage)]
+    callback.setup()
+    return experiments
+
+
+@pytest.mark.parametrize("mode", [None, "min"])
+def test_best_needs_a_metric(mode):
+    """An error on the driver, before any trial, with the cure."""
+    callback = WandbLoggerCallback("p", upload_checkpoints="best", mode="offline")
+    with pytest.raises(ConfigurationError, match=r"TuneConfig\(metric="):
+        run(callback, mode=mode)
+    run(callback, "loss", "min")
+    run(callback, scheduler=tune.schedulers.ASHAScheduler(metric="loss", mode="max"))
+
+
+@pytest.mark.parametrize("policy", ["bset", "", 1.5, ["all"]])
+def test_unknown_policies(policy):
+    """An error that lists what there is."""
+    with pytest.raises(ConfigurationError, match="all, best, last"):
+        wandb_trial(project="p", upload_checkpoints=policy)
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "cure"),
+    [
+        (fs.S3FileSystem(region="us-east-1"), "pip install boto3"),
+        (fs.GcsFileSystem(anonymous=True), "pip install google-cloud-storage"),
+    ],
+    ids=["s3", "gcs"],
+)
+def test_references_need_a_library(filesystem, cure, monkeypatch):
+    """Where wandb would fail at each checkpoint, the driver says what to install."""
+    there = {"boto3", "google.cloud.storage"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in there or None)
+    callback = WandbLoggerCallback(
+        "p", upload_checkpoints=True, checkpoint_references=True, mode="offline"
+    )
+    run(callback, filesystem=filesystem)
+    there.clear()
+    with pytest.raises(ConfigurationError, match=cure):
+        run(callback, filesystem=filesystem)
+    run(callback, filesystem=fs.LocalFileSystem())
+
+
+# --- The helper and wandb-core, over HTTP -----------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer(keys={TEST_KEY}) as server:
+        for name, value in server.env(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("WANDB_MODE", "online")
+        yield server
+
+
+SPEC = RunSpec(
+    {"id": "run", "entity": "entity", "project": "project", "resume": "allow", "tags": ["mine"]},
+    config={"lr": 1},
+    settings={"silent": True, "console": "off", "finish_timeout": 20}
+    | {f"x_file_transfer_retry_wait_{end}_seconds": 1 for end in ("min", "max")}
+    | {"x_file_transfer_retry_max": 1, "finish_timeout_raises": False},
+)
+KEY = ("entity", "project", "run")
+
+
+def saved_in(folder: Path, number: int, **more: Any) -> SavedCheckpoint:
+    """A checkpoint that was taken aside."""
+    copy = folder / f"copy{number}"
+    copy.mkdir()
+    (copy / "model").write_text(f"weights {number}")
+    more = {"folder": str(copy), "metadata": {"training_iteration": number}} | more
+    return SavedCheckpoint("checkpoint_trial", f"checkpoint_{number:06}", **more)
+
+
+def deliver(
+    tmp_path: Path, in_time: list[SavedCheckpoint], late: list[SavedCheckpoint], **settings: Any
+) -> None:
+    """A failed run with checkpoints before its end, each with a row, and after it."""
+    settings = {**SPEC.settings, **settings}
+    spec = RunSpec({**SPEC.init, "dir": str(tmp_path)}, SPEC.config, settings)
+    failed = Outcome(Kind.FAILED, error_type="ValueError")
+    tags = ["mine", *failed.tags]
+    visit = Visit(RunSpec({**spec.init, "tags": tags}, settings=spec.settings), failed.exit_code)
+    writer, secret = Writer(), Secret(TEST_KEY)
+    writer.launch(tmp_path / "helper.log")
+    writer.start("run", spec, Router(), secret)
+    for number, saved in enumerate(in_time):
+        writer.log("run", {"loss": 1.0, "training_iteration": number})
+        writer.upload("run", saved, lambda: visit, secret)
+    writer.end("run", failed)
+    for saved in late:
+        writer.upload("run", saved, lambda: visit, secret)
+    assert writer.close(60)
+    assert not any(Path(str(saved.folder)).exists() for saved in [*in_time, *late])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_versions_arrive(late, server, tmp_path, caplog):
+    """Type, files, metadata; `latest` and `best` move; a late one leaves its run as it was."""
+    latest, best = ("latest",), ("latest", "best")
+    saved = [
+        saved_in(tmp_path, number, aliases=aliases)
+        for number, aliases in enumerate([best, latest, best, latest])
+    ]
+    deliver(tmp_path, saved[:2] if late else saved, saved[2:] if late else [])
+    assert [a.aliases for a in server.artifacts] == [[], [], ["best"], ["latest"]]
+    for number, artifact in enumerate(server.artifacts):
+        assert (artifact.type, artifact.name) == ("model", "checkpoint_trial")
+        assert artifact.committed
+        assert artifact.files == {"model": f"weights {number}".encode()}
+        assert artifact.metadata["training_iteration"] == number
+        assert artifact.run_id == "run"
+    run = server.runs[KEY]
+    assert (run.exit_code, len(run.rows), run.tags) == (1, 2 if late else 4, ["mine", "failed"])
+    assert (run.summary["wbtune/outcome"], run.summary["wbtune/dropped"]) == ("failed", 0)
+    assert run.config == {"lr": 1}
+    assert server.refusals == []
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_failed_upload_is_said(late, server, tmp_path, caplog):
+    """By the driver, with the checkpoint's name; the run itself is complete."""
+    server.order(Fault(status=403, match="/storage/artifact"))
+    saved = [saved_in(tmp_path, 5)]
+    deliver(tmp_path, [] if late else saved, saved if late else [])
+    assert "checkpoint_000005 (checkpoint_trial) was not uploaded" in caplog.text
+    assert not any(artifact.committed for artifact in server.artifacts)
+    assert server.runs[KEY].exit_code == 1
+
+
+def test_the_wait_for_an_upload_is_bounded(server, tmp_path, caplog):
+    """W&B's storage is in trouble for good: after the timeout that is said, and the run ends."""
+    server.order(Fault(status=500, match="/storage/artifact"))
+    deliver(tmp_path, [saved_in(tmp_path, 1), saved_in(tmp_path, 2)], [], finish_timeout=2)
+    for number in (1, 2):
+        assert f"checkpoint_{number:06} (checkpoint_trial) was not uploaded" in caplog.text
+
+
+def test_a_reference_arrives(server, tmp_path, caplog):
+    """The artifact names the place in the storage, and holds no file."""
+    saved = SavedCheckpoint("checkpoint_trial", "checkpoint_000001", reference="s3://bucket/c")
+    deliver(tmp_path, [saved], [])
+    [artifact] = server.artifacts
+    [(name, entry)] = json.loads(artifact.manifest)["contents"].items()
+    assert (name, entry["ref"], artifact.files) == ("checkpoint_000001", "s3://bucket/c", {})
+    assert artifact.committed
+    assert caplog.text == ""
+
+
+# --- Real Ray ---------------------------------------------------------------------------
+
+REPORTED = [3.0, 1.0, 2.0]
+
+
+def function(config):
+    for i, loss in enumerate(REPORTED):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in "abc":
+                Path(folder, name).write_text(f"{name} of {i}")
+            checkpoint = tune.Checkpoint.from_directory(folder)
+            tune.report({"loss": loss}, checkpoint=checkpoint)
+
+
+class Trained(tune.Trainable):
+    def setup(self, config):
+        self.i = -1
+
+    def step(self):
+        self.i += 1
+        return {"loss": REPORTED[self.i], "done": self.i == len(REPORTED) - 1}
+
+    def save_checkpoint(self, checkpoint_dir):
+        for name in "abc":
+            Path(checkpoint_dir, name).write_text(f"{name} of {self.i}")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[fs.S3FileSystem]:
+    """Moto's S3, with a bucket."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    s3 = fs.S3FileSystem(
+        access_key="any",
+        secret_key="any",
+        region="us-east-1",
+        endpoint_override=f"http://{host}:{port}",
+        allow_bucket_creation=True,
+    )
+    s3.create_dir("bucket")
+    yield s3
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", ["function", "class", "function with its own run", "S3"])
+def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
+    """Each checkpoint is a whole version of the trial's artifact, though Tune keeps only one."""
+    key_file = tmp_path / "key"
+    key_file.write_text(TEST_KEY)
+    here = {"project": "project", "entity": "entity", "mode": "online"}
+    here |= {"settings": {"base_url": server.url}, "api_key_file": str(key_file)}
+    trainable = {"class": Trained, "function with its own run": wandb_trial(function)}
+    remote = {"storage_filesystem": s3} if kind == "S3" else {}
+    config = run_config(
+        "bucket" if remote else tmp_path,
+        kind.replace(" ", "-"),
+        checkpoint_config=tune.CheckpointConfig(
+            num_to_keep=1, checkpoint_frequency=int(kind == "class")
+        ),
+        **remote,
+    )
+    [result] = wandb_tuner(
+        trainable.get(kind, function),
+        tune_config=tune.TuneConfig(metric="loss", mode="min"),
+        run_config=config,
+        upload_checkpoints=True,
+        **here,
+    ).fit()
+    assert result.error is None
+    said = "".join(record.getMessage() for record in caplog.records if record.name == "wbtune")
+    # Of a remote storage a quick trial's may be gone before it is fetched; that is said.
+    whole = [i for i in range(3) if f"checkpoint_{i:06} of" not in said]
+    assert len(whole) == 3 - said.count("is lost")
+    assert not said or (kind == "S3" and 2 in whole)
+    best = min(whole, key=lambda i: REPORTED[i])
+    assert [a.aliases for a in server.artifacts] == [
+        ["latest"] * (i == 2) + ["best"] * (i == best) for i in whole
+    ]
+    for i, artifact in zip(whole, server.artifacts, strict=True):
+        written = {name: text for name, text in artifact.files.items() if name in set("abc")}
+        assert written == {name: f"{name} of {i}".encode() for name in "abc"}
+        assert artifact.committed
+        assert artifact.name.endswith(result.metrics["trial_id"])
+        told = [artifact.metadata[name] for name in ("loss", "training_iteration", "trial_id")]
+        assert told == [REPORTED[i], i + 1, result.metrics["trial_id"]]
+    [run] = server.runs.values()
+    assert (run.state, [row["loss"] for row in run.rows]) == ("finished", REPORTED)
+    assert run.summary["wbtune/outcome"] == "finished"
+    assert server.refusals == []
