@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.logger import LoggerCallback
 
 from wbtune import _compat, credentials, runs
-from wbtune.checkpoints import Objective, missing_for_references, scheme_of
+from wbtune.checkpoints import Objective, announce, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.experiment import Experiment, never_raises
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
@@ -158,6 +158,7 @@ class WandbLoggerCallback(LoggerCallback):
         _check_checkpoints(options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
         login = credentials.of_driver(WHO, options, key)
+        announce(_objective(sweep))
         self._experiment = Experiment(
             WHO,
             options,

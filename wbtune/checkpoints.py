@@ -13,6 +13,7 @@ counts only if Tune had not begun to delete the checkpoint when it was complete.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import math
 import os
@@ -84,6 +85,9 @@ class SavedCheckpoint:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+_OBJECTIVE: Final = "objective"
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """What makes a result the best: the tuner's metric and mode.
@@ -111,6 +115,18 @@ class Objective:
         if value is None or on is None:
             return value is not None
         return value < on if self.mode == "min" else value > on
+
+
+def announce(objective: Objective | None) -> None:
+    """On the driver: tell the trials, which have no other way to know it."""
+    said = None if objective is None else [objective.metric, objective.mode]
+    _compat.hand_over(_OBJECTIVE, json.dumps(said))
+
+
+def announced() -> Objective | None:
+    """In a trial: what the driver's callback has told."""
+    said = json.loads(_compat.handed_over(_OBJECTIVE) or "null")
+    return None if said is None else Objective(*said)
 
 
 def artifact_name(trial_name: str) -> str:

@@ -314,7 +314,10 @@ class Experiment:
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         watched = Watched(
-            spec=self._spec_of(trial, runs.spec(options, who_am_i, kept, self._login.settings)),
+            spec=replace(
+                self._spec_of(trial, runs.spec(options, who_am_i, kept, self._login.settings)),
+                objective=self._objective,
+            ),
             router=Router(excludes, log_config=bool(options.log_config)),
             claim=who_am_i.claim,
             config=kept,

@@ -293,7 +293,7 @@ class Helper:
                 for_trial_elsewhere=True,
                 on_stop=partial(self._say, message.key, STOP),
             )
-            runs.iteration_is_x_axis(run)
+            runs.define_metrics(run, message.spec)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             what = "could not be opened" if run is None else "has no x-axis"
             self._say(message.key, f"{what}: {type(error).__name__}: {error}")

@@ -33,9 +33,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune import _compat, credentials, identity, runlog, runs
+from wbtune import _compat, checkpoints, credentials, identity, runlog, runs
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
@@ -135,6 +136,7 @@ class TrialRun:
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
         self._spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
+        self._spec = replace(self._spec, objective=checkpoints.announced())
         self._dropped, self._returned, self._error = 0, False, None
         self.stop_asked = False
         self._mirrors = bool(options.log_results)
@@ -164,9 +166,8 @@ class TrialRun:
     def _prepare(self, run: Run) -> None:
         # Apart from opening it: a run that refuses this is open all the same.
         try:
-            if self._mirrors:
-                runs.iteration_is_x_axis(run)
-            elif self._attempt > 1:
+            runs.define_metrics(run, self._spec, mirrors=self._mirrors)
+            if self._attempt > 1 and not self._mirrors:
                 # Not a row of its own: it joins the next that the trial logs.
                 run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's

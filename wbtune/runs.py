@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, guard, runlog, sanitize
-from wbtune.checkpoints import ARTIFACT_TYPE, SavedCheckpoint
+from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.errors import ConfigurationError, ServerUnreachableError
 from wbtune.outcomes import OUTCOME_TAGS
 from wbtune.server import Server
@@ -95,6 +95,7 @@ class RunSpec:
         image_kwargs: for ``wandb.Image``.
         experiment: marks the run on the server as one of this experiment; empty when the
             id was chosen by the user, who may want to continue another's.
+        objective: what is best; None where nobody said.
     """
 
     init: Mapping[str, Any]
@@ -103,6 +104,7 @@ class RunSpec:
     video_kwargs: Mapping[str, Any] = field(default_factory=dict)
     image_kwargs: Mapping[str, Any] = field(default_factory=dict)
     experiment: str = ""
+    objective: Objective | None = None
 
 
 def locate(who: str, options: RunOptions) -> RunOptions:
@@ -283,10 +285,22 @@ def end_core() -> None:
         _compat.forget_core()
 
 
-def iteration_is_x_axis(run: Run) -> None:
-    """Draw every metric over Tune's iteration; W&B's step is a mere row number then."""
-    run.define_metric(X_AXIS, hidden=True)
-    run.define_metric("*", step_metric=X_AXIS)
+def define_metrics(run: Run, spec: RunSpec, *, mirrors: bool = True) -> None:
+    """How W&B draws and sorts the run: over Tune's iteration, and by its best result.
+
+    Args:
+        run: an open run.
+        spec: what it was opened by.
+        mirrors: Tune's results are logged to it, so its rows have an iteration; W&B's own
+            step is a mere row number then.
+    """
+    axis = X_AXIS if mirrors else None
+    if mirrors:
+        run.define_metric(X_AXIS, hidden=True)
+        run.define_metric("*", step_metric=X_AXIS)
+    if spec.objective is not None:
+        # The summary says the best instead of the last value, as {"min": ...}.
+        run.define_metric(spec.objective.metric, axis, summary=spec.objective.mode)
 
 
 def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:

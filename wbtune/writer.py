@@ -442,6 +442,8 @@ class Writer:
 
 def _environment() -> dict[str, str]:
     # The helper has its own core; and it has to find the modules of the user's hooks.
-    environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
+    # And its key comes down the pipe: an environment can be read by others.
+    ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
+    environment = {k: v for k, v in os.environ.items() if k not in ours}
     environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     return environment

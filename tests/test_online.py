@@ -1,0 +1,531 @@
+"""wbtune against a W&B server: what arrives there, through outages, and who may know the key.
+
+The server is a stand-in (tests/wandb_server.py), what talks to it is the real wandb-core.
+"""
+
+# Over 250 lines: one server and one way to read it for everything that is online.
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import wandb
+from ray import tune
+from wandb_server import TEST_KEY, Fault, WandbServer, nobody_listens
+
+from wbtune import (
+    CredentialsError,
+    ServerUnreachableError,
+    WandbLoggerCallback,
+    WandbMixin,
+    runlog,
+    setup_wandb,
+    wandb_trial,
+    wandb_tuner,
+)
+from wbtune.checkpoints import Objective
+from wbtune.credentials import Secret
+from wbtune.filtering import Router
+from wbtune.helper import AT_ONCE
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.runs import MARK, spec
+from wbtune.writer import Writer
+
+#: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
+QUICK = dict.fromkeys(
+    ["x_file_stream_transmit_interval"]
+    + [
+        f"x_{kind}_retry_wait_{end}_seconds"
+        for kind in ("file_stream", "file_transfer", "graphql")
+        for end in ("min", "max")
+    ],
+    1,
+)
+HANGS_S = 60
+OTHER_KEY = "f" * 40
+
+
+@pytest.fixture
+def server():
+    with WandbServer(keys={TEST_KEY}) as server:
+        yield server
+
+
+def online(server, **more):
+    """The options of a door that logs to this server."""
+    settings = {**QUICK, "base_url": server.url, **more.pop("settings", {})}
+    return {"project": "p", "mode": "online", "settings": settings, **more}
+
+
+def rows(run, name="i"):
+    return [row[name] for row in run.rows if name in row]
+
+
+def run_config(folder, name, **more):
+    return tune.RunConfig(name=name, storage_path=str(folder), verbose=0, **more)
+
+
+# --- the driver's writer, without Ray -------------------------------------------------------
+
+
+class Driver:
+    """A `Writer` whose runs go to the server."""
+
+    def __init__(self, server, folder, mark="ours"):
+        self.server, self.folder, self.mark = server, folder, mark
+        self.secret = Secret(TEST_KEY)
+        self.writer = Writer()
+        self.writer.launch(folder / "wandb" / "wbtune.log")
+
+    def start(self, trial, objective=None, **settings):
+        options = RunOptions(
+            project="p",
+            upload_timeout=settings.pop("upload_timeout", HANGS_S),
+            init_kwargs={
+                "mode": "online",
+                "settings": {**QUICK, "base_url": self.server.url, **settings},
+            },
+        )
+        who = Identity(trial, f"trial {trial}", "sweep", str(self.folder), mark=self.mark)
+        made = spec(options, who, {"lr": 0.1})
+        object.__setattr__(made, "objective", objective)
+        self.writer.start(trial, made, Router(), self.secret)
+
+    def log(self, trial, *numbers):
+        for i in numbers:
+            self.writer.log(trial, {"i": i, "loss": abs(5 - i), "training_iteration": i})
+
+    def close(self, timeout=HANGS_S):
+        self.writer.upload_rest(str(self.folder), self.server.url, self.secret)
+        return self.writer.close(timeout)
+
+
+@pytest.fixture
+def driver(server, tmp_path):
+    driver = Driver(server, tmp_path)
+    yield driver
+    driver.writer.close(1)
+
+
+def test_a_run_arrives(driver, server, caplog):
+    """Rows, config, names, outcome; the best value is the summary's, over Tune's iteration."""
+    driver.start("a", objective=Objective("loss", "min"))
+    driver.log("a", *range(1, 9))
+    driver.writer.end("a", Outcome(Kind.FAILED))
+    assert driver.close()
+    run = server.runs["entity", "p", "a"]
+    assert rows(run) == list(range(1, 9))
+    assert (run.name, run.group, run.state, run.tags) == ("trial a", "sweep", "failed", ["failed"])
+    assert run.config == {"lr": 0.1, MARK: "ours"}
+    assert run.summary["loss"] == {"min": 0}
+    assert run.rows[-1]["loss"] == 3
+    axes = run.raw_config["_wandb"]["value"]["m"]
+    assert any("training_iteration" in str(axis) for axis in axes)
+    assert server.refusals == []
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(status=429, times=4), Fault(status=500, times=4), Fault(delay=1.0, times=6)],
+    ids=["429", "500", "slow"],
+)
+@pytest.mark.parametrize("when", ["from the start", "in the middle"])
+def test_a_server_that_is_ill_for_a_while(fault, when, driver, server, caplog):
+    """Everything arrives, and nothing is said of it."""
+    fault = Fault(status=fault.status, delay=fault.delay, times=fault.times)
+    if when == "from the start":
+        server.order(fault)
+    driver.start("a")
+    driver.log("a", 1, 2)
+    if when == "in the middle":
+        server.wait_for(lambda: rows_of(server, "a") == [1, 2], HANGS_S)
+        server.order(fault)
+    driver.log("a", 3, 4)
+    driver.writer.end("a", FINISHED)
+    assert driver.close()
+    assert fault.hits
+    assert rows_of(server, "a") == [1, 2, 3, 4]
+    assert server.runs["entity", "p", "a"].state == "finished"
+    assert caplog.messages == []
+
+
+def rows_of(server, trial):
+    run = server.runs.get(("entity", "p", trial))
+    return [] if run is None else rows(run)
+
+
+def test_a_server_that_comes_back(driver, server, tmp_path, caplog):
+    """Runs that began while it was away are kept on disk, and uploaded when it is back."""
+    driver.start("before")
+    driver.log("before", 1, 2)
+    server.wait_for(lambda: rows_of(server, "before") == [1, 2], HANGS_S)
+    with server.away():
+        driver.start("meanwhile")
+        driver.log("meanwhile", 1, 2, 3)
+        driver.log("before", 3, 4)
+        wait_until(lambda: runlog.not_uploaded(tmp_path))
+        driver.writer.end("meanwhile", FINISHED)
+    driver.writer.end("before", FINISHED)
+    assert driver.close()
+    assert rows_of(server, "before") == [1, 2, 3, 4]
+    assert rows_of(server, "meanwhile") == [1, 2, 3]
+    assert {run.state for run in server.runs.values()} == {"finished"}
+    assert runlog.not_uploaded(tmp_path) == []
+    assert sum("kept on disk" in text for text in caplog.messages) == 1
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + HANGS_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Counting(WandbServer):
+    """Knows how many requests that open a run it had to answer at the same time."""
+
+    now = most = 0
+    counting = threading.Lock()
+
+    def handle(self, request):
+        opens = request.operation in {"UpsertBucket", "RunResumeStatus"}
+        with self.counting:
+            self.now += opens
+            self.most = max(self.most, self.now)
+        try:
+            return super().handle(request)
+        finally:
+            with self.counting:
+                self.now -= opens
+
+
+def test_many_runs_at_once(tmp_path):
+    """They are opened by a few at a time, however many trials start."""
+    with Counting(keys={TEST_KEY}) as server:
+        server.order(Fault(delay=0.05, match="UpsertBucket"))
+        driver = Driver(server, tmp_path)
+        for n in range(200):
+            driver.start(f"t{n}")
+            driver.log(f"t{n}", n)
+            driver.writer.end(f"t{n}", FINISHED)
+        assert driver.close(180)
+        assert [rows_of(server, f"t{n}") for n in range(200)] == [[n] for n in range(200)]
+        assert 1 < server.most <= 2 * AT_ONCE
+
+
+def test_two_experiments_with_the_same_trial_ids(server, tmp_path, caplog):
+    """The second never writes into the first's run; a restored one goes on in its own."""
+    for mark, numbers in (("one", [1, 2]), ("two", [7, 8]), ("two", [9]), ("one", [3])):
+        driver = Driver(server, tmp_path / mark, mark)
+        driver.start("a")
+        driver.log("a", *numbers)
+        driver.writer.end("a", FINISHED)
+        assert driver.close()
+    assert rows_of(server, "a") == [1, 2, 3]
+    assert rows_of(server, "a-two") == [7, 8, 9]
+    assert sum("belongs to another experiment" in text for text in caplog.messages) == 2
+    assert server.refusals == []
+
+
+def test_the_key_is_in_no_environment(driver, server, monkeypatch):
+    """Neither in the helper's nor in its core's, nor in their arguments."""
+    monkeypatch.setenv("WANDB_API_KEY", TEST_KEY)
+    other = Driver(server, driver.folder / "other")
+    other.start("a")
+    other.log("a", 1)
+    server.wait_for(lambda: rows_of(server, "a") == [1], HANGS_S)
+    helper = psutil.Process(other.writer._process.pid)  # nobody else has it
+    family = [helper, *helper.children(recursive=True)]
+    assert len(family) >= 2
+    for process in family:
+        assert TEST_KEY not in str(process.environ())
+        assert TEST_KEY not in str(process.cmdline())
+    assert other.close()
+    assert not any(request.contains(TEST_KEY) for request in server.requests)
+
+
+# --- sweeps ---------------------------------------------------------------------------------
+
+
+def reports(config):
+    for i in range(1, config["rows"] + 1):
+        wait_for_the_test(config, i)
+        tune.report({"i": i, "loss": abs(5 - i) + config["lr"]})
+
+
+@wandb_trial
+def decorated(config, run):
+    assert run is wandb.run
+    reports(config)
+
+
+class Mixed(WandbMixin, tune.Trainable):
+    def setup(self, config):
+        self.config, self.i = config, 0
+
+    def step(self):
+        self.i += 1
+        wait_for_the_test(self.config, self.i)
+        return {"i": self.i, "loss": abs(5 - self.i), "done": self.i >= self.config["rows"]}
+
+    def save_checkpoint(self, checkpoint_dir):
+        pass
+
+
+def wait_for_the_test(config, i):
+    """From the third row on, until the test has done its part."""
+    if config.get("go") and i >= 3:
+        Path(config["go"]).with_name("waits").touch()
+        deadline = time.monotonic() + HANGS_S
+        while not Path(config["go"]).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def with_setup(config):
+    run = setup_wandb(config, project="p", mode="online", settings=config["wandb_settings"])
+    for i in range(1, config["rows"] + 1):
+        run.log({"i": i})
+        tune.report({"loss": i})
+
+
+DOORS = {"wandb_trial": decorated, "WandbMixin": Mixed, "wandb_tuner": reports}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_sweep(door, ray, server, tmp_path, capfd):
+    """The key is an argument on the driver alone, and the trials' runs arrive with it."""
+    results = wandb_tuner(
+        DOORS[door],
+        param_space={"rows": 6, "lr": tune.grid_search([1, 2]), "db": {"password": "hunter2"}},
+        tune_config=tune.TuneConfig(metric="loss", mode="min"),
+        run_config=run_config(tmp_path, "sweep"),
+        api_key=TEST_KEY,
+        **online(server, entity="team"),
+    ).fit()
+    assert not results.errors
+    assert len(server.runs) == 2
+    for (entity, _, _), run in server.runs.items():
+        assert (entity, run.group, run.state) == ("team", "sweep", "finished")
+        assert rows(run) == [1, 2, 3, 4, 5, 6]
+        assert run.config["db"] == {"password": "****"}
+        assert run.summary["loss"] == {"min": min(row["loss"] for row in run.rows)}
+    assert server.refusals == []
+    assert not any(request.contains(TEST_KEY) for request in server.requests)
+    said = capfd.readouterr()
+    assert TEST_KEY not in said.out + said.err
+    assert found_in(tmp_path, TEST_KEY) == []
+
+
+def found_in(folder, text):
+    """The files below a folder that hold a text."""
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    return [path for path in files if text.encode() in path.read_bytes()]
+
+
+def test_setup_wandb_where_only_the_driver_is_logged_in(ray, server, tmp_path):
+    """The callback hands the login over to `setup_wandb`, and leaves it the run."""
+    tuner = tune.Tuner(
+        with_setup,
+        param_space={"rows": 4, "wandb_settings": QUICK},
+        run_config=run_config(
+            tmp_path,
+            "handed",
+            callbacks=[WandbLoggerCallback(api_key=TEST_KEY, **online(server))],
+        ),
+    )
+    assert not tuner.fit().errors
+    (run,) = server.runs.values()
+    assert (rows(run), run.state) == ([1, 2, 3, 4], "finished")
+
+
+def test_no_server(ray, tmp_path):
+    """Away at the start: an error within `init_timeout`, with the cure, before any trial."""
+    with nobody_listens() as url:
+        tuner = wandb_tuner(
+            reports,
+            param_space={"rows": 1, "lr": 0},
+            run_config=run_config(tmp_path, "away"),
+            project="p",
+            mode="online",
+            api_key=TEST_KEY,
+            settings={"base_url": url, "init_timeout": 2},
+        )
+        began = time.monotonic()
+        with pytest.raises(ServerUnreachableError, match='mode="offline"'):
+            tuner.fit()
+        assert time.monotonic() - began < 10
+    assert not list(tmp_path.rglob("*run-*"))
+
+
+def test_a_key_that_the_server_refuses(ray, server, tmp_path):
+    """The driver says so, with the cures and without the key."""
+    tuner = wandb_tuner(
+        reports,
+        param_space={"rows": 1, "lr": 0},
+        run_config=run_config(tmp_path, "refused"),
+        api_key=OTHER_KEY,
+        **online(server),
+    )
+    with pytest.raises(CredentialsError, match="wandb login") as caught:
+        tuner.fit()
+    assert OTHER_KEY not in str(caught.value)
+    assert server.runs == {}
+
+
+@pytest.mark.parametrize("door", ["wandb_trial", "wandb_tuner"])
+def test_an_outage(door, ray, server, tmp_path, capfd):
+    """The sweep goes on; the last line says how to send what is left, and that does it."""
+    go = tmp_path / "go"
+    tuner = wandb_tuner(
+        DOORS[door],
+        param_space={"rows": 6, "lr": 0, "go": str(go)},
+        run_config=run_config(tmp_path, "outage"),
+        api_key=TEST_KEY,
+        upload_timeout=3,
+        **online(server),
+    )
+    results = []
+    thread = threading.Thread(target=lambda: results.append(tuner.fit()))
+    # `fit` wants the main thread for its signals only; here nobody sends one.
+    thread.start()
+    wait_until((tmp_path / "waits").exists)
+    server.leave()
+    began = time.monotonic()
+    go.touch()
+    thread.join(HANGS_S)
+    assert time.monotonic() - began < 30
+    server.come_back()
+    assert not results[0].errors
+    (command,) = [
+        line.partition("send it by: ")[2]
+        for line in capfd.readouterr().out.splitlines()
+        if "send it by: " in line
+    ]
+    sync = shlex.split(command)
+    assert sync[:3] == ["wandb", "sync", "--no-skip-online"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    subprocess.run(
+        [sys.executable, "-m", *sync],
+        env=environment | server.env(tmp_path / "home"),
+        check=True,
+        capture_output=True,
+    )
+    (run,) = server.runs.values()
+    assert (rows(run), run.state) == ([1, 2, 3, 4, 5, 6], "finished")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_stop_button(door, ray, server, tmp_path):
+    """Pressing it ends that trial as stopped, and only that one."""
+    go = tmp_path / "go"
+    tuner = wandb_tuner(
+        DOORS[door],
+        param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(go)},
+        run_config=run_config(tmp_path, "stop"),
+        api_key=TEST_KEY,
+        **online(server),
+    )
+    pressed = []
+
+    def press():
+        server.wait_for(lambda: len(server.runs) == 2, HANGS_S)
+        key = next(key for key, run in server.runs.items() if run.config.get("lr") == 1)
+        pressed.append(key)
+        server.stop_run(key)
+        # The client is told in the answer to what it sends, and asks its core now and then.
+        answered = threading.Event()
+        answered.wait(20)
+        go.touch()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    results = tuner.fit()
+    thread.join()
+    assert not results.errors
+    stopped = server.runs[pressed[0]]
+    assert len(rows(stopped)) < 60
+    assert (stopped.state, stopped.tags) == ("finished", ["stopped"])
+    assert stopped.summary["wbtune/outcome"] == "stopped"
+    assert "Stop run" in stopped.summary["wbtune/reason"]
+    (other,) = [run for key, run in server.runs.items() if key != pressed[0]]
+    assert len(rows(other)) == 60
+    assert other.summary["wbtune/outcome"] == "finished"
+
+
+class LikeLightning:
+    """What Lightning's ``WandbLogger`` does with W&B, in its order."""
+
+    def __init__(self):
+        self.run = wandb.run if wandb.run is not None else wandb.init(reinit=True)
+        self.run.define_metric("trainer/global_step")
+        self.run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+
+    def log(self, metrics, step):
+        self.run.log({**metrics, "trainer/global_step": step})
+
+
+class LikeHuggingFace:
+    """What transformers' ``WandbCallback`` does with W&B, in its order."""
+
+    def __init__(self):
+        if wandb.run is None:
+            wandb.init(project="huggingface")
+        wandb.config.update({"hidden_size": 8}, allow_val_change=True)
+        wandb.define_metric("train/global_step")
+        wandb.define_metric("*", step_metric="train/global_step", step_sync=True)
+
+    def log(self, metrics, step):
+        wandb.log({**metrics, "train/global_step": step})
+
+
+@wandb_trial(project="frameworks", mode="offline")
+def with_framework(config):
+    logger = {"lightning": LikeLightning, "transformers": LikeHuggingFace}[config["framework"]]()
+    for step in range(5):
+        logger.log({"loss": 1 / (step + 1)}, step)
+        tune.report({"loss": 1 / (step + 1)})
+    if config["framework"] == "transformers":
+        wandb.finish()  # as its callback does when the training ends
+
+
+def test_frameworks_write_into_the_trials_run(ray, tmp_path):
+    """A logger that looks for the global `wandb.run` finds the trial's."""
+    results = tune.Tuner(
+        with_framework,
+        param_space={"framework": tune.grid_search(["lightning", "transformers"])},
+        run_config=run_config(tmp_path, "frameworks"),
+    ).fit()
+    assert not results.errors
+    logs = {
+        log.config["framework"]: log
+        for log in runlog.of_experiment(tmp_path / "frameworks").values()
+    }
+    assert set(logs) == {"lightning", "transformers"}
+    for log in logs.values():
+        assert len([row for row in log.rows if "loss" in row]) == 5
+        assert (log.exit_code, log.project) == (0, "frameworks")
+    assert logs["transformers"].config["hidden_size"] == 8
+
+
+def test_no_log_of_ours_names_the_key(server, tmp_path, caplog):
+    """Not even at the level for debugging."""
+    caplog.set_level(logging.DEBUG)
+    driver = Driver(server, tmp_path)
+    driver.start("a")
+    driver.log("a", 1)
+    driver.writer.end("a", FINISHED)
+    assert driver.close()
+    assert TEST_KEY not in caplog.text
+    assert found_in(tmp_path, TEST_KEY) == []
