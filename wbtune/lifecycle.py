@@ -320,8 +320,16 @@ def attach_to_worker(worker: _compat.TrainWorker, trial_run: TrialRun) -> None:
         trial_run.close(SHUT_DOWN)
         runs.end_core()
 
-    _compat.watch_training_loop(worker, ended, shut_down)
-    worker.home.wbtune_run = trial_run
+    try:
+        _compat.watch_training_loop(worker, ended, shut_down)
+        worker.home.wbtune_run = trial_run
+    except (AttributeError, ImportError) as error:  # a Ray that nobody has read yet
+        logger.warning(
+            "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
+            "@wandb_trial, or call run.finish() in the end.",
+            trial_run.who,
+            error,
+        )
 
 
 def attached(owner: object) -> TrialRun | None:
