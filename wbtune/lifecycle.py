@@ -242,6 +242,8 @@ class TrialRun:
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
+                for newest in runlog.parts(directory, self.run.id)[-1:]:
+                    runlog.wait_for_end(newest)
                 remote.deliver(directory, self.run.id)
 
 
