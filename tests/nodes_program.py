@@ -90,6 +90,10 @@ def callback():
     return [WandbLoggerCallback(project=PROJECT)]
 
 
+def tuner(trainable, **options):
+    return wandb_tuner(trainable, log_results=False, **options)
+
+
 def main(folder):
     shared = {"storage_path": str(Path(folder, "shared"))}
     fit(plain, "callback", shared, folder, callbacks=callback())
@@ -111,7 +115,7 @@ def main(folder):
     s3.create_dir("bucket")
     remote = {"storage_path": "bucket/results", "storage_filesystem": s3}
     fit(plain, "s3-callback", remote, folder, callbacks=callback())
-    fit(Mixed, "s3-WandbMixin", remote, folder, build=wandb_tuner)
+    fit(Mixed, "s3-WandbMixin", remote, folder, build=tuner)
     # Nobody but the trials is there to copy these.
     once_more = tune.FailureConfig(max_failures=1)
     fit(fails_once, "s3-wandb_trial", remote, folder, failure_config=once_more)

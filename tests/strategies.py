@@ -457,6 +457,7 @@ given_options = st.fixed_dictionaries(
         "image_kwargs": _kwargs,
         "checkpoint_references": st.booleans(),
         "log_results": st.booleans(),
+        "rank_zero_only": st.booleans(),
     },
 )
 

@@ -89,6 +89,7 @@ def offline_run(folder, run_id, rows=3, exit_code=0):
     for i in range(rows):
         run.log({"i": i, "training_iteration": i + 1})
     run.finish(exit_code=exit_code)
+    assert runlog.wait_for_end(runlog.parts(folder, run_id)[-1])
 
 
 @pytest.fixture

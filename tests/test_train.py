@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from train_program import PROJECT, ROWS
 
-from wbtune import _compat, identity, runlog
+from wbtune import _compat, identity, lifecycle, runlog
+from wbtune.options import RunOptions
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +117,16 @@ def test_a_name_that_says_the_trial():
     alone = identity.of_worker(worker)
     assert (alone.trial_name, alone.experiment) == (2 * ("run-of-ab12_00000",))
     assert not told.contested and not alone.contested
+
+
+def test_another_ray(caplog):
+    """Where what is private of Ray has moved, the loop goes on, and its user is told the cure."""
+    elsewhere = types.SimpleNamespace()
+    worker = _compat.TrainWorker(0, "id", "name", None, None, elsewhere)
+    lifecycle.attach_to_worker(worker, lifecycle.TrialRun("setup_wandb", RunOptions()))
+    assert "setup_wandb: this Ray does not say when" in caplog.text
+    assert "@wandb_trial" in caplog.text
+    assert lifecycle.attached(elsewhere) is None
 
 
 def test_v1_in_the_tuner(v1):

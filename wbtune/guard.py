@@ -34,8 +34,6 @@ REMEMBER_S: Final = 3.0
 KEEP: Final = 10
 #: Cores that are tried, before a row is given up.
 TRIES: Final = 5
-#: Seconds after ``finish`` within which a log that is whole has its exit record.
-CLOSED_S: Final = 2.0
 
 
 class Core:
@@ -205,12 +203,8 @@ class Guard:
         paths = list(Path(self._run.dir).parent.glob("*.wandb"))
         if not paths:
             return None
-        # `finish` may return a few milliseconds before the log is closed.
-        deadline = time.monotonic() + CLOSED_S
-        while time.monotonic() < deadline:
-            if runlog.exit_code(paths[0]) is not None:
-                return None
-            time.sleep(0.01)
+        if runlog.wait_for_end(paths[0]):
+            return None
         return max(0, self._rows - len(runlog.read(paths[0]).rows))
 
 

@@ -243,6 +243,8 @@ class TrialRun:
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
+                for newest in runlog.parts(directory, self.run.id)[-1:]:
+                    runlog.wait_for_end(newest)
                 remote.deliver(directory, self.run.id)
 
 
@@ -321,8 +323,16 @@ def attach_to_worker(worker: _compat.TrainWorker, trial_run: TrialRun) -> None:
         trial_run.close(SHUT_DOWN)
         runs.end_core()
 
-    _compat.watch_training_loop(worker, ended, shut_down)
-    worker.home.wbtune_run = trial_run
+    try:
+        _compat.watch_training_loop(worker, ended, shut_down)
+        worker.home.wbtune_run = trial_run
+    except (AttributeError, ImportError) as error:  # a Ray that nobody has read yet
+        logger.warning(
+            "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
+            "@wandb_trial, or call run.finish() in the end.",
+            trial_run.who,
+            error,
+        )
 
 
 def attached(owner: object) -> TrialRun | None:

@@ -19,6 +19,7 @@ import glob
 import io
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ _CHUNK: Final = struct.Struct("<IHB")
 _BLOCK: Final = 32 * 1024
 #: A file of ours in the folder of a run that was not uploaded, or not in full.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
+#: Seconds after ``finish`` within which a log that is whole has its exit record.
+CLOSED_S: Final = 2.0
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -190,8 +193,26 @@ def not_uploaded(directory: Path | str) -> list[Path]:
 
 def attempts(directory: Path | str, run_id: str) -> int:
     """How often a run was begun and did not end well: killed, crashed or failed."""
-    paths = Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb")
-    return sum(exit_code(path) != 0 for path in paths)
+    return sum(exit_code(path) != 0 for path in parts(directory, run_id))
+
+
+def parts(directory: Path | str, run_id: str) -> list[Path]:
+    """The logs of a run, the oldest first."""
+    return sorted(Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb"))
+
+
+def wait_for_end(path: Path) -> bool:
+    """Wait for a log's exit record: ``finish`` may return a few milliseconds before it.
+
+    Returns:
+        Whether it is there, within `CLOSED_S`.
+    """
+    deadline = time.monotonic() + CLOSED_S
+    while time.monotonic() < deadline:
+        if exit_code(path) is not None:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def exit_code(path: Path) -> int | None:
