@@ -107,7 +107,7 @@ class Driver:
             self.writer.log(trial, {"i": i, "loss": abs(5 - i), "training_iteration": i})
 
     def close(self, timeout=HANGS_S):
-        self.writer.upload_rest(str(self.folder), self.server.url, self.secret)
+        self.writer.upload_rest(str(self.folder), self.server.url, self.secret, timeout)
         return self.writer.close(timeout)
 
 

@@ -448,8 +448,9 @@ class Experiment:
                 self._shelf.close(max(0.0, deadline - time.monotonic()))
             self._speak_up()
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
-            self._upload_rest()
-            complete = self._writer.close(max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            self._upload_rest(left)
+            complete = self._writer.close(left)
             self._say_where(complete=complete, delivered=self._deliver(rest))
             self._say_what_is_left()
             for watched in self._watched.values():
@@ -461,10 +462,10 @@ class Experiment:
         timeout = UPLOAD_TIMEOUT_S if timeout is None else timeout
         return min(timeout, INTERRUPTED_S) if rest.kind is Kind.INTERRUPTED else timeout
 
-    def _upload_rest(self) -> None:
+    def _upload_rest(self, seconds: float) -> None:
         base_url = self._login.settings.get("base_url")
         if self._login.secret is not None and self._directory is not None and base_url:
-            self._writer.upload_rest(self._directory, base_url, self._login.secret)
+            self._writer.upload_rest(self._directory, base_url, self._login.secret, seconds)
 
     def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
         for trial in trials:

@@ -109,6 +109,7 @@ class UploadRest:
 
     directory: str
     base_url: str
+    seconds: float
     secret: str = field(repr=False)
 
 
@@ -206,6 +207,7 @@ class Helper:
         self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
         self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
         self._rest: UploadRest | None = None
+        self._rest_until = 0.0
 
     def serve(self, orders: IO[bytes]) -> None:
         """Until ``orders`` ends and every run is closed."""
@@ -232,10 +234,16 @@ class Helper:
     def _upload_rest(self, message: UploadRest) -> None:
         from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
 
-        try:
-            runs.upload_rest(message.directory, message.base_url, Secret(message.secret))
-        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
-            self._say("", f"not all was uploaded: {type(error).__name__}: {error}")
+        def upload() -> None:
+            try:
+                runs.upload_rest(message.directory, message.base_url, Secret(message.secret))
+            except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
+                self._say("", f"not all was uploaded: {type(error).__name__}: {error}")
+
+        # It has no time limit of its own; what it leaves stays marked on disk.
+        thread = threading.Thread(target=upload, daemon=True)
+        thread.start()
+        thread.join(max(0.0, self._rest_until - time.monotonic()))
 
     def _read(self, orders: IO[bytes]) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
@@ -253,6 +261,7 @@ class Helper:
             return
         if isinstance(message, UploadRest):
             self._rest = message
+            self._rest_until = time.monotonic() + message.seconds
         else:
             self._events.put(partial(self.take, message))
 

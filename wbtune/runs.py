@@ -65,7 +65,7 @@ TRIAL_UPLOAD_S: Final = 10.0
 #: Seconds for which the server may be away when a run is opened, before that is kept on
 #: disk; a trial waits, the driver does not.
 _TRIAL_PATIENCE_S: Final = 3.0
-_DRIVER_PATIENCE_S: Final = 15.0
+_DRIVER_PATIENCE_S: Final = 8.0
 
 #: The config's key that tells one experiment's runs from another's.
 MARK: Final = "wbtune/experiment"
@@ -248,7 +248,8 @@ def _init(
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
-    settings = {"stop_fn": on_stop, **ours, **spec.settings}
+    # A plain function: wandb copies its settings deeply, and a method's object with them.
+    settings = {"stop_fn": lambda: on_stop(), **ours, **spec.settings}  # noqa: PLW0108
     if not for_trial_elsewhere:  # Tune waits for the trial meanwhile
         settings["finish_timeout"] = min(
             settings.get("finish_timeout") or TRIAL_UPLOAD_S, TRIAL_UPLOAD_S

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
+#: Seconds that the helper has to get everything onto the disk, when nothing is uploaded.
+ON_DISK_S: Final = 15.0
 #: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
 BATCH_S: Final = 0.2
 #: Helper processes that are started, one after the other, before logging is given up.
@@ -260,25 +262,26 @@ class Writer:
         self._put(order)
         self._wake.set()
 
-    def upload_rest(self, directory: str, base_url: str, secret: Secret) -> None:
+    def upload_rest(self, directory: str, base_url: str, secret: Secret, seconds: float) -> None:
         """When every run is closed, upload what an outage of the server has left on disk."""
-        self._put(lambda: iter((UploadRest(directory, base_url, secret.reveal()),)))
+        self._put(lambda: iter((UploadRest(directory, base_url, seconds, secret.reveal()),)))
 
     def close(self, timeout: float) -> bool:
         """Have everything carried out, and end the helper.
 
         Args:
-            timeout: seconds to wait for it.
+            timeout: seconds to wait for uploads; a few more are granted to have everything
+                on disk.
 
         Returns:
-            Whether all was carried out in time. If not, it is on disk.
+            Whether all was carried out in time.
         """
         sender = self._sender
         if sender is None:
             return True
         self._closing = True
         self._wake.set()
-        sender.join(timeout)
+        sender.join(timeout + ON_DISK_S)
         self._abandoned = sender.is_alive()
         while sender.is_alive():  # it may just be starting another helper
             if self._process is not None:
@@ -326,7 +329,7 @@ class Writer:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
-                env=_environment(),
+                env=_environment(self._log_file),
             )
         self._helpers += 1
         self._listener = threading.Thread(
@@ -440,10 +443,13 @@ class Writer:
             logger.warning("wbtune%s: %s", f" (run {key})" if key else "", text)
 
 
-def _environment() -> dict[str, str]:
+def _environment(log_file: Path | None) -> dict[str, str]:
     # The helper has its own core; and it has to find the modules of the user's hooks.
     # And its key comes down the pipe: an environment can be read by others.
     ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
     environment = {k: v for k, v in os.environ.items() if k not in ours}
     environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    if log_file is not None:
+        # Where its core keeps logs of its own; else that is the user's working directory.
+        environment["WANDB_DIR"] = str(log_file.parent.parent)
     return environment
