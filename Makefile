@@ -1,8 +1,8 @@
-# make demo, test, lint, endings: each sets up what it needs in .venv.
+# make demo, test, lint, endings, bench: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint endings clean
+.PHONY: demo test lint endings bench clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -29,6 +29,15 @@ lint: .venv/ready
 # It measures: alone on the machine, please.
 endings: .venv/ready
 	$(BIN)/python benchmarks/endings.py --write README.md
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --group bench --constraint constraints.txt
+	touch $@
+
+# The same; it ends non-zero when a bound is missed.
+bench: .venv/bench
+	$(BIN)/python benchmarks/bench.py --json benchmarks/results.json \
+		--picture benchmarks/cost.png --write README.md
 
 clean:
 	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,222 @@
+"""The callback without Ray's scheduling: its hooks are called with trials that do not exist.
+
+So there can be 64 of them open at once on two cores, and a thousand in half a minute.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import bare_loop
+import processes
+import psutil
+from bare_loop import PROJECT, result
+from processes import Footprint
+from ray import tune
+from ray.air.integrations import wandb as peer
+from sweeps import WrongRowsError
+
+import wbtune
+from wbtune import runlog
+
+
+class FakeTrial:
+    """What a callback asks of Tune's `Trial`."""
+
+    def __init__(self, trial_id: str, folder: Path) -> None:
+        self.trial_id = trial_id
+        self.config = {"lr": 0.1, "layers": [1, 2]}
+        self.experiment_dir_name = folder.name
+        self.experiment_tag = trial_id
+        self.local_experiment_path = str(folder)
+        self.local_path = str(folder / trial_id)
+        self.storage = None
+        self.status = "RUNNING"
+        self.num_failures = 0
+        self.last_result: dict[str, Any] = {}
+        self.stopping_criterion: dict[str, Any] = {}
+        self.pickled_error_file = None
+        self.rows = 0
+        self._trainable = tune.Trainable
+
+    def __str__(self) -> str:
+        return f"trial_{self.trial_id}"
+
+    def get_trainable_cls(self) -> type:
+        """A class: its run is opened at once."""
+        return self._trainable
+
+    def is_finished(self) -> bool:
+        """Has it ended?"""
+        return self.status == "TERMINATED"
+
+
+class Hooked:
+    """A callback whose hooks are called by us; a context, at whose end the experiment ends."""
+
+    def __init__(self, callback: Any, folder: Path) -> None:
+        self.callback = callback
+        self.folder = folder
+        self.trials: list[FakeTrial] = []
+        folder.mkdir(parents=True)
+
+    def __enter__(self) -> Self:
+        self.callback.setup()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.callback.on_experiment_end(trials=self.trials)
+
+    def open(self) -> FakeTrial:
+        """A trial starts."""
+        trial = FakeTrial(f"t{len(self.trials):05d}", self.folder)
+        Path(trial.local_path).mkdir()
+        self.trials.append(trial)
+        self.callback.on_trial_start(0, self.trials, trial)
+        return trial
+
+    def report(self, trial: FakeTrial, rows: int) -> None:
+        """A trial reports."""
+        for i in range(trial.rows + 1, trial.rows + rows + 1):
+            self.callback.on_trial_result(0, self.trials, trial, result(i))
+        trial.rows += rows
+
+    def end(self, trial: FakeTrial) -> None:
+        """A trial ends."""
+        trial.status = "TERMINATED"
+        self.callback.on_trial_complete(0, self.trials, trial)
+
+    def end_all(self) -> None:
+        """All that have not ended end."""
+        for trial in self.trials:
+            if not trial.is_finished():
+                self.end(trial)
+
+    def whole(self, trials: int, rows: int) -> None:
+        """Trials from their start to their end, one after the other."""
+        for _ in range(trials):
+            trial = self.open()
+            self.report(trial, rows)
+            self.end(trial)
+
+
+def ours(folder: Path) -> Hooked:
+    """The callback of wbtune."""
+    return Hooked(wbtune.WandbLoggerCallback(PROJECT, mode="offline"), folder)
+
+
+def peers(folder: Path) -> Hooked:
+    """The callback of Ray."""
+    return Hooked(peer.WandbLoggerCallback(PROJECT, mode="offline"), folder)
+
+
+# --- how fast ---------------------------------------------------------------------------
+
+
+def rate_of_ours(runs: int, rows: int, folder: Path) -> float:
+    """Rows per second through the callback, from its setup to the end of the experiment."""
+    began = time.perf_counter()
+    with ours(folder) as hooked:
+        hooked.whole(runs, rows)
+    seconds = time.perf_counter() - began
+    check(hooked)
+    return runs * rows / seconds
+
+
+def rate_of_bare(runs: int, rows: int, folder: Path) -> float:
+    """Rows per second of the bare loop, from importing wandb to the last ``finish``."""
+    command = [sys.executable, bare_loop.__file__, str(runs), str(rows), str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return runs * rows / float(done.stdout.split()[-1])
+
+
+def check(hooked: Hooked) -> None:
+    """Read back every run of an experiment that has ended.
+
+    Raises:
+        WrongRowsError: when a run or a row is missing.
+    """
+    logs = runlog.of_experiment(hooked.folder)
+    wrong = [
+        trial.trial_id
+        for trial in hooked.trials
+        if (log := logs.get(trial.trial_id)) is None
+        or log.exit_code != 0
+        or [row["training_iteration"] for row in log.rows] != list(range(1, trial.rows + 1))
+    ]
+    if wrong:
+        raise WrongRowsError(f"{hooked.folder.name}: of {len(hooked.trials)} runs, wrong: {wrong}")
+
+
+# --- how much ---------------------------------------------------------------------------
+
+
+def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footprint]:
+    """Processes and memory with so many trials open at once, each with some rows."""
+    seen = {}
+    driver = psutil.Process()
+    before = processes.pss(driver)
+    for count in counts:
+        while len(hooked.trials) < count:
+            hooked.report(hooked.open(), rows)
+        processes.settle()
+        here = processes.footprint()
+        seen[count] = replace(here, driver_mb=processes.pss(driver) - before)
+    return seen
+
+
+def cpu_of_rows(hooked: Hooked, rows: int) -> dict[str, float]:
+    """Microseconds of CPU for a row of runs that are open: the driver, the client, the core."""
+    before, driver = processes.cpu_s(), time.process_time()
+    for trial in hooked.trials:
+        hooked.report(trial, rows)
+    processes.settle()
+    used = {"driver": time.process_time() - driver}
+    used |= {name: seconds - before[name] for name, seconds in processes.cpu_s().items()}
+    return {name: 1e6 * seconds / rows / len(hooked.trials) for name, seconds in used.items()}
+
+
+def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
+    """How long one row takes from the hook to the disk, when nothing else is to be done."""
+    trial = hooked.trials[0]
+    (path,) = hooked.folder.glob(f"wandb/*run-*/run-{trial.trial_id}.wandb")
+    found = []
+    for _ in range(times):
+        expected = len(runlog.read(path).rows) + 1
+        hooked.report(trial, 1)
+        began = time.perf_counter()
+        while len(runlog.read(path).rows) < expected:
+            time.sleep(0.005)
+        found.append(time.perf_counter() - began)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held after so many trials have finished.
+
+    Attributes:
+        megabytes: by client, core, and the driver beyond what it held before.
+        cpu_s: what client and core have used so far.
+    """
+
+    megabytes: float
+    cpu_s: float
+
+
+def held(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Held]:
+    """Memory and CPU after so many finished trials."""
+    driver = psutil.Process()
+    before = processes.pss(driver)
+    seen = {}
+    for count in counts:
+        hooked.whole(count - len(hooked.trials), rows)
+        processes.settle()
+        megabytes = processes.footprint().megabytes + processes.pss(driver) - before
+        seen[count] = Held(megabytes, sum(processes.cpu_s().values()))
+    return seen

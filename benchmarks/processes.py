@@ -1,0 +1,98 @@
+"""Which processes a way of logging costs, and what memory they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+#: The actors that Ray's own callback starts for each trial.
+PEERS = ("ray::_WandbLoggingActor", "ray::_QueueActor")
+
+#: Children of the benchmark's that log nothing.
+NOT_LOGGING: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What logging holds at one moment.
+
+    Attributes:
+        processes: how many there are beyond Ray's own and the driver.
+        megabytes: their PSS, where pages that are shared count once.
+        driver_mb: by how much the driver has grown, if somebody asked.
+    """
+
+    processes: int
+    megabytes: float
+    driver_mb: float = 0.0
+
+
+def extra() -> list[psutil.Process]:
+    """What runs below the driver and is not Ray's: helpers, wandb-cores, the peer's actors."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.pid in NOT_LOGGING or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if not _is_rays(process):
+                found.append(process)
+    return found
+
+
+def _is_rays(process: psutil.Process) -> bool:
+    line = " ".join(process.cmdline())
+    if line.startswith(PEERS):
+        return False
+    # Workers are renamed to "ray::..." once they run, before that they show their command.
+    return line.startswith("ray::") or "/ray/" in line or not line
+
+
+def pss(process: psutil.Process) -> float:
+    """The proportional set size of one process, in MB; 0 when it has just ended."""
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+def footprint() -> Footprint:
+    """What logging holds now."""
+    found = extra()
+    return Footprint(len(found), sum(map(pss, found)))
+
+
+def cpu_s() -> dict[str, float]:
+    """Seconds of CPU that what logs has used so far: the client, and W&B's core."""
+    used = {"client": 0.0, "core": 0.0}
+    for process in extra():
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            used["core" if "core" in process.name() else "client"] += times.user + times.system
+    return used
+
+
+def settle(quiet_s: float = 1.0, timeout: float = 120.0) -> None:
+    """Wait until what logs has nothing more to do: hardly any CPU for a while."""
+    deadline = time.monotonic() + timeout
+    used, before = sum(cpu_s().values()), -1.0
+    while used - before > 0.1 * quiet_s and time.monotonic() < deadline:
+        time.sleep(quiet_s)
+        used, before = sum(cpu_s().values()), used
+
+
+def none_left(timeout: float = 20.0) -> None:
+    """Wait until what was started for the last measurement is gone.
+
+    Raises:
+        RuntimeError: when something stays.
+    """
+    deadline = time.monotonic() + timeout
+    while found := extra():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"still there: {[process.cmdline()[:3] for process in found]}")
+        time.sleep(0.05)

@@ -1,0 +1,153 @@
+"""Runs that are opened in the trial: bare wandb, Ray's `setup_wandb`, and `@wandb_trial`.
+
+One trial after the other, each in an actor of its own, the ways alternating.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import wandb
+from ray import tune
+from ray.air.integrations import wandb as peer
+from sweeps import WrongRowsError
+
+import wbtune
+from wbtune import runlog
+
+PROJECT = "benchmark"
+BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
+ROWS = 50
+
+
+def trial(config: dict[str, Any]) -> dict[str, float]:
+    """Open a run in one of the ways, log, close it; everything is imported by then."""
+    began = time.perf_counter()
+    return WAYS[config["how"]](config, began)
+
+
+def bare(config: dict[str, Any], began: float) -> dict[str, float]:
+    """As wandb's own quickstart."""
+    run = wandb.init(
+        project=PROJECT, mode="offline", id=tune.get_context().get_trial_id(), dir=config["dir"]
+    )
+    times = log(run, began)
+    run.finish()
+    return times | {"whole_ms": (time.perf_counter() - began) * 1000}
+
+
+def peers(config: dict[str, Any], began: float) -> dict[str, float]:
+    """As Ray's guide, and with the `finish` without which its rows are lost."""
+    run = peer.setup_wandb(config, project=PROJECT, mode="offline", dir=config["dir"])
+    times = log(run, began)
+    run.finish()
+    return times | {"whole_ms": (time.perf_counter() - began) * 1000}
+
+
+def ours(config: dict[str, Any], began: float) -> dict[str, float]:
+    """As wbtune's README."""
+    times = decorated(config, began=began)
+    whole = time.perf_counter() - began - times.pop("compare_s", 0.0)
+    return times | {"whole_ms": whole * 1000}
+
+
+@wbtune.wandb_trial(project=PROJECT, mode="offline")
+def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float]:
+    """The function of a user."""
+    times = log(run, began)
+    if config.get("compare"):
+        compared = time.perf_counter()
+        times["log_ratio"] = compare(run, config["dir"])
+        times["compare_s"] = time.perf_counter() - compared
+    return times
+
+
+def log(run: Any, began: float) -> dict[str, float]:
+    """The first lines of a function: log some rows."""
+    opened = time.perf_counter()
+    for i in range(ROWS):
+        run.log({"loss": 1.0 / (1 + i)})
+    logged = time.perf_counter()
+    return {"open_ms": (opened - began) * 1000, "log_us": (logged - opened) * 1e6 / ROWS}
+
+
+def compare(run: Any, folder: str, blocks: int = 60, block: int = 50) -> float:
+    """One ``run.log`` of the decorated trial's run over one of a bare run, in turns."""
+    other = wandb.init(project=PROJECT, mode="offline", reinit="create_new", dir=f"{folder}/other")
+    ratios = []
+    for number in range(blocks):
+        pair = (run, other) if number % 2 else (other, run)
+        times = {}
+        for one in pair:
+            began = time.perf_counter()
+            for i in range(block):
+                one.log({"loss": 1.0 / (1 + i)})
+            times[one] = time.perf_counter() - began
+        ratios.append(times[run] / times[other])
+    other.finish()
+    return statistics.median(ratios)
+
+
+WAYS: dict[str, Callable[[dict[str, Any], float], dict[str, float]]] = {
+    BARE: bare,
+    OURS: ours,
+    PEER: peers,
+}
+
+
+def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Each way in turn, for some rounds; the first only warms up.
+
+    Raises:
+        WrongRowsError: when rows are missing.
+    """
+    storage = folder / "results"
+    name = f"trial-side-{time.monotonic_ns()}"
+    directory = storage / name
+    (directory / "other" / "wandb").mkdir(parents=True)
+    (directory / "wandb").mkdir()
+    cases = [
+        {"how": how, "round": number, "compare": how == OURS and number > rounds - 3}
+        for number in range(rounds + 1)
+        for how in WAYS
+    ]
+    results = tune.Tuner(
+        one_case,
+        param_space={"case": tune.grid_search(cases), "dir": str(directory)},
+        tune_config=tune.TuneConfig(max_concurrent_trials=1),
+        run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0),
+    ).fit()
+    logs = runlog.of_experiment(directory)
+    found: dict[str, list[dict[str, float]]] = {how: [] for how in WAYS}
+    for one in results:
+        metrics, case = one.metrics or {}, (one.config or {})["case"]
+        rows = logs[metrics["trial_id"]].rows if metrics.get("trial_id") in logs else []
+        if len(rows) < ROWS or logs[metrics["trial_id"]].exit_code != 0:
+            raise WrongRowsError(f"{case['how']}: {len(rows)} of {ROWS} rows; {one.error}")
+        if case["round"]:
+            found[case["how"]].append(metrics)
+    return found
+
+
+def one_case(config: dict[str, Any]) -> None:
+    """The trainable: which way, its config says."""
+    tune.report(trial({**config, **config["case"]}))
+
+
+def import_ms(repeats: int) -> list[float]:
+    """Milliseconds of ``import wbtune`` after ``import ray.tune``, each in a new process."""
+    program = (
+        "import time, ray.tune; began = time.perf_counter(); import wbtune; "
+        "print((time.perf_counter() - began) * 1000)"
+    )
+    command = [sys.executable, "-c", program]
+    return [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(repeats)
+    ]
