@@ -209,14 +209,19 @@ class Held:
     cpu_s: float
 
 
+#: Trials that start, report and end within a moment, before others do.
+BATCH = 50
+
+
 def held(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Held]:
     """Memory and CPU after so many finished trials."""
     driver = psutil.Process()
     before = processes.pss(driver)
     seen = {}
     for count in counts:
-        hooked.whole(count - len(hooked.trials), rows)
-        processes.settle()
+        while len(hooked.trials) < count:
+            hooked.whole(min(BATCH, count - len(hooked.trials)), rows)
+            processes.settle(0.3)
         megabytes = processes.footprint().megabytes + processes.pss(driver) - before
         seen[count] = Held(megabytes, sum(processes.cpu_s().values()))
     return seen

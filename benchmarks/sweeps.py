@@ -160,6 +160,8 @@ def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> 
     began = time.perf_counter()
     results = tuner.fit()
     ended = time.perf_counter()
+    if results.num_errors:
+        raise WrongRowsError(f"{load.name}: {results.num_errors} trials failed: {results.errors}")
     processes.none_left()  # whoever still writes may end
     if how == NONE:
         missing = 0
