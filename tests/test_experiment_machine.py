@@ -28,7 +28,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.trainable import FunctionTrainable
 
-from wbtune import _compat, experiment, options, restoring, runlog
+from wbtune import _compat, callback, experiment, options, restoring, runlog
 from wbtune.outcomes import EXIT_CODES, Kind
 
 
@@ -388,7 +388,7 @@ def test_a_checkpoint_that_comes_after_the_end(tmp_path):
 def test_hooks_never_raise(caplog):
     """An exception in a hook is said, and does not reach Tune."""
 
-    @experiment.never_raises
+    @callback.never_raises
     def on_step_end():
         raise ValueError("mine")
 

@@ -5,22 +5,42 @@ Only the parameters are here; what happens is in :mod:`wbtune.experiment`.
 
 from __future__ import annotations
 
+import functools
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ray.tune.logger import LoggerCallback
 
 from wbtune import _compat, credentials, runs
 from wbtune.checkpoints import Objective, announce, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
-from wbtune.experiment import Experiment, never_raises
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from wbtune.experiment import Experiment
+
+logger = logging.getLogger("wbtune")
+
+P = ParamSpec("P")
+
 WHO = "WandbLoggerCallback"
+
+
+def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
+    """Tune calls its callbacks without a guard: one that raises ends the experiment."""
+
+    @functools.wraps(hook)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(*args, **kwargs)
+        except Exception:
+            logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
+
+    return guarded
 
 
 class WandbLoggerCallback(LoggerCallback):
@@ -151,6 +171,9 @@ class WandbLoggerCallback(LoggerCallback):
                 as asked.
             CredentialsError: without a key that the server needs.
         """
+        # A third of what importing wbtune would take; a trial's process never needs it.
+        from wbtune.experiment import Experiment  # noqa: PLC0415 - as said
+
         options = self._options = runs.locate(WHO, self._options)
         if not options.project:
             raise ConfigurationError(runs.no_project(WHO))

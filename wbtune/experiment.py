@@ -11,7 +11,6 @@ it could not know why it was stopped.
 
 from __future__ import annotations
 
-import functools
 import logging
 import shlex
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
 from wbtune.checkpoints import BEST, LATEST, Objective, SavedCheckpoint, Shelf
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-P = ParamSpec("P")
-
 #: Seconds for which an experiment that was interrupted waits for its uploads at most, and
 #: for the copy of its runs to a remote storage.
 INTERRUPTED_S: Final = 30.0
@@ -46,19 +43,6 @@ SHOWN: Final = 8
 
 #: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
 CLAIM_S: Final = 10.0
-
-
-def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
-    """Tune calls its callbacks without a guard: one that raises ends the experiment."""
-
-    @functools.wraps(hook)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            hook(*args, **kwargs)
-        except Exception:
-            logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
-
-    return guarded
 
 
 @dataclass(slots=True)

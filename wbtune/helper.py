@@ -10,6 +10,7 @@ whatever ended it, the runs that are still open are closed with what they were g
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -41,6 +42,9 @@ AT_ONCE: Final = 8
 
 #: Seconds to ask what became of a run's artifacts when it is closed.
 KNOWN_S: Final = 5.0
+
+#: Closed runs are garbage, in cycles; by itself, Python would let hundreds of them gather.
+COLLECT_EVERY: Final = 16
 
 #: What the helper says of a run instead of a text for people.
 STOP: Final = "stop"
@@ -208,6 +212,7 @@ class Helper:
         self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
         self._rest: UploadRest | None = None
         self._rest_until = 0.0
+        self._closed_runs = 0
 
     def serve(self, orders: IO[bytes]) -> None:
         """Until ``orders`` ends and every run is closed."""
@@ -428,6 +433,9 @@ class Helper:
     def _closed(self, key: str) -> None:
         backlog = self._streams.pop(key).backlog
         self._done[key] += 1
+        self._closed_runs += 1
+        if self._closed_runs % COLLECT_EVERY == 0:
+            gc.collect()
         self._work_off(key, backlog)
 
     def _work_off(self, key: str, backlog: deque[Message]) -> None:

@@ -13,7 +13,6 @@ There is no API key in here: options are pickled, and keys are not
 
 from __future__ import annotations
 
-import difflib
 import io
 import pickle
 from collections.abc import Mapping
@@ -305,6 +304,8 @@ def one_id(who: str) -> str:
 
 
 def _unknown(who: str, name: str, known: frozenset[str] | set[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for who mistypes
+
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]}=?" if near else " See the README for the options."
     return f"{who}: unknown option {name}=.{hint}"
