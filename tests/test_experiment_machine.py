@@ -486,7 +486,7 @@ def test_what_is_excluded_is_in_no_artifact(tmp_path):
     """An artifact's metadata are the trial's last result, less what `excludes` keeps out."""
     (tmp_path / "model").mkdir()
     saved, writer = [], RecordingWriter()
-    writer.upload = lambda key, checkpoint: saved.append(checkpoint.metadata)
+    writer.upload = lambda key, checkpoint, *rest: saved.append(checkpoint.metadata)
     declared = options.RunOptions(project="p", upload_checkpoints=True, excludes=("secret", "lr"))
     watching = experiment.Experiment("who", declared, writer=writer)
     trial = FakeTrial("a", tmp_path)
