@@ -529,3 +529,41 @@ def test_no_log_of_ours_names_the_key(server, tmp_path, caplog):
     assert driver.close()
     assert TEST_KEY not in caplog.text
     assert found_in(tmp_path, TEST_KEY) == []
+
+
+def test_every_way_to_give_a_key(tmp_path_factory):
+    """It reaches the trial whose node knows none, and is nowhere else: no file, no process."""
+    folder = tmp_path_factory.mktemp("k")
+    letters = {"argument": "a", "file": "b", "environment": "c", "netrc": "d", "hook": "e"}
+    with WandbServer(keys={letter * 40 for letter in letters.values()}) as server:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+        environment |= {
+            "WANDB_ERROR_REPORTING": "false",
+            "HOME": str(folder / "nobody"),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        done = subprocess.run(
+            [
+                *(sys.executable, str(Path(__file__).with_name("keys_program.py"))),
+                *(str(folder), server.url, "".join(letters.values())),
+            ],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "all fitted" in done.stdout, done.stderr
+    by_way = {run.group: (key, run) for key, run in server.runs.items()}
+    assert set(by_way) == set(letters)
+    for way, (key, run) in by_way.items():
+        assert (key[0], run.state) == ("team", "finished")
+        assert rows(run) == [1, 2, 3]
+        assert rows(run, "seen") == [0, 0, 0]
+        streams = server.received(f"/{key[2]}/file_stream")
+        assert {request.key for request in streams} == {letters[way] * 40}
+    for letter in letters.values():
+        assert found_in(folder, letter * 40) == []  # the storage, Ray's session, the homes
+        assert letter * 40 not in done.stdout + done.stderr
+        assert not any(request.contains(letter * 40) for request in server.requests)
+    assert server.refusals == []

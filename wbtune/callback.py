@@ -142,6 +142,7 @@ class WandbLoggerCallback(LoggerCallback):
             ConfigurationError: for a value that can't be sent to another process.
             CredentialsError: with both an ``api_key_file`` and an ``api_key``.
         """
+        self._who = who
         check_travels(who, options)
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)
@@ -155,10 +156,10 @@ class WandbLoggerCallback(LoggerCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """What Tune pickles into the experiment's storage: the declaration, no more."""
-        return {"_options": self._options}
+        return {"_who": self._who, "_options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._options = state["_options"]
+        self._who, self._options = state["_who"], state["_options"]
         self._api_key = None
         self._experiment = None
         self._state = {}
@@ -176,16 +177,17 @@ class WandbLoggerCallback(LoggerCallback):
         # A third of what importing wbtune would take; a trial's process never needs it.
         from wbtune.experiment import Experiment  # noqa: PLC0415 - as said
 
-        options = self._options = runs.locate(WHO, self._options)
+        who = self._who
+        options = self._options = runs.locate(who, self._options)
         if not options.project:
-            raise ConfigurationError(runs.no_project(WHO))
+            raise ConfigurationError(runs.no_project(who))
         sweep = _compat.sweep()
-        _check_checkpoints(options, sweep)
+        _check_checkpoints(who, options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
-        login = credentials.of_driver(WHO, options, key)
+        login = credentials.of_driver(who, options, key)
         announce(_objective(sweep))
         self._experiment = Experiment(
-            WHO,
+            who,
             options,
             login,
             objective=_objective(sweep),
@@ -243,16 +245,16 @@ def _objective(sweep: _compat.Sweep) -> Objective | None:
     return Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
 
 
-def _check_checkpoints(options: RunOptions, sweep: _compat.Sweep) -> None:
+def _check_checkpoints(who: str, options: RunOptions, sweep: _compat.Sweep) -> None:
     if options.checkpoints == "best" and _objective(sweep) is None:
         raise ConfigurationError(
-            f'{WHO}: upload_checkpoints="best" needs to know what is best. '
+            f'{who}: upload_checkpoints="best" needs to know what is best. '
             'Give TuneConfig(metric=..., mode="min" or "max").'
         )
     if options.checkpoints and options.checkpoint_references and sweep.filesystem is not None:
         cure = missing_for_references(sweep.filesystem)
         if cure is not None:
             raise ConfigurationError(
-                f"{WHO}: checkpoint_references= to {scheme_of(sweep.filesystem)}:// need a "
+                f"{who}: checkpoint_references= to {scheme_of(sweep.filesystem)}:// need a "
                 f"library that is not installed. Run: {cure}"
             )
