@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from wbtune import credentials
-from wbtune.credentials import Secret
+from wbtune import _compat, credentials
+from wbtune.credentials import Login, Secret
 from wbtune.errors import CredentialsError
+from wbtune.options import RunOptions
 
 ARGUMENT, FILE, ENVIRONMENT, NETRC, HOOK = (letter * 40 for letter in "abcde")
 KEYS = (ARGUMENT, FILE, ENVIRONMENT, NETRC, HOOK)
@@ -316,3 +317,87 @@ def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
     failed, attempted = doctest.testmod(credentials)
     assert (failed, attempted > 0) == (0, True)
+
+
+# --- from the driver to the trials ----------------------------------------------------------
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Ray's key-value store, a server that takes every key, and nothing in the environment."""
+    store: dict[str, str] = {}
+
+    def put(name: str, text: str) -> bool:
+        store[name] = text
+        return False
+
+    monkeypatch.setattr(_compat, "hand_over", put)
+    monkeypatch.setattr(_compat, "handed_over", store.get)
+    monkeypatch.setattr(credentials.Server, "check", lambda server: None)
+    monkeypatch.delenv("WANDB_MODE")
+    return store
+
+
+def shown(login: Login) -> tuple[str | None, dict[str, str]]:
+    return None if login.secret is None else login.secret.reveal(), dict(login.settings)
+
+
+ONLINE = {"mode": "online", "settings": {"base_url": "https://wandb.example.com"}}
+SERVER = {"base_url": "https://wandb.example.com", "entity": "team"}
+
+
+def test_a_trial_has_the_drivers_login(store: dict[str, str]) -> None:
+    """Key, server and entity; a key file of the declaration is the driver's to read."""
+    options = RunOptions(init_kwargs={**ONLINE, "entity": "team"})
+    of_driver = credentials.of_driver("door", options, ARGUMENT)
+    assert shown(of_driver) == (ARGUMENT, SERVER)
+    for api_key_file in (None, "not/on/this/node"):
+        login = credentials.of_trial("door", None, api_key_file, "online", declared=True)
+        assert shown(login) == (ARGUMENT, SERVER)
+    assert ARGUMENT not in repr(of_driver)
+    with pytest.raises(TypeError, match="never pickled"):
+        pickle.dumps(of_driver)
+
+
+def test_a_trials_own_key_comes_first(store: dict[str, str], tmp_path: Path) -> None:
+    """What `setup_wandb` is given in the trial is meant for this trial."""
+    credentials.of_driver("door", RunOptions(init_kwargs=ONLINE), ARGUMENT)
+    (tmp_path / "key").write_text(FILE)
+    own = credentials.of_trial("door", HOOK, None, "online", declared=False)
+    file = credentials.of_trial("door", None, str(tmp_path / "key"), "online", declared=False)
+    assert (shown(own)[0], shown(file)[0]) == (HOOK, FILE)
+
+
+def test_an_identity_token_file_is_named_to_the_trials(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its path, which every node has to have; there is no key to hand over or to check."""
+    token = tmp_path / "token"
+    token.write_text("header.payload.signature")
+    monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", str(token))
+    settings = {**ONLINE["settings"], "identity_token_file": str(token)}  # type: ignore[dict-item]
+    options = RunOptions(init_kwargs={**ONLINE, "settings": settings})
+    assert shown(credentials.of_driver("door", options)) == (None, settings)
+    login = credentials.of_trial("door", None, None, "online", declared=True)
+    assert shown(login) == (None, settings)
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_a_mode_of_the_drivers_environment_is_the_trials(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """So that one that is set after Ray was started holds for the trials as well."""
+    monkeypatch.setenv("WANDB_MODE", mode)
+    credentials.of_driver("door", RunOptions())
+    monkeypatch.delenv("WANDB_MODE")
+    login = credentials.of_trial("door", None, None, None, declared=True)
+    assert shown(login) == (None, {"mode": mode})
+
+
+def test_without_a_driver_of_ours_a_trial_looks_for_itself(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As wandb would: here, in the environment."""
+    monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
+    login = credentials.of_trial("door", None, None, "online", declared=True)
+    assert shown(login) == (ENVIRONMENT, {})

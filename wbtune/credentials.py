@@ -186,7 +186,9 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
     given = options.init_kwargs.get("settings") or {}
     secret = find(who, api_key, options.api_key_file, options.mode)
     if not needs_key(options.mode):
-        login = Login(settings={} if options.mode else {"mode": "offline"})
+        # Said by this process's environment alone, the trials' may not say it.
+        mode = os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
+        login = Login(settings={} if options.mode else {"mode": mode})
         _hand_over(login)
         return login
     found = {name: given.get(name) or _compat.wandb_setting(name) for name in _HANDED}
