@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -54,6 +55,8 @@ QUICK = dict.fromkeys(
 )
 HANGS_S = 60
 OTHER_KEY = "f" * 40
+#: wandb's client asks its core every 15 s whether somebody pressed "Stop run".
+STOP_S = 17
 
 
 @pytest.fixture
@@ -137,14 +140,17 @@ def test_a_run_arrives(driver, server, caplog):
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [Fault(status=429, times=4), Fault(status=500, times=4), Fault(delay=1.0, times=6)],
-    ids=["429", "500", "slow"],
+    ("when", "fault"),
+    [
+        ("from the start", {"status": 500, "times": 4}),
+        ("in the middle", {"status": 429, "times": 4}),
+        ("in the middle", {"delay": 1.0, "times": 6}),
+    ],
+    ids=["500", "429", "slow"],
 )
-@pytest.mark.parametrize("when", ["from the start", "in the middle"])
-def test_a_server_that_is_ill_for_a_while(fault, when, driver, server, caplog):
+def test_a_server_that_is_ill_for_a_while(when, fault, driver, server, caplog):
     """Everything arrives, and nothing is said of it."""
-    fault = Fault(status=fault.status, delay=fault.delay, times=fault.times)
+    fault = Fault(**fault)
     if when == "from the start":
         server.order(fault)
     driver.start("a")
@@ -396,18 +402,16 @@ def test_an_outage(door, ray, server, tmp_path, capfd):
         upload_timeout=3,
         **online(server),
     )
-    results = []
-    thread = threading.Thread(target=lambda: results.append(tuner.fit()))
     # `fit` wants the main thread for its signals only; here nobody sends one.
-    thread.start()
+    sweep = threads_result(tuner.fit)
     wait_until((tmp_path / "waits").exists)
     server.leave()
     began = time.monotonic()
     go.touch()
-    thread.join(HANGS_S)
+    results = sweep()
     assert time.monotonic() - began < 30
     server.come_back()
-    assert not results[0].errors
+    assert not results.errors
     (command,) = [
         line.partition("send it by: ")[2]
         for line in capfd.readouterr().out.splitlines()
@@ -426,42 +430,51 @@ def test_an_outage(door, ray, server, tmp_path, capfd):
     assert (rows(run), run.state) == ([1, 2, 3, 4, 5, 6], "finished")
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_stop_button(door, ray, server, tmp_path):
-    """Pressing it ends that trial as stopped, and only that one."""
-    go = tmp_path / "go"
-    tuner = wandb_tuner(
-        DOORS[door],
-        param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(go)},
-        run_config=run_config(tmp_path, "stop"),
-        api_key=TEST_KEY,
-        **online(server),
-    )
-    pressed = []
+def test_the_stop_button(ray, tmp_path):
+    """Pressing it ends that trial as stopped, and only that one; at each door."""
+    with ThreadPoolExecutor() as threads:  # the client asks only every 15 s
+        list(threads.map(lambda door: stop_one_of_two(door, tmp_path / door), DOORS))
 
-    def press():
-        server.wait_for(lambda: len(server.runs) == 2, HANGS_S)
-        key = next(key for key, run in server.runs.items() if run.config.get("lr") == 1)
-        pressed.append(key)
-        server.stop_run(key)
-        # The client is told in the answer to what it sends, and asks its core now and then.
-        answered = threading.Event()
-        answered.wait(20)
+
+def stop_one_of_two(door, folder):
+    go = folder / "go"
+    folder.mkdir()
+    with WandbServer(keys={TEST_KEY}) as server:
+        tuner = wandb_tuner(
+            tune.with_resources(DOORS[door], {"cpu": 0.5}),
+            param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(go)},
+            run_config=run_config(folder, f"stop-{door}"),
+            api_key=TEST_KEY,
+            **online(server),
+        )
+        sweep = threads_result(tuner.fit)
+        server.wait_for(lambda: sum(run.config.get("lr") == 1 for run in server.runs.values()))
+        pressed = next(key for key, run in server.runs.items() if run.config.get("lr") == 1)
+        server.stop_run(pressed)
+        threading.Event().wait(STOP_S)
         go.touch()
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    results = tuner.fit()
-    thread.join()
-    assert not results.errors
-    stopped = server.runs[pressed[0]]
+        assert not sweep().errors
+        stopped = server.runs.pop(pressed)
+        (other,) = server.runs.values()
     assert len(rows(stopped)) < 60
     assert (stopped.state, stopped.tags) == ("finished", ["stopped"])
     assert stopped.summary["wbtune/outcome"] == "stopped"
     assert "Stop run" in stopped.summary["wbtune/reason"]
-    (other,) = [run for key, run in server.runs.items() if key != pressed[0]]
     assert len(rows(other)) == 60
     assert other.summary["wbtune/outcome"] == "finished"
+
+
+def threads_result(work):
+    """Run it in a thread; what this returns waits for it."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(work()))
+    thread.start()
+
+    def result():
+        thread.join(HANGS_S)
+        return done[0]
+
+    return result
 
 
 class LikeLightning:

@@ -548,11 +548,13 @@ class Sweep:
         metric: that the tuner, or else its scheduler, looks at.
         mode: ``"min"`` or ``"max"``.
         filesystem: pyarrow's, of the experiment's storage.
+        experiment: the name of its folder.
     """
 
     metric: str | None = None
     mode: str | None = None
     filesystem: Any = None
+    experiment: str = ""
 
 
 def sweep() -> Sweep:
@@ -571,7 +573,10 @@ def sweep() -> Sweep:
                 metric, mode = getattr(scheduler, "metric", None), None
             mode = mode or getattr(scheduler, "_mode", None)
             storage = names["experiments"][0].storage
-            return Sweep(metric, mode, getattr(storage, "storage_filesystem", None))
+            return Sweep(
+                *(metric, mode, getattr(storage, "storage_filesystem", None)),
+                getattr(storage, "experiment_dir_name", ""),
+            )
     return Sweep()
 
 

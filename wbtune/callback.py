@@ -184,8 +184,8 @@ class WandbLoggerCallback(LoggerCallback):
         sweep = _compat.sweep()
         _check_checkpoints(who, options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
-        login = credentials.of_driver(who, options, key)
-        announce(_objective(sweep))
+        login = credentials.of_driver(who, options, key, sweep.experiment)
+        announce(_objective(sweep), sweep.experiment)
         self._experiment = Experiment(
             who,
             options,

@@ -117,15 +117,15 @@ class Objective:
         return value < on if self.mode == "min" else value > on
 
 
-def announce(objective: Objective | None) -> None:
+def announce(objective: Objective | None, experiment: str) -> None:
     """On the driver: tell the trials, which have no other way to know it."""
     said = None if objective is None else [objective.metric, objective.mode]
-    _compat.hand_over(_OBJECTIVE, json.dumps(said))
+    _compat.hand_over(f"{_OBJECTIVE}/{experiment}", json.dumps(said))
 
 
-def announced() -> Objective | None:
+def announced(experiment: str) -> Objective | None:
     """In a trial: what the driver's callback has told."""
-    said = json.loads(_compat.handed_over(_OBJECTIVE) or "null")
+    said = json.loads(_compat.handed_over(f"{_OBJECTIVE}/{experiment}") or "null")
     return None if said is None else Objective(*said)
 
 

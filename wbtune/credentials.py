@@ -175,8 +175,16 @@ _LOGIN: Final = "login"
 _HANDED: Final = ("base_url", "entity", "identity_token_file")
 
 
-def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Login:
+def of_driver(
+    who: str, options: RunOptions, api_key: str | None = None, experiment: str = ""
+) -> Login:
     """Log in on the driver: find the key, check it with the server, hand it to the trials.
+
+    Args:
+        who: the door, for the messages.
+        options: located and checked.
+        api_key: an argument.
+        experiment: whose trials they are; other experiments may have another login.
 
     Raises:
         CredentialsError: without a usable key, or when the server refuses it.
@@ -189,7 +197,7 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
         # Said by this process's environment alone, the trials' may not say it.
         mode = os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
         login = Login(settings={} if options.mode else {"mode": mode})
-        _hand_over(login)
+        _hand_over(login, experiment)
         return login
     found = {name: given.get(name) or _compat.wandb_setting(name) for name in _HANDED}
     found["entity"] = options.init_kwargs.get("entity") or found["entity"]
@@ -201,12 +209,18 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
         patience = given.get("init_timeout") or _compat.wandb_setting("init_timeout")
         _check(who, Server(settings["base_url"], secret, min(float(patience), PATIENCE_S)))
     login = Login(secret, settings)
-    _hand_over(login)
+    _hand_over(login, experiment)
     return login
 
 
 def of_trial(
-    who: str, api_key: str | None, api_key_file: str | None, mode: str | None, *, declared: bool
+    who: str,
+    api_key: str | None,
+    api_key_file: str | None,
+    mode: str | None,
+    *,
+    declared: bool,
+    experiment: str = "",
 ) -> Login:
     """Log in where a trial runs, with what the driver has handed over.
 
@@ -217,11 +231,12 @@ def of_trial(
         mode: W&B's ``mode``, where it was given.
         declared: the arguments come from a declaration, which the driver has read, too; a
             path in it need not exist on this node.
+        experiment: the trial's.
 
     Raises:
         CredentialsError: without a usable key.
     """
-    handed = _handed_over()
+    handed = _handed_over(experiment)
     if mode is None and "WANDB_MODE" not in os.environ:
         mode = handed.settings.get("mode")
     if not needs_key(mode):
@@ -253,21 +268,23 @@ def _found_by_wandb(base_url: str) -> Secret | None:
     return None if key is None else Secret(key)
 
 
-def _hand_over(login: Login) -> None:
+def _hand_over(login: Login, experiment: str) -> None:
     key = None if login.secret is None else login.secret.reveal()
     text = json.dumps({"key": key, "settings": dict(login.settings)})
-    if _compat.hand_over(_LOGIN, text):
-        _take_back_at_exit()
+    # The second for who belongs to the same driver, but to no trial: Ray Train's workers.
+    for name in (f"{_LOGIN}/{experiment}", _LOGIN):
+        if _compat.hand_over(name, text):
+            _take_back_at_exit(name)
 
 
 @functools.cache
-def _take_back_at_exit() -> None:
+def _take_back_at_exit(name: str) -> None:
     # A cluster may outlive this driver, and its store with it.
-    atexit.register(_compat.take_back, _LOGIN)
+    atexit.register(_compat.take_back, name)
 
 
-def _handed_over() -> Login:
-    text = _compat.handed_over(_LOGIN)
+def _handed_over(experiment: str) -> Login:
+    text = _compat.handed_over(f"{_LOGIN}/{experiment}") or _compat.handed_over(_LOGIN)
     if text is None:
         return Login()
     said: dict[str, Any] = json.loads(text)

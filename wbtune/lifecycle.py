@@ -131,12 +131,14 @@ class TrialRun:
         options = runs.locate(self.who, inner | self.options)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
         login = credentials.of_trial(
-            *(self.who, api_key, options.api_key_file, options.mode), declared=self._declared
+            *(self.who, api_key, options.api_key_file, options.mode),
+            declared=self._declared,
+            experiment=who_am_i.experiment or "",
         )
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
         self._spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
-        self._spec = replace(self._spec, objective=checkpoints.announced())
+        self._spec = replace(self._spec, objective=checkpoints.announced(who_am_i.experiment or ""))
         self._dropped, self._returned, self._error = 0, False, None
         self.stop_asked = False
         self._mirrors = bool(options.log_results)
