@@ -160,13 +160,13 @@ def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footpr
     """Processes and memory with so many trials open at once, each with some rows."""
     seen = {}
     driver = psutil.Process()
-    before = processes.pss(driver)
+    before = driver.memory_full_info().uss
     for count in counts:
         while len(hooked.trials) < count:
             hooked.report(hooked.open(), rows)
         processes.settle()
         here = processes.footprint()
-        seen[count] = replace(here, driver_mb=processes.pss(driver) - before)
+        seen[count] = replace(here, driver_mb=(driver.memory_full_info().uss - before) / 2**20)
     return seen
 
 
@@ -216,12 +216,14 @@ BATCH = 50
 def held(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Held]:
     """Memory and CPU after so many finished trials."""
     driver = psutil.Process()
-    before = processes.pss(driver)
+    before = driver.memory_full_info().uss
     seen = {}
     for count in counts:
         while len(hooked.trials) < count:
             hooked.whole(min(BATCH, count - len(hooked.trials)), rows)
             processes.settle(0.3)
-        megabytes = processes.footprint().megabytes + processes.pss(driver) - before
+        megabytes = (
+            processes.footprint().megabytes + (driver.memory_full_info().uss - before) / 2**20
+        )
         seen[count] = Held(megabytes, sum(processes.cpu_s().values()))
     return seen
