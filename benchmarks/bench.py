@@ -276,7 +276,7 @@ def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]
 
 def imports(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """``import wbtune`` after ``import ray.tune``."""
-    times = trial_side.import_ms(3 if quick else 7)
+    times = trial_side.import_ms(3 if quick else 7, FOLDER)
     bound = Bound("import wbtune beyond import ray.tune", Figure.of(times), 30, "ms")
     return {"import wbtune, ms": times}, [bound]
 
