@@ -139,7 +139,7 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
     """Trials that do nothing but report: the hardest case."""
     load = Load("report only", *((100, 0.0, 4) if quick else (1000,)))
     warm_up((NONE, OURS) if quick else (NONE, OURS, PEER))
-    found = in_turns(load, rounds=1 if quick else 3, peers=1 if quick else 2)
+    found = in_turns(load, rounds=1 if quick else 2, peers=1)
     loops = {how: [us for one in found[how] for us in one.loop_us] for how in (OURS, PEER)}
     p99 = {how: Figure.of([quantile(us, 0.99)]) for how, us in loops.items()}
     median = {how: Figure.of([quantile(us, 0.5)]) for how, us in loops.items()}
@@ -165,13 +165,12 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
 
 def with_work(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Trials that work for 20 ms before each result."""
-    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (125, 0.02)))
-    found = in_turns(load, rounds=1 if quick else 3, peers=0 if quick else 1)
+    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (400, 0.02)))
+    found = in_turns(load, rounds=1 if quick else 2, peers=0)
     bound = Bound(
         f"wall / no logging, {load.trials} × {load.results}, 20 ms of work a result",
         over_none(found, OURS),
         1.03,
-        peer=over_none(found, PEER) if found[PEER] else None,
     )
     return summary(load, found), [bound]
 
@@ -250,7 +249,7 @@ def many(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
 def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Runs that the trial opens itself."""
-    found = trial_side.measure(2 if quick else 6, FOLDER)
+    found = trial_side.measure(2 if quick else 5, FOLDER)
     measured = {
         how: {
             name: [one[name] for one in ones if name in one]
@@ -277,7 +276,7 @@ def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]
 
 def imports(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """``import wbtune`` after ``import ray.tune``."""
-    times = trial_side.import_ms(3 if quick else 7)
+    times = trial_side.import_ms(3 if quick else 7, FOLDER)
     bound = Bound("import wbtune beyond import ray.tune", Figure.of(times), 30, "ms")
     return {"import wbtune, ms": times}, [bound]
 
@@ -287,7 +286,7 @@ def uploads(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
     The stand-in works on the same cores, for wbtune and Ray's own alike.
     """
-    load = Load("uploaded", *((50, 0.0, 4) if quick else (250,)))
+    load = Load("uploaded", *((50, 0.0, 4) if quick else (150,)))
     found = in_turns(load, rounds=1, peers=1, server=server)
     return summary(load, found), []
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import bare_loop
 import processes
-import psutil
 from bare_loop import PROJECT, result
 from processes import Footprint
 from ray import tune
@@ -159,14 +158,13 @@ def check(hooked: Hooked) -> None:
 def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footprint]:
     """Processes and memory with so many trials open at once, each with some rows."""
     seen = {}
-    driver = psutil.Process()
-    before = processes.pss(driver)
+    before = processes.own_mb()
     for count in counts:
         while len(hooked.trials) < count:
             hooked.report(hooked.open(), rows)
         processes.settle()
         here = processes.footprint()
-        seen[count] = replace(here, driver_mb=processes.pss(driver) - before)
+        seen[count] = replace(here, driver_mb=processes.own_mb() - before)
     return seen
 
 
@@ -215,13 +213,12 @@ BATCH = 50
 
 def held(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Held]:
     """Memory and CPU after so many finished trials."""
-    driver = psutil.Process()
-    before = processes.pss(driver)
+    before = processes.own_mb()
     seen = {}
     for count in counts:
         while len(hooked.trials) < count:
             hooked.whole(min(BATCH, count - len(hooked.trials)), rows)
             processes.settle(0.3)
-        megabytes = processes.footprint().megabytes + processes.pss(driver) - before
+        megabytes = processes.footprint().megabytes + processes.own_mb() - before
         seen[count] = Held(megabytes, sum(processes.cpu_s().values()))
     return seen

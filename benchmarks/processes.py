@@ -51,13 +51,19 @@ def _is_rays(process: psutil.Process) -> bool:
     return line.startswith("ray::") or "/ray/" in line or not line
 
 
-def pss(process: psutil.Process) -> float:
+def pss(process: psutil.Process, kind: str = "Pss") -> float:
     """The proportional set size of one process, in MB; 0 when it has just ended."""
     try:
         lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    found = (int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{kind}:"))
+    return next(found, 0.0)
+
+
+def own_mb() -> float:
+    """What the driver itself holds: of its libraries' pages, its share would come and go."""
+    return pss(psutil.Process(), "Pss_Anon")
 
 
 def footprint() -> Footprint:

@@ -5,6 +5,7 @@ One trial after the other, each in an actor of its own, the ways alternating.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -140,14 +141,19 @@ def one_case(config: dict[str, Any]) -> None:
     tune.report(trial({**config, **config["case"]}))
 
 
-def import_ms(repeats: int) -> list[float]:
-    """Milliseconds of ``import wbtune`` after ``import ray.tune``, each in a new process."""
+def import_ms(repeats: int, folder: Path) -> list[float]:
+    """Milliseconds of ``import wbtune`` after ``import ray.tune``, each in a new process.
+
+    With compiled modules, as pip leaves them when it installs a wheel.
+    """
     program = (
         "import time, ray.tune; began = time.perf_counter(); import wbtune; "
         "print((time.perf_counter() - began) * 1000)"
     )
-    command = [sys.executable, "-c", program]
-    return [
-        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for _ in range(repeats)
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+    command, env = [sys.executable, "-c", program], os.environ | compiled
+    times = [
+        float(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
+        for _ in range(repeats + 1)
     ]
+    return times[1:]  # the first has compiled them

@@ -81,9 +81,11 @@ class Guard:
         self._asked: int | None = None
         self._log: Callable[..., None] = run.log
         self._generation = CORE.generation
-        # When; the step of the row, or of the next one; how to send it again; whether it made
-        # a row whole, and None for what is no row.
-        self._recent: deque[tuple[float, int, Callable[[], None], bool | None]] = deque()
+        # When; the step of the row, or of the next one; the row and whether it is whole, or
+        # how to send again what is no row, and None.
+        self._recent: deque[
+            tuple[float, int, dict[str, Any], bool] | tuple[float, int, Callable[[], Any], None]
+        ] = deque()
         # Counted here: asking wandb for `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
@@ -109,42 +111,41 @@ class Guard:
         those of an earlier attempt) becomes the next free one: W&B would drop the row.
         """
         with self._lock:  # a user's threads, and the one that logs Tune's results
-            self._log_in_turn(data, step, commit)
-
-    def _log_in_turn(self, data: Mapping[str, Any], step: int | None, commit: bool | None) -> None:
-        commits = step is None if commit is None else commit
-        asked = self._asked if step is None else step
-        if step is not None:
-            waits_for_another = self._asked not in {None, step}
-            step = self._step = max(step, self._step + waits_for_another)
-        self._asked = None if commits else asked
-        self._remember(partial(self._log_again, {**data}, self._step, commits), commits)
-        if self._recovered:  # the new part of the run counts its steps from 0 by itself
-            step, commit = self._step, commits
-        self._step += commits
-        self._rows += commits
-        try:
-            self._log(data, step, commit)
-        except _compat.core_is_gone():
-            self.recover()
-
-    def _log_again(self, data: dict[str, Any], step: int, commits: bool) -> None:
-        self._log({**data}, step, commits)  # a copy: wandb converts the values in place
+            commits = step is None if commit is None else commit
+            asked = self._asked if step is None else step
+            if step is not None:
+                waits_for_another = self._asked not in {None, step}
+                step = self._step = max(step, self._step + waits_for_another)
+            self._asked = None if commits else asked
+            now, recent = time.monotonic(), self._recent
+            # A copy: wandb converts the values in place.
+            recent.append((now, self._step, {**data}, commits))
+            if recent[0][0] < now - REMEMBER_S:
+                self._forget()
+            if self._recovered:  # the new part of the run counts its steps from 0 by itself
+                step, commit = self._step, commits
+            self._step += commits
+            self._rows += commits
+            try:
+                self._log(data, step, commit)
+            except _compat.core_is_gone():
+                self.recover()
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send an update of the config or the summary, or ask for what the summary says."""
         with self._lock:
             if args:  # the summary's; the config is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
-                self._remember(partial(update, *args, **kwargs), None)
+                again = partial(update, *args, **kwargs)
+                self._recent.append((time.monotonic(), self._step, again, None))
+                self._forget()
             try:
                 return update(*args, **kwargs)
             except _compat.core_is_gone():
                 self.recover()
                 return update(*args, **kwargs)
 
-    def _remember(self, again: Callable[[], None], commits: bool | None) -> None:
-        self._recent.append((time.monotonic(), self._step, again, commits))
+    def _forget(self) -> None:
         # By the time of one of the last rows, not by the clock: the first rows after the
         # core's death raise nothing, and between two rows there may be hours.
         recent = self._recent
@@ -183,9 +184,12 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         _compat.become(run, new, log=self.log, wbtune_guard=self)
         again = [entry for entry in self._recent if entry[1] > self._written]
-        self._rows = sum(commits is True for *_, commits in again)
-        for _, _, send, _ in again:
-            send()
+        self._rows = sum(entry[3] is True for entry in again)
+        for entry in again:
+            if entry[3] is None:
+                entry[2]()
+            else:
+                self._log({**entry[2]}, entry[1], entry[3])
 
     def reopen(self, *, beside: bool = True) -> Run:
         """Another part of the same run."""

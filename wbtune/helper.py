@@ -44,7 +44,7 @@ AT_ONCE: Final = 8
 KNOWN_S: Final = 5.0
 
 #: Closed runs are garbage, in cycles; by itself, Python would let hundreds of them gather.
-COLLECT_EVERY: Final = 16
+COLLECT_EVERY: Final = 32
 
 #: What the helper says of a run instead of a text for people.
 STOP: Final = "stop"

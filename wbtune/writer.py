@@ -9,6 +9,13 @@ the user's own core, the interpreter's lock, signals (it has its own session, so
 does not reach it). And when the driver dies, even by SIGKILL, what is sent ends, and the
 helper closes every run with what it was given.
 
+Designs that were measured (two cores, offline). Wall time over no logging, 8 trials of 1000
+results that do nothing but report: a thread of the driver that handles each row as it comes,
+1.32; one that does so twice a second, 1.22; a process that is fed in batches, 1.16, and this
+one 1.07 (`make bench`), with its core on one processor. One Ray actor for the experiment, fed
+with the same batches: 1.4 s of CPU until it is there and 165 MB, where this process takes
+0.8 s and 46 MB; a row costs about the same there, 240 µs of CPU with the core's, here 210.
+
 Processes get killed, and this one is the first that a machine short of memory would pick.
 So what was sent is remembered until it is safe: another helper opens the unfinished runs
 again and is sent the rest, less the rows that are on disk.
