@@ -39,6 +39,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def no_core_for_children() -> Iterator[None]:
+    """A core that a test has in this process is not that of the programs that others start."""
+    yield
+    os.environ.pop("WANDB_SERVICE", None)
+
+
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """As before ``ray.init``: `tune.with_parameters` keeps its data instead of storing them."""

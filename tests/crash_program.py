@@ -26,7 +26,7 @@ def work(config, i):
     """Slow from the twelfth iteration on, so that the driver is ended in the middle of it."""
     if config["trial"] != 0:
         restored = Path(config["folder"], "restore.log").exists()
-        time.sleep(0.02 if restored else 0.1 if i <= 12 else 0.5)
+        time.sleep(0.02 if restored else 0.1 if i <= 12 else 1.5)
 
 
 def iterations(config):
