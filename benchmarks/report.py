@@ -22,7 +22,9 @@ def lines(measured: Measured, name: str = "") -> list[str]:
         if isinstance(value, dict):
             said += lines(value, path)
         elif isinstance(value, list):
-            if value:
+            if value and not any(value):
+                said.append(f"{path}: 0")
+            elif value:
                 each = "" if len(value) == 1 else f" of {[_rounded(item) for item in value]}"
                 said.append(f"{path}: {Figure.of(value)}{each}")
         else:
@@ -66,8 +68,7 @@ def scale(measured: Measured) -> str:
     crowd, many = measured["crowds"], measured["many"]
     at_once = crowd["trials at once"][OURS]
     few, most = min(at_once), max(at_once)
-    held = {name: at_once[few][name] + at_once[few]["driver_mb"] for name in ("megabytes",)}
-    base = held["megabytes"]
+    base = at_once[few]["megabytes"] + at_once[few]["driver_mb"]
     total = at_once[most]["megabytes"] + at_once[most]["driver_mb"]
     open_mb = (total - base) / (most - few)
     (early, before), (late, after) = many["finished trials"].items()
@@ -89,8 +90,8 @@ def scale(measured: Measured) -> str:
         f"{(base + 10_000 * max(0.0, ended_mb)) / 1000:.1f} GB at the end if they ran one after "
         f"the other, and {(base + 10_000 * open_mb) / 1000:.1f} GB if all were open at once. What "
         f"gives way first is Tune itself: without any logging its loop delivered {tunes:.0f} "
-        f"results a second here. Next is the helper, one Python process, at about "
-        f"{fullest:.0f} rows a second; what comes faster waits in the driver's memory, and "
+        f"results a second here. Next is the helper, one Python process, whose CPU is enough for "
+        f"some {fullest:.0f} rows a second; what comes faster waits in the driver's memory, and "
         f"arrives late, but whole."
     )
 
