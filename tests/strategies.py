@@ -452,7 +452,7 @@ given_options = st.fixed_dictionaries(
         "excludes": st.lists(patterns | paths.map(lambda path: f"{path}/"), max_size=3),
         "log_config": st.booleans(),
         "upload_checkpoints": st.booleans() | st.sampled_from(["all", "best", "last"]),
-        "upload_timeout": st.integers(0, 9999) | st.floats(0, allow_nan=False),
+        "upload_timeout": st.integers(0, 9999) | st.floats(0, 10**9, exclude_max=True),
         "video_kwargs": _kwargs,
         "image_kwargs": _kwargs,
         "checkpoint_references": st.booleans(),

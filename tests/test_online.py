@@ -7,6 +7,7 @@ The server is a stand-in (tests/wandb_server.py), what talks to it is the real w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
@@ -41,6 +43,7 @@ from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import MARK, spec
+from wbtune.server import Server
 from wbtune.writer import Writer
 
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
@@ -417,7 +420,8 @@ def test_an_outage(door, ray, server, tmp_path, capfd):
         for line in capfd.readouterr().out.splitlines()
         if "send it by: " in line
     ]
-    sync = shlex.split(command)
+    server_is, *sync = shlex.split(command)
+    assert server_is == f"WANDB_BASE_URL={server.url}"  # not that of wandb's own settings
     assert sync[:3] == ["wandb", "sync", "--no-skip-online"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     subprocess.run(
@@ -580,3 +584,60 @@ def test_every_way_to_give_a_key(tmp_path_factory):
         assert letter * 40 not in done.stdout + done.stderr
         assert not any(request.contains(letter * 40) for request in server.requests)
     assert server.refusals == []
+
+
+class Odd(WandbServer):
+    """Answers the questions that wbtune asks itself in an odd way."""
+
+    answer: tuple[int, bytes] = (200, b"{")
+
+    def handle(self, request):
+        asked = b"logLineCount" not in request.body
+        if request.operation in {"RunResumeStatus", "Viewer"} and asked:
+            return self.answer
+        return super().handle(request)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(200, b"{"), (200, b'{"data": {"model": {"bucket": {"config": "?"}}}}'), (403, b"{}")],
+    ids=["no JSON", "no config", "refused"],
+)
+def test_an_odd_answer_costs_no_run(answer, tmp_path):
+    """Where the server can't be understood, the run is kept on disk, or opened as it is."""
+    with Odd(keys={TEST_KEY}) as server:
+        server.answer = answer
+        driver = Driver(server, tmp_path)
+        driver.start("a")
+        driver.log("a", 1, 2)
+        driver.writer.end("a", FINISHED)
+        driver.close()
+        found = runlog.of_experiment(tmp_path)
+        assert [row["i"] for log in found.values() for row in log.rows] == [1, 2]
+
+
+class Redirects(BaseHTTPRequestHandler):
+    """Sends everybody to another host."""
+
+    to = ""
+
+    def do_POST(self):
+        self.send_response(302)
+        self.send_header("Location", self.to)
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Print nothing."""
+
+
+def test_a_redirection_does_not_take_the_key_along():
+    """Another host is not the one that the key is for."""
+    with WandbServer() as other, HTTPServer(("127.0.0.1", 0), Redirects) as first:
+        Redirects.to = f"{other.url}/graphql"
+        threading.Thread(target=first.serve_forever, daemon=True).start()
+        secret = Secret(TEST_KEY)
+        with contextlib.suppress(CredentialsError, ServerUnreachableError):
+            Server(f"http://127.0.0.1:{first.server_port}", secret, 1).check()
+        first.shutdown()
+        assert other.requests
+        assert {request.key for request in other.requests} == {None}

@@ -18,6 +18,7 @@ from strategies import run_options
 
 from wbtune import runs
 from wbtune.errors import ConfigurationError
+from wbtune.filtering import excludes_of
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.runs import RunSpec, Steps, locate, spec, to_media
@@ -146,11 +147,13 @@ def test_what_was_said_counts_before_who_the_trial_is(
     assert {name: made.init[name] for name in others} == {name: given[name] for name in others}
     assert None not in made.init.values()
     assert not {"settings", "config"} & set(made.init)
-    assert made.config == {"lr": 1, **given.get("config", {})}
+    excludes = excludes_of(options.excludes, options.unmask)
+    assert made.config == {"lr": 1, **excludes.config(given.get("config", {}))}
     assert made.video_kwargs == (options.video_kwargs or {})
     assert made.image_kwargs == (options.image_kwargs or {})
     assert made.settings["silent"] is given.get("settings", {}).get("silent", True)
-    assert made.settings.get("finish_timeout") == options.upload_timeout
+    timeout = options.upload_timeout  # 0 would be "for ever"
+    assert made.settings.get("finish_timeout") == (None if timeout is None else max(1, timeout))
     assert pickle.loads(pickle.dumps(made)) == made
     assert options == before
 
@@ -167,6 +170,13 @@ def test_the_config_of_the_options_is_sanitised_and_laid_on_top() -> None:
     """``config=`` is the user's, with whatever values are in it."""
     options = RunOptions(init_kwargs={"config": {"lr": float("inf"), "s": {2, 1}}})
     assert spec(options, WHO, {"lr": 1, "x": 2}).config == {"lr": "Infinity", "s": [1, 2], "x": 2}
+
+
+def test_the_config_of_the_options_is_filtered_as_the_trials_is() -> None:
+    """``excludes`` and the mask hold for ``config=`` as well."""
+    given = {"lr": 1, "db": {"password": "x"}, "tokenizer": "bpe"}
+    options = RunOptions(excludes=("lr",), unmask=("tokenizer",), init_kwargs={"config": {**given}})
+    assert spec(options, WHO, {}).config == {"db": {"password": "****"}, "tokenizer": "bpe"}
 
 
 def test_a_finish_timeout_of_the_settings_counts_before_upload_timeout() -> None:

@@ -56,7 +56,8 @@ def logged_in(base_url: str) -> bool:
     found = wbauth.authenticate_session(
         host=base_url, source="wbtune", prompt=False, update_session=False
     )
-    return found is not None
+    # For want of others, wandb gives the credentials of this process, whatever their server.
+    return found is not None and found.host.is_same_url(base_url)
 
 
 def found_key(base_url: str) -> str | None:
@@ -69,7 +70,9 @@ def found_key(base_url: str) -> str | None:
     found = wbauth.authenticate_session(
         host=base_url, source="wbtune", prompt=False, update_session=False
     )
-    return found.api_key if isinstance(found, wbauth.AuthApiKey) else None
+    if not isinstance(found, wbauth.AuthApiKey) or not found.host.is_same_url(base_url):
+        return None
+    return found.api_key
 
 
 def same_global_run(new: object, run: object) -> None:
@@ -131,6 +134,14 @@ def record_type() -> Any:
 
     messages: Any = wandb_internal_pb2  # its stubs are written for one protobuf version
     return messages.Record
+
+
+def not_a_record() -> type[Exception]:
+    """What parsing something else as a record raises."""
+    from google.protobuf import message  # noqa: PLC0415 - a package of wandb's
+
+    error: type[Exception] = message.DecodeError
+    return error
 
 
 def is_finished(run: Any) -> bool:
@@ -292,13 +303,6 @@ def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = N
 
     info = getattr(trainable, "_trial_info", None)
     return info if info is not None else (config or {}).get(TRIAL_INFO)
-
-
-def is_duplicate(result: Mapping[str, Any]) -> bool:
-    """Is this Tune's own repetition of the last result, when a function returned?"""
-    from ray.tune.result import RESULT_DUPLICATE  # noqa: PLC0415 - needs ray
-
-    return RESULT_DUPLICATE in result
 
 
 def is_function(trainable: type | None) -> bool:
@@ -622,8 +626,8 @@ def claim(trial: str, owner: str) -> str:
     if not ray.is_initialized():
         return owner
     key = trial.encode()
-    internal_kv._internal_kv_put(key, owner, overwrite=False, namespace=_CLAIMS)  # noqa: SLF001
-    held = internal_kv._internal_kv_get(key, namespace=_CLAIMS)  # noqa: SLF001
+    internal_kv._internal_kv_put(key, owner, overwrite=False, namespace=_NAMESPACE)  # noqa: SLF001
+    held = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)  # noqa: SLF001
     return owner if held is None else bytes(held).decode()
 
 
@@ -633,7 +637,7 @@ def unclaim(trial: str) -> None:
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     if ray.is_initialized():
-        internal_kv._internal_kv_del(trial.encode(), namespace=_CLAIMS)  # noqa: SLF001
+        internal_kv._internal_kv_del(trial.encode(), namespace=_NAMESPACE)  # noqa: SLF001
 
 
 def hand_over(name: str, text: str) -> bool:
@@ -651,7 +655,7 @@ def hand_over(name: str, text: str) -> bool:
 
     if not ray.is_initialized():
         return False
-    internal_kv._internal_kv_put(_of_this_job(name), text.encode(), namespace=_CLAIMS)  # noqa: SLF001
+    internal_kv._internal_kv_put(_of_this_job(name), text.encode(), namespace=_NAMESPACE)  # noqa: SLF001
     return True
 
 
@@ -662,7 +666,7 @@ def handed_over(name: str) -> str | None:
 
     if not ray.is_initialized():
         return None
-    text = internal_kv._internal_kv_get(_of_this_job(name), namespace=_CLAIMS)  # noqa: SLF001
+    text = internal_kv._internal_kv_get(_of_this_job(name), namespace=_NAMESPACE)  # noqa: SLF001
     return None if text is None else bytes(text).decode()
 
 
@@ -672,7 +676,7 @@ def take_back(name: str) -> None:
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     if ray.is_initialized():
-        internal_kv._internal_kv_del(_of_this_job(name), namespace=_CLAIMS)  # noqa: SLF001
+        internal_kv._internal_kv_del(_of_this_job(name), namespace=_NAMESPACE)  # noqa: SLF001
 
 
 def _of_this_job(name: str) -> bytes:
@@ -681,7 +685,7 @@ def _of_this_job(name: str) -> bytes:
     return f"{name}/{ray.get_runtime_context().get_job_id()}".encode()
 
 
-_CLAIMS = b"wbtune"
+_NAMESPACE = b"wbtune"
 
 
 def callbacks_of(tuner: Any) -> list[Any]:

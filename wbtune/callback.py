@@ -185,6 +185,7 @@ class WandbLoggerCallback(LoggerCallback):
         _check_checkpoints(who, options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
         login = credentials.of_driver(who, options, key, sweep.experiment)
+        self._name = sweep.experiment
         announce(_objective(sweep), sweep.experiment)
         self._experiment = Experiment(
             who,
@@ -231,6 +232,7 @@ class WandbLoggerCallback(LoggerCallback):
         experiment, self._experiment = self._experiment, None
         if experiment is not None:
             experiment.close(trials)
+            credentials.take_back(self._name)
 
     def get_state(self) -> dict[str, Any] | None:
         """What `tune.Tuner.restore` needs to go on with the same runs."""

@@ -125,7 +125,11 @@ def announce(objective: Objective | None, experiment: str) -> None:
 
 def announced(experiment: str) -> Objective | None:
     """In a trial: what the driver's callback has told."""
-    said = json.loads(_compat.handed_over(f"{_OBJECTIVE}/{experiment}") or "null")
+    try:
+        said = json.loads(_compat.handed_over(f"{_OBJECTIVE}/{experiment}") or "null")
+    except Exception as error:  # noqa: BLE001 - Ray's trouble with its store is not the trial's
+        logger.warning("wbtune: can't ask for the tuner's metric: %s", error)
+        said = None
     return None if said is None else Objective(*said)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import logging
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from wbtune.server import Server
 
 if TYPE_CHECKING:
     from wbtune.options import RunOptions
+
+logger = logging.getLogger("wbtune")
 
 API_KEY_HOOK: Final = "WANDB_SETUP_API_KEY_HOOK"
 
@@ -105,9 +108,20 @@ def explicit_key(who: str, api_key: str | None, api_key_file: str | None) -> Sec
 
 
 def find(
-    who: str, api_key: str | None, api_key_file: str | None, mode: str | None
+    who: str,
+    api_key: str | None,
+    api_key_file: str | None,
+    mode: str | None,
+    base_url: str | None = None,
 ) -> Secret | None:
     """The key for runs in ``mode``, or None where wandb finds it by itself or needs none.
+
+    Args:
+        who: the door, for the messages.
+        api_key: an argument.
+        api_key_file: an argument.
+        mode: W&B's ``mode``, where it was given.
+        base_url: the server, if it is not the one of W&B's own settings.
 
     Raises:
         CredentialsError: when a server has to be talked to and there is no key, or when
@@ -119,7 +133,7 @@ def find(
     if explicit is not None:
         return _usable(who, explicit)
     try:
-        if _compat.logged_in(_compat.wandb_setting("base_url")):
+        if _compat.logged_in(base_url or _compat.wandb_setting("base_url")):
             return None
     except Exception as error:  # wandb's: a malformed key or token file
         msg = f"{who}: the credentials that wandb found are unusable: {error}. Instead: {CURES}."
@@ -192,7 +206,7 @@ def of_driver(
             20 s at most.
     """
     given = options.init_kwargs.get("settings") or {}
-    secret = find(who, api_key, options.api_key_file, options.mode)
+    secret = find(who, api_key, options.api_key_file, options.mode, given.get("base_url"))
     if not needs_key(options.mode):
         # Said by this process's environment alone, the trials' may not say it.
         mode = os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
@@ -221,6 +235,7 @@ def of_trial(
     *,
     declared: bool,
     experiment: str = "",
+    base_url: str | None = None,
 ) -> Login:
     """Log in where a trial runs, with what the driver has handed over.
 
@@ -231,7 +246,10 @@ def of_trial(
         mode: W&B's ``mode``, where it was given.
         declared: the arguments come from a declaration, which the driver has read, too; a
             path in it need not exist on this node.
-        experiment: the trial's.
+        experiment: the trial's; empty in a worker of Ray Train, which has the driver's
+            newest login.
+        base_url: the server that was given; else that of this process's environment, or the
+            driver's.
 
     Raises:
         CredentialsError: without a usable key.
@@ -242,12 +260,22 @@ def of_trial(
     if not needs_key(mode):
         return Login(settings={} if mode is None else {"mode": mode})
     settings = {name: text for name, text in handed.settings.items() if name != "mode"}
+    own_url = base_url or os.environ.get("WANDB_BASE_URL")
+    if own_url and own_url.rstrip("/") != settings.get("base_url", own_url).rstrip("/"):
+        handed, settings = Login(), {}  # the driver's key is not for this server
+    if base_url:
+        settings["base_url"] = base_url
     has_own = api_key is not None or (api_key_file is not None and not declared)
     if not has_own and (handed.secret is not None or "identity_token_file" in settings):
         return Login(handed.secret, settings)
-    secret = find(who, api_key, api_key_file, mode)
-    base_url = settings.get("base_url") or _compat.wandb_setting("base_url")
-    return Login(secret or _found_by_wandb(base_url), settings)
+    secret = find(who, api_key, api_key_file, mode, base_url)
+    server = settings.get("base_url") or _compat.wandb_setting("base_url")
+    return Login(secret or _found_by_wandb(server), settings)
+
+
+def take_back(experiment: str) -> None:
+    """On the driver, when an experiment has ended: nobody needs its login any more."""
+    _compat.take_back(f"{_LOGIN}/{experiment}")
 
 
 def _check(who: str, server: Server) -> None:
@@ -284,7 +312,11 @@ def _take_back_at_exit(name: str) -> None:
 
 
 def _handed_over(experiment: str) -> Login:
-    text = _compat.handed_over(f"{_LOGIN}/{experiment}") or _compat.handed_over(_LOGIN)
+    try:
+        text = _compat.handed_over(f"{_LOGIN}/{experiment}" if experiment else _LOGIN)
+    except Exception as error:  # noqa: BLE001 - Ray's trouble with its store is not the trial's
+        logger.warning("wbtune: can't ask for the driver's login: %s", error)
+        text = None
     if text is None:
         return Login()
     said: dict[str, Any] = json.loads(text)

@@ -10,7 +10,7 @@
         ├── CredentialsError (ValueError)    no key, or a key that can't be used
         └── ServerUnreachableError (ConnectionError)  W&B's server is away
 
-All of them are raised on the driver, before any trial. A user's own exception
+Whatever can be known on the driver is raised there, before any trial. A user's own exception
 is never wrapped in one of these: it passes through unchanged.
 """
 

@@ -38,7 +38,7 @@ logger = logging.getLogger("wbtune")
 #: for the copy of its runs to a remote storage.
 INTERRUPTED_S: Final = 30.0
 
-#: Folders that the last line names before it goes on in numbers.
+#: Runs that the last line names; if there are more, it names the folder of all.
 SHOWN: Final = 8
 
 #: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
@@ -87,6 +87,11 @@ class Watched:
     def key(self) -> str:
         """The run's id."""
         return str(self.spec.init["id"])
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """The ids that the run may have: the other, if its own was another experiment's."""
+        return f"{self.key}-{self.spec.experiment}", self.key
 
     def notes(self) -> dict[str, Any]:
         """What the summary says besides the outcome."""
@@ -393,20 +398,24 @@ class Experiment:
 
     def _fill_in(self, trial: Trial, watched: Watched) -> None:
         """Log what a crashed driver had not yet logged, before anything new."""
-        for result in restoring.missing(trial, self._on_disk().get(watched.key)):
+        for result in restoring.missing(trial, self._log_of(watched)):
             self._open(watched)
             self._writer.log(watched.key, result)
 
     def _take_over(self, trial: Trial, outcome: Outcome) -> None:
         """A trial that had ended before the driver was restored: is its run complete?"""
         watched = self._watch(trial)
-        log = self._on_disk().get(watched.key)
+        log = self._log_of(watched)
         said = None if log is None else log.exit_code
         agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
         if watched.is_open or not agrees:  # open, because rows had to be filled in
             self._end(watched, outcome)
         else:
             watched.ended, watched.outcome, watched.due = True, outcome, 0.0
+
+    def _log_of(self, watched: Watched) -> runlog.RunLog | None:
+        found = self._on_disk()
+        return next((found[run_id] for run_id in watched.ids if run_id in found), None)
 
     def _on_disk(self) -> dict[str, runlog.RunLog]:
         """The experiment's runs as a restored driver finds them; read once."""
@@ -435,7 +444,7 @@ class Experiment:
             left = max(0.0, deadline - time.monotonic())
             self._upload_rest(left)
             complete = self._writer.close(left)
-            self._say_where(complete=complete, delivered=self._deliver(rest))
+            self._say_where(complete=complete, delivered=self._deliver(deadline - time.monotonic()))
             self._say_what_is_left()
             for watched in self._watched.values():
                 _compat.unclaim(watched.claim)
@@ -472,8 +481,9 @@ class Experiment:
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            if watched.own and watched.key in ends:
-                self._correct(watched, ends[watched.key])
+            ids = [run_id for run_id in watched.ids if run_id in ends]
+            if watched.own and ids:
+                self._correct(watched, ends[ids[0]])
             if watched.waiting:
                 self._upload_waiting(watched)
 
@@ -511,11 +521,11 @@ class Experiment:
             names = ", ".join(f"{saved.source} ({saved.name})" for saved in left)
             logger.warning("%s: not uploaded in time: %s", self._who, names)
 
-    def _deliver(self, rest: Outcome) -> bool:
+    def _deliver(self, seconds: float) -> bool:
         """Copy the driver's runs, and what killed trials left on its node, to the storage."""
         if self._remote is None or self._directory is None:
             return False
-        return self._remote.deliver(self._directory, seconds=self._timeout(rest))
+        return self._remote.deliver(self._directory, seconds=max(INTERRUPTED_S, seconds))
 
     def _say_where(self, *, complete: bool, delivered: bool) -> None:
         if self._directory is None:
@@ -530,12 +540,19 @@ class Experiment:
         print(f"wbtune: {len(self._watched)} runs in {where}{more}")  # noqa: T201 - the one line
         left = runlog.not_uploaded(self._directory)
         if left or not complete:
-            what = " ".join(shlex.quote(str(path)) for path in left[:SHOWN] or [folder])
-            others = f" (and {len(left) - SHOWN} more there)" if len(left) > SHOWN else ""
+            named = [folder] if len(left) > SHOWN or not complete else left
+            what = " ".join(shlex.quote(str(path)) for path in named)
             print(  # noqa: T201 - what to type
                 "wbtune: not all was uploaded in time; send it by: "
-                f"wandb sync --no-skip-online {what}{others}"
+                f"{self._server()}wandb sync --no-skip-online {what}"
             )
+
+    def _server(self) -> str:
+        """For the command line, where wandb's own settings name another server."""
+        base_url = self._login.settings.get("base_url")
+        if base_url is None or base_url == _compat.wandb_setting("base_url"):
+            return ""
+        return f"WANDB_BASE_URL={shlex.quote(base_url)} "
 
 
 def _owns_run(trial: Trial) -> bool:

@@ -91,6 +91,7 @@ class Guard:
         self._written = -1
         self._rows = 0
         self._recovered = False
+        self._said = False
         run.__dict__["log"] = self.log
         run.__dict__["wbtune_guard"] = self
         # `wandb.log` is the run's method as `wandb.init` found it: past this guard.
@@ -129,7 +130,7 @@ class Guard:
             try:
                 self._log(data, step, commit)
             except _compat.core_is_gone():
-                self.recover()
+                self._recover_or_say()
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send an update of the config or the summary, or ask for what the summary says."""
@@ -142,8 +143,7 @@ class Guard:
             try:
                 return update(*args, **kwargs)
             except _compat.core_is_gone():
-                self.recover()
-                return update(*args, **kwargs)
+                return update(*args, **kwargs) if self._recover_or_say() else None
 
     def _forget(self) -> None:
         # By the time of one of the last rows, not by the clock: the first rows after the
@@ -156,6 +156,20 @@ class Guard:
             and (recent[0][3] is None or recent[0][1] < recent[-KEEP][1])
         ):
             recent.popleft()
+
+    def _recover_or_say(self) -> bool:
+        """Recover, in the middle of its user's code, which must not hear of it."""
+        try:
+            self.recover()
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            if not self._said:
+                self._said = True
+                logger.warning(
+                    "wbtune: run %s can't go on (%s: %s); what is logged is lost until it can.",
+                    *(self._run.id, type(error).__name__, error),
+                )
+            return False
+        return True
 
     def recover(self) -> None:
         """Open the run again, whose core is gone, and log what is not on disk.

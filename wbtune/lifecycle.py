@@ -55,6 +55,9 @@ R = TypeVar("R")
 UNWIND_S: Final = 8.0
 
 
+#: Seconds that the copy of its run to a remote storage may take; then it goes on alone.
+DELIVER_S: Final = 10.0
+
 ATTEMPT: Final = "wbtune/attempt"
 
 #: A trial's own process is not told why.
@@ -82,6 +85,7 @@ class TrialRun:
     Attributes:
         run: the open run, or the last one.
         stop_asked: somebody pressed "Stop run" at W&B.
+        can_stop: there is a `Trainable` whose results can end the trial.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class TrialRun:
         self.run: Run | None = None
         self._api_key = api_key
         self._declared = declared
-        self.stop_asked = False
+        self.stop_asked = self.can_stop = False
         self._router = Router()
         self._spec = runs.RunSpec({})
         self._steps = runs.Steps()
@@ -129,11 +133,14 @@ class TrialRun:
         self.close(STOPPED)
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
         options = runs.locate(self.who, inner | self.options)
+        if self._api_key:  # an argument comes before what config["wandb"] says
+            options = replace(options, api_key_file=None)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
         login = credentials.of_trial(
             *(self.who, api_key, options.api_key_file, options.mode),
             declared=self._declared,
-            experiment=who_am_i.experiment or "",
+            experiment=(who_am_i.experiment or "") if identity.rank() is None else "",
+            base_url=(options.init_kwargs.get("settings") or {}).get("base_url"),
         )
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
@@ -147,7 +154,9 @@ class TrialRun:
                 msg = "the experiment's WandbLoggerCallback writes it already"
                 raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
             self._attempt = _attempt(who_am_i)
-            run = runs.open_run(self._spec, login.secret, on_stop=self._stop_is_asked)
+            run = runs.open_run(
+                self._spec, login.secret, on_stop=self._stop_is_asked if self.can_stop else None
+            )
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
@@ -247,7 +256,7 @@ class TrialRun:
             if remote is not None and directory is not None:
                 for newest in runlog.parts(directory, self.run.id)[-1:]:
                     runlog.wait_for_end(newest)
-                remote.deliver(directory, self.run.id)
+                remote.deliver(directory, self.run.id, seconds=DELIVER_S)
 
 
 def _attempt(who_am_i: identity.Identity) -> int:
@@ -304,6 +313,7 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
             trial_run.close(ended)
             runs.end_core()
 
+    trial_run.can_stop = True
     shadows: dict[str, Any] = vars(trainable)
     shadows["step"] = watched_step
     for name in ("save_checkpoint", "load_checkpoint"):

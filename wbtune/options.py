@@ -25,6 +25,7 @@ from wbtune.errors import ConfigurationError, UnknownOptionError
 UPLOAD_TIMEOUT_S: Final = 1800
 
 _CHECKPOINTS: Final = ("all", "best", "last")
+_LONGEST_S: Final = 10**9  # threads can't wait much longer
 _MODES: Final = ("online", "offline", "disabled", "shared")
 _ID_FORBIDS: Final = ":;,#?/'"
 _PROJECT_FORBIDS: Final = "/\\#?%:"
@@ -231,7 +232,9 @@ def check(who: str, options: RunOptions) -> None:
         )
         raise ConfigurationError(msg)
     timeout = options.upload_timeout
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
+    if timeout is not None and not (
+        isinstance(timeout, (int, float)) and 0 <= timeout < _LONGEST_S
+    ):
         msg = f"{who}: expected upload_timeout= in seconds, 0 or more, got {timeout!r}."
         raise ConfigurationError(msg)
     for name in ("video_kwargs", "image_kwargs"):

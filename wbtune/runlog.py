@@ -108,9 +108,7 @@ def read(path: Path) -> RunLog:
         OSError: when it can't be read.
     """
     log = RunLog(paths=[path])
-    new_record = _compat.record_type()
-    for payload in _records(path):
-        record = new_record.FromString(payload)
+    for record in _parsed(_records(path)):
         match record.WhichOneof("record_type"):
             case "run":
                 _take_run(log, record.run)
@@ -217,10 +215,8 @@ def wait_for_end(path: Path) -> bool:
 
 def exit_code(path: Path) -> int | None:
     """What a log's last blocks say of its end; None without an exit record."""
-    new_record = _compat.record_type()
     code = None
-    for payload in _records(path, last_blocks=2):
-        record = new_record.FromString(payload)
+    for record in _parsed(_records(path, last_blocks=2)):
         if record.WhichOneof("record_type") == "exit":
             code = record.exit.exit_code
     return code
@@ -261,6 +257,16 @@ def _nested(items: Any) -> dict[str, Any]:
             inner = inner.setdefault(name, {})
         inner[last] = _value(item)
     return row
+
+
+def _parsed(payloads: Iterator[bytes]) -> Iterator[Any]:
+    new_record = _compat.record_type()
+    for payload in payloads:
+        try:
+            record = new_record.FromString(payload)
+        except _compat.not_a_record():
+            return  # garbled by a kill
+        yield record
 
 
 def _key(item: Any) -> str:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, guard, runlog, sanitize
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
-from wbtune.errors import ConfigurationError, ServerUnreachableError
+from wbtune.errors import ConfigurationError, WbtuneError
+from wbtune.filtering import excludes_of
 from wbtune.outcomes import OUTCOME_TAGS
 from wbtune.server import Server
 
@@ -62,6 +63,9 @@ _TRIAL_SETTINGS: Final = {"init_timeout": 30.0}
 #: uploaded by the driver, or stays on disk. Tune gives its actors 15 s to end.
 TRIAL_UPLOAD_S: Final = 10.0
 
+#: The same for a run of the driver: several end at a time, and others are waiting.
+RUN_UPLOAD_S: Final = 60.0
+
 #: Seconds for which the server may be away when a run is opened, before that is kept on
 #: disk; a trial waits, the driver does not.
 _TRIAL_PATIENCE_S: Final = 3.0
@@ -77,10 +81,6 @@ _SETTINGS: Final = {
     "x_transaction_log_flush_interval": FLUSH_S,
     "finish_timeout_raises": False,
 }
-
-
-def ignored() -> None:
-    """Nothing: for a run that nobody can stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,10 @@ def spec(
     given = dict(options.init_kwargs)
     settings = {**_SETTINGS, **(login or {}), **(given.pop("settings", None) or {})}
     if options.upload_timeout is not None:
-        settings.setdefault("finish_timeout", float(options.upload_timeout))
+        # 0 would mean "for ever" to wandb.
+        settings.setdefault("finish_timeout", max(1.0, float(options.upload_timeout)))
     extra = given.pop("config", None)
+    excludes = excludes_of(options.excludes, options.unmask)
     defaults = {
         "project": options.project,
         "group": options.group or identity.experiment,
@@ -167,7 +169,7 @@ def spec(
     init = {**defaults, **given}
     return RunSpec(
         init={name: value for name, value in init.items() if value is not None},
-        config={**config, **(sanitize.plain(extra) if isinstance(extra, Mapping) else {})},
+        config={**config, **(excludes.config(extra) if isinstance(extra, Mapping) else {})},
         settings=settings,
         video_kwargs=dict(options.video_kwargs or {}),
         image_kwargs=dict(options.image_kwargs or {}),
@@ -180,7 +182,7 @@ def open_run(
     secret: Secret | None = None,
     *,
     for_trial_elsewhere: bool = False,
-    on_stop: Callable[[], None] = ignored,
+    on_stop: Callable[[], None] | None = None,
 ) -> Run:
     """Open a run, in this process.
 
@@ -192,23 +194,42 @@ def open_run(
         for_trial_elsewhere: True on the driver: the run is one of many, `wandb.run` is
             left alone and nothing of this process goes into it. False in a trial: the run
             becomes `wandb.run`, because other libraries look there.
-        on_stop: called by wandb's own thread when somebody presses "Stop run" at W&B.
-            (wandb's default is to interrupt the process.)
+        on_stop: called by wandb's own thread when somebody presses "Stop run" at W&B;
+            None for wandb's default, to interrupt the process.
     """
     away = False
     if secret is not None:
         patience = _DRIVER_PATIENCE_S if for_trial_elsewhere else _TRIAL_PATIENCE_S
         spec, away = _placed(spec, secret, patience)
 
+    online = not away and (secret is not None or "identity_token_file" in spec.settings)
+
     def opened(*, beside: bool = False) -> Run:
-        return _init(spec, secret, on_stop, for_trial_elsewhere=for_trial_elsewhere, beside=beside)
+        how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "beside": beside}
+        try:
+            run = _init(spec, secret, on_stop, **how)
+        except _compat.core_is_gone():
+            raise
+        except Exception as error:
+            if not online:
+                raise
+            logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
+            if not for_trial_elsewhere:
+                _compat.forget_core()  # it keeps the id of what it could not open
+            run = _init(_offline(spec), secret, on_stop, **how)
+            runlog.mark_not_uploaded(Path(run.dir).parent)
+        if away:
+            runlog.mark_not_uploaded(Path(run.dir).parent)
+        return run
 
     run = opened()
-    if away:
-        runlog.mark_not_uploaded(Path(run.dir).parent)
     guard.Guard(run, opened)
     _call_run_info_hook(run)
     return run
+
+
+def _offline(spec: RunSpec) -> RunSpec:
+    return replace(spec, init={**spec.init, "mode": "offline"})
 
 
 def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bool]:
@@ -223,10 +244,9 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
     config = {**spec.config, MARK: spec.experiment} if spec.experiment else spec.config
     try:
         theirs = Server(base_url, secret, patience).run_config(entity, project, run_id or "none")
-    except ServerUnreachableError as error:
+    except WbtuneError as error:
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
-        init = {**spec.init, "mode": "offline"}
-        return replace(spec, init=init, config=config), True
+        return _offline(replace(spec, config=config)), True
     if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
         other = f"{run_id}-{spec.experiment}"
         logger.warning(
@@ -240,7 +260,7 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
 def _init(
     spec: RunSpec,
     secret: Secret | None,
-    on_stop: Callable[[], None],
+    on_stop: Callable[[], None] | None,
     *,
     for_trial_elsewhere: bool,
     beside: bool,
@@ -248,12 +268,12 @@ def _init(
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
-    # A plain function: wandb copies its settings deeply, and a method's object with them.
-    settings = {"stop_fn": lambda: on_stop(), **ours, **spec.settings}  # noqa: PLW0108
-    if not for_trial_elsewhere:  # Tune waits for the trial meanwhile
-        settings["finish_timeout"] = min(
-            settings.get("finish_timeout") or TRIAL_UPLOAD_S, TRIAL_UPLOAD_S
-        )
+    settings = {**ours, **spec.settings}
+    if on_stop is not None:
+        # A plain function: wandb copies its settings deeply, and a method's object with them.
+        settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
+    longest = RUN_UPLOAD_S if for_trial_elsewhere else TRIAL_UPLOAD_S
+    settings["finish_timeout"] = min(settings.get("finish_timeout") or longest, longest)
     if secret is not None:
         base_url = settings.get("base_url") or _compat.wandb_setting("base_url")
         _compat.log_in(str(base_url), secret.reveal())
@@ -377,7 +397,10 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
     user_finished = guard.of(run) if _compat.is_finished(run) else None
     if user_finished is not None:
         # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
-        _close(user_finished.reopen(), outcome, notes or {})
+        _note_timeout(run)
+        part = user_finished.reopen()
+        _close(part, outcome, notes or {})
+        _note_timeout(part)
         return
     try:
         _close(run, outcome, notes or {})
@@ -387,9 +410,13 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
             raise
         protection.recover()
         _close(run, outcome, notes or {})
+    _note_timeout(run)
+    _say_what_is_lost(run, outcome, dict(notes or {}))
+
+
+def _note_timeout(run: Run) -> None:
     if _compat.finish_timed_out(run):
         runlog.mark_not_uploaded(Path(run.dir).parent)
-    _say_what_is_lost(run, outcome, dict(notes or {}))
 
 
 def upload_rest(directory: str, base_url: str, secret: Secret) -> None:

@@ -8,6 +8,8 @@ asked first, answer in seconds.
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import logging
 import ssl
@@ -78,8 +80,11 @@ class Server:
         bucket = model.get("bucket")
         if not bucket:
             return None
-        config = json.loads(bucket.get("config") or "{}")
-        return {key: item.get("value") for key, item in config.items() if isinstance(item, dict)}
+        config: Any = {}
+        with contextlib.suppress(ValueError, TypeError):  # not a config of wandb's, so not ours
+            config = json.loads(bucket.get("config") or "{}")
+        items = config.items() if isinstance(config, dict) else ()
+        return {key: item.get("value") for key, item in items if isinstance(item, dict)}
 
     def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         deadline = time.monotonic() + self._patience
@@ -102,8 +107,10 @@ class Server:
             json.dumps(
                 {"operationName": operation, "query": query, "variables": variables}
             ).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"},
+            {"Content-Type": "application/json"},
         )
+        # A redirection to another host must not take the key along.
+        request.add_unredirected_header("Authorization", f"Basic {credentials}")
         try:
             with urllib.request.urlopen(request, timeout=min(ANSWER_S, left)) as response:  # noqa: S310
                 answer = json.load(response)
@@ -117,7 +124,7 @@ class Server:
                 raise ServerUnreachableError(msg) from None
             logger.info("wbtune: %s answers with HTTP %d", self._base_url, error.code)
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLError):
                 return None  # wandb-core has certificates of its own

@@ -74,8 +74,8 @@ class Remote:
         from pyarrow import fs  # noqa: PLC0415 - needed with remote storage only
 
         there = self.filesystem.get_file_info(target)
-        # A run's log only grows: of the same size, it is the same.
-        if file.suffix == ".wandb" and there.size == file.stat().st_size:
+        # A run's log only grows: what is there in this size, or a greater, is all of this one.
+        if file.suffix == ".wandb" and (there.size or 0) >= file.stat().st_size:
             return
         self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
         # Threads and S3 can end in a deadlock: https://github.com/apache/arrow/issues/32372
@@ -114,13 +114,15 @@ class Remote:
             for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.path}/{run}")):
                 if info.extension == "wandb":
                     (wandb / run).mkdir(parents=True, exist_ok=True)
+                    part = wandb / run / f"{info.base_name}.part"
                     fs.copy_files(
                         info.path,
-                        str(wandb / run / info.base_name),
+                        str(part),
                         source_filesystem=self.filesystem,
                         destination_filesystem=fs.LocalFileSystem(),
                         use_threads=False,
                     )
+                    part.replace(wandb / run / info.base_name)
 
     def runs(self) -> list[str]:
         """The names of the offline runs' folders in the storage."""

@@ -8,6 +8,7 @@ import copy
 import functools
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -124,6 +125,8 @@ def wandb_tuner(
     names = _compat.init_parameters() if init_kwargs else frozenset()
     given = parse(WHO, {**named, **init_kwargs}, names)
     inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
+    if api_key is not None:  # an argument comes before what config["wandb"] says
+        inner = replace(inner, api_key_file=None)
     options = runs.locate(WHO, inner | given)
     declared, options = _declare(WHO, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:

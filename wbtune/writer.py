@@ -306,6 +306,13 @@ class Writer:
     # --- the sending thread ---
 
     def _serve(self) -> None:
+        try:
+            self._serve_by_helpers()
+        except Exception as error:  # noqa: BLE001 - whatever it is: `close` must not call it complete
+            self._tell("", f"the sending thread failed: {type(error).__name__}: {error}")
+            self._give_up()
+
+    def _serve_by_helpers(self) -> None:
         again: list[tuple[str, bytes]] = []
         while not self._deliver(again) and not self._abandoned:
             if self._helpers == HELPERS:
