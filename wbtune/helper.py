@@ -40,6 +40,10 @@ logger = logging.getLogger("wbtune")
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
 
+#: Seconds for which runs that are to be opened give way to those that are being closed; no
+#: longer, because these may wait for a server that is away.
+GIVE_WAY_S: Final = 1.0
+
 #: Seconds to ask what became of a run's artifacts when it is closed.
 KNOWN_S: Final = 5.0
 
@@ -210,6 +214,8 @@ class Helper:
         # Each their own: those that close may wait for a server that is away.
         self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
         self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
+        self._calm = threading.Condition()
+        self._ending = 0
         self._rest: UploadRest | None = None
         self._rest_until = 0.0
         self._closed_runs = 0
@@ -292,6 +298,8 @@ class Helper:
                 self._say(message.key, "a result came for a run that is not open; left out")
             case End() if stream is not None:
                 stream.busy = True
+                with self._calm:
+                    self._ending += 1
                 self._closers.submit(self._closing, stream, message)
                 return
             case Start() | End():
@@ -299,6 +307,8 @@ class Helper:
         self._done[message.key] += 1
 
     def _opening(self, message: Start) -> None:
+        with self._calm:  # else hundreds of short runs are opened before the first is closed
+            self._calm.wait_for(lambda: self._ending < AT_ONCE, GIVE_WAY_S)
         run = None
         try:
             run = self._open_run(
@@ -428,6 +438,9 @@ class Helper:
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._hear_of_uploads(message.key, stream)
+        with self._calm:
+            self._ending -= 1
+            self._calm.notify_all()
         self._events.put(partial(self._closed, message.key))
 
     def _closed(self, key: str) -> None:
