@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which a row is remembered: ten times as long as it takes to reach the disk.
-REMEMBER_S: Final = 3.0
+#: Seconds for which a row is remembered: five times as long as it takes to reach the disk.
+REMEMBER_S: Final = 1.5
 
+#: Rows are forgotten when their step has none of these bits: not at each of them.
+FORGET_EVERY: Final = 63
 #: Rows that are remembered in any case.
 KEEP: Final = 10
 #: Cores that are tried, before a row is given up.
@@ -89,7 +91,7 @@ class Guard:
         # Counted here: asking wandb for `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
-        self._rows = 0
+        self._forgotten = 0
         self._recovered = False
         self._said = False
         run.__dict__["log"] = self.log
@@ -111,26 +113,39 @@ class Guard:
         A step that is taken already (Tune's results are rows of this run, too, and so are
         those of an earlier attempt) becomes the next free one: W&B would drop the row.
         """
+        # A copy: wandb converts the values in place. By `copy`, numbers and text stay what the
+        # garbage collector need not look at, of which there may be thousands.
+        row = data.copy() if type(data) is dict else dict(data)
         with self._lock:  # a user's threads, and the one that logs Tune's results
-            commits = step is None if commit is None else commit
-            asked = self._asked if step is None else step
-            if step is not None:
-                waits_for_another = self._asked not in {None, step}
-                step = self._step = max(step, self._step + waits_for_another)
-            self._asked = None if commits else asked
-            now, recent = time.monotonic(), self._recent
-            # A copy: wandb converts the values in place.
-            recent.append((now, self._step, {**data}, commits))
-            if recent[0][0] < now - REMEMBER_S:
-                self._forget()
-            if self._recovered:  # the new part of the run counts its steps from 0 by itself
-                step, commit = self._step, commits
-            self._step += commits
-            self._rows += commits
+            if step is None and commit is None and self._asked is None and not self._recovered:
+                # Nearly always; worth its lines, because it is all that a guarded row costs.
+                self._recent.append((time.monotonic(), self._step, row, True))
+                self._step += 1
+                if not self._step & FORGET_EVERY:
+                    self._forget()
+            else:
+                step, commit = self._remember(row, step, commit)
             try:
                 self._log(data, step, commit)
             except _compat.core_is_gone():
                 self._recover_or_say()
+
+    def _remember(
+        self, row: dict[str, Any], step: int | None, commit: bool | None
+    ) -> tuple[int | None, bool | None]:
+        """Remember a row, or a part of one; with which step and commit it is to be logged."""
+        commits = step is None if commit is None else commit
+        asked = self._asked if step is None else step
+        if step is not None:
+            waits_for_another = self._asked not in {None, step}
+            step = self._step = max(step, self._step + waits_for_another)
+        self._asked = None if commits else asked
+        self._recent.append((time.monotonic(), self._step, row, commits))
+        self._forget()
+        if self._recovered:  # the new part of the run counts its steps from 0 by itself
+            step, commit = self._step, commits
+        self._step += commits
+        return step, commit
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send an update of the config or the summary, or ask for what the summary says."""
@@ -155,7 +170,7 @@ class Guard:
             # Until the next step, it is a part of a pending row.
             and (recent[0][3] is None or recent[0][1] < recent[-KEEP][1])
         ):
-            recent.popleft()
+            self._forgotten += recent.popleft()[3] is True
 
     def _recover_or_say(self) -> bool:
         """Recover, in the middle of its user's code, which must not hear of it."""
@@ -198,7 +213,7 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         _compat.become(run, new, log=self.log, wbtune_guard=self)
         again = [entry for entry in self._recent if entry[1] > self._written]
-        self._rows = sum(entry[3] is True for entry in again)
+        self._recent, self._forgotten = deque(again), 0  # the others are on disk
         for entry in again:
             if entry[3] is None:
                 entry[2]()
@@ -223,7 +238,8 @@ class Guard:
             return None
         if runlog.wait_for_end(paths[0]):
             return None
-        return max(0, self._rows - len(runlog.read(paths[0]).rows))
+        rows = self._forgotten + sum(entry[3] is True for entry in self._recent)
+        return max(0, rows - len(runlog.read(paths[0]).rows))
 
 
 def of(run: Run) -> Guard | None:
