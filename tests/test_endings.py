@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import types
 
 import pytest
 from programs import run_config
@@ -175,3 +177,21 @@ def test_several_endings_at_once(door, ray, tmp_path, capfd):
     assert any("BoomError" in str(error) for error in results.errors)
     said = capfd.readouterr()
     assert "wandb:" not in said.out + said.err
+
+
+def test_not_imported(ray, tmp_path, monkeypatch):
+    """A worker that cannot import a trial's function opens no run: the driver does, and says so."""
+    only_here = types.ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+
+    @wandb_trial(project="endings")
+    def imports(config):
+        tune.report({"loss": 0.0, "by": only_here.__name__})
+
+    results = wandb_tuner(
+        imports, param_space={"how": "not imported"}, run_config=run_config(tmp_path, "imports")
+    ).fit()
+    assert len(results.errors) == 1
+    [log] = runlog.of_experiment(tmp_path / "imports").values()
+    assert (log.exit_code, log.summary["wbtune/outcome"], log.rows) == (254, "lost", [])
+    assert log.config["how"] == "not imported"

@@ -55,6 +55,7 @@ class Watched:
         claim: its name among the claims.
         config: its config when it was started last, filtered.
         own: its own process writes its run.
+        unbuilt: it ended without having started.
         is_open: its run is open, and the driver's.
         due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
@@ -72,6 +73,7 @@ class Watched:
     claim: str
     config: dict[str, Any]
     own: bool = False
+    unbuilt: bool = False
     is_open: bool = False
     due: float = 0.0
     attempt: int = 1
@@ -291,6 +293,7 @@ class Experiment:
         watched = self._watched.get(trial.trial_id)
         if watched is None:  # its actor could not be built
             watched = self._watch(trial)
+            watched.unbuilt = True
         if watched.ended:
             return
         outcome = endings.failure(trial) if failed else watched.outcome or FINISHED
@@ -481,9 +484,9 @@ class Experiment:
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            ids = [run_id for run_id in watched.ids if run_id in ends]
-            if watched.own and ids:
-                self._correct(watched, ends[ids[0]])
+            said = [ends[run_id] for run_id in watched.ids if run_id in ends]
+            if watched.own and (said or watched.unbuilt):
+                self._correct(watched, said[0] if said else None)
             if watched.waiting:
                 self._upload_waiting(watched)
 
