@@ -56,7 +56,7 @@ QUICK = dict.fromkeys(
     ],
     1,
 )
-HANGS_S = 60
+HANGS_S = 120
 OTHER_KEY = "f" * 40
 #: wandb's client asks its core every 15 s whether somebody pressed "Stop run".
 STOP_S = 17
@@ -452,7 +452,9 @@ def stop_one_of_two(door, folder):
             **online(server),
         )
         sweep = threads_result(tuner.fit)
-        server.wait_for(lambda: sum(run.config.get("lr") == 1 for run in server.runs.values()))
+        server.wait_for(
+            lambda: any(run.config.get("lr") == 1 for run in server.runs.values()), HANGS_S
+        )
         pressed = next(key for key, run in server.runs.items() if run.config.get("lr") == 1)
         server.stop_run(pressed)
         threading.Event().wait(STOP_S)
