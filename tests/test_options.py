@@ -202,7 +202,7 @@ def test_tags_may_be_any_collection_of_text(tags: Any) -> None:
         ({"mode": "online", "settings": {"mode": "offline"}}, "online"),
         ({"settings": {}}, None),
     ],
-    ids=str,
+    ids=["neither", "argument", "settings as dict", "settings", "both", "empty settings"],
 )
 def test_the_mode_may_stand_in_two_places(written: dict[str, Any], mode: str | None) -> None:
     """``mode=`` itself counts before the settings'."""
