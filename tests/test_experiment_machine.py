@@ -103,6 +103,7 @@ class Life:
     rows: list = field(default_factory=list)
     said: Kind | None = None
     ended: Kind | None = None
+    unbuilt: bool = False
     ends: list = field(default_factory=list)
     changes: int = 0
     saved: int = 0
@@ -183,7 +184,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             self.overdue()
         elif known:
             life.attempt = max(life.attempt, 1 + trial.num_failures)
-            life.said = None
+            life.said, life.unbuilt = None, False
             if life.ended is not None:
                 life.ended = None
                 life.open(self.claimed(name))
@@ -261,7 +262,10 @@ class ExperimentMachine(RuleBasedStateMachine):
         """A trial raised, or its process died; also one that was never started."""
         self.trials[name].status, self.trials[name].error = "ERROR", error
         self.experiment.end(self.trials[name], failed=True)
-        self.life(name).end(self.failure(name), self.claimed(name))
+        unbuilt = name not in self.lives
+        life = self.life(name)
+        life.unbuilt = life.unbuilt or unbuilt
+        life.end(self.failure(name), self.claimed(name))
 
     def failure(self, name):
         died = isinstance(self.trials[name].error, RayActorError)
@@ -340,8 +344,8 @@ class ExperimentMachine(RuleBasedStateMachine):
             open_ended = life.ended is None and life.said is None
             failed = self.trials[name].status == "ERROR"
             life.end(self.failure(name) if failed else life.said or rest, self.claimed(name))
-            if life.owner == "trial" and name in self.on_disk:
-                self.speaks_up(life, self.on_disk[name])
+            if life.owner == "trial" and (name in self.on_disk or life.unbuilt):
+                self.speaks_up(life, self.on_disk.get(name))
             told = self.writer.ends.get(name, [])
             assert [(o.kind, notes.get("wbtune/attempt", 1)) for o, notes in told] == life.ends
             if told and open_ended and rest is Kind.STOPPED and not failed:

@@ -55,7 +55,7 @@ class Watched:
         claim: its name among the claims.
         config: its config when it was started last, filtered.
         own: its own process writes its run.
-        unbuilt: it ended without having started.
+        unbuilt: it failed without having started.
         is_open: its run is open, and the driver's.
         due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
@@ -170,7 +170,7 @@ class Experiment:
             self.open_overdue()
             return
         watched.attempt = max(watched.attempt, 1 + trial.num_failures)
-        watched.outcome = None
+        watched.outcome, watched.unbuilt = None, False
         self._note_perturbation(trial, watched)
         if watched.ended:  # a trial that had ended was taken up again
             watched.ended = False
@@ -293,7 +293,7 @@ class Experiment:
         watched = self._watched.get(trial.trial_id)
         if watched is None:  # its actor could not be built
             watched = self._watch(trial)
-            watched.unbuilt = True
+            watched.unbuilt = failed
         if watched.ended:
             return
         outcome = endings.failure(trial) if failed else watched.outcome or FINISHED
