@@ -137,11 +137,14 @@ class Census(tune.Callback):
 
     def __init__(self):
         self.most = 0
+        self.before = _ours()  # of other tests
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
-        children = psutil.Process(os.getpid()).children(recursive=True)
-        ours = [p for p in children if _is_ours(p)]
-        self.most = max(self.most, len(ours))
+        self.most = max(self.most, len(_ours() - self.before))
+
+
+def _ours():
+    return {p for p in psutil.Process(os.getpid()).children(recursive=True) if _is_ours(p)}
 
 
 def _is_ours(process):
@@ -163,8 +166,7 @@ def test_processes_do_not_grow(trials, ray, tmp_path):
         ),
     ).fit()
     assert census.most == 2
-    children = psutil.Process(os.getpid()).children(recursive=True)
-    assert not [p for p in children if _is_ours(p)]
+    assert not _ours() - census.before
     assert len(runlog.of_experiment(tmp_path / "census")) == trials
 
 

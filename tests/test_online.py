@@ -13,9 +13,9 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -436,38 +436,43 @@ def test_an_outage(door, ray, server, tmp_path, capfd):
 
 def test_the_stop_button(ray, tmp_path):
     """Pressing it ends that trial as stopped, and only that one; at each door."""
-    with ThreadPoolExecutor() as threads:  # the client asks only every 15 s
-        list(threads.map(lambda door: stop_one_of_two(door, tmp_path / door), DOORS))
-
-
-def stop_one_of_two(door, folder):
-    go = folder / "go"
-    folder.mkdir()
-    with WandbServer(keys={TEST_KEY}) as server:
-        tuner = wandb_tuner(
-            tune.with_resources(DOORS[door], {"cpu": 0.5}),
-            param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(go)},
-            run_config=run_config(folder, f"stop-{door}"),
-            api_key=TEST_KEY,
-            **online(server),
-        )
-        sweep = threads_result(tuner.fit)
-        server.wait_for(
-            lambda: any(run.config.get("lr") == 1 for run in server.runs.values()), HANGS_S
-        )
-        pressed = next(key for key, run in server.runs.items() if run.config.get("lr") == 1)
-        server.stop_run(pressed)
+    with contextlib.ExitStack() as stack:
+        pressed = [press_for_one_of_two(door, tmp_path / door, stack) for door in DOORS]
         threading.Event().wait(STOP_S)
-        go.touch()
-        assert not sweep().errors
-        stopped = server.runs.pop(pressed)
-        (other,) = server.runs.values()
-    assert len(rows(stopped)) < 60
-    assert (stopped.state, stopped.tags) == ("finished", ["stopped"])
-    assert stopped.summary["wbtune/outcome"] == "stopped"
-    assert "Stop run" in stopped.summary["wbtune/reason"]
-    assert len(rows(other)) == 60
-    assert other.summary["wbtune/outcome"] == "finished"
+        for door in DOORS:
+            (tmp_path / door / "go").touch()
+        for server, key, sweep in pressed:
+            assert not sweep().errors
+            stopped = server.runs.pop(key)
+            (other,) = server.runs.values()
+            assert len(rows(stopped)) < 60
+            assert (stopped.state, stopped.tags) == ("finished", ["stopped"])
+            assert stopped.summary["wbtune/outcome"] == "stopped"
+            assert "Stop run" in stopped.summary["wbtune/reason"]
+            assert len(rows(other)) == 60
+            assert other.summary["wbtune/outcome"] == "finished"
+
+
+def press_for_one_of_two(door, folder, stack):
+    """Start a sweep with a server of its own; the next begins when this one has begun."""
+    folder.mkdir()
+    server = stack.enter_context(WandbServer(keys={TEST_KEY}))
+    tuner = wandb_tuner(
+        tune.with_resources(DOORS[door], {"cpu": 0.5}),
+        param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(folder / "go")},
+        run_config=run_config(folder, f"stop-{door}"),
+        api_key=TEST_KEY,
+        **online(server),
+    )
+    sweep = threads_result(tuner.fit)
+
+    def is_first(run):
+        return run.config.get("lr") == 1
+
+    server.wait_for(lambda: any(map(is_first, server.runs.values())), HANGS_S)
+    key = next(key for key, run in server.runs.items() if is_first(run))
+    server.stop_run(key)
+    return server, key, sweep
 
 
 def threads_result(work):
@@ -550,9 +555,16 @@ def test_no_log_of_ours_names_the_key(server, tmp_path, caplog):
     assert found_in(tmp_path, TEST_KEY) == []
 
 
-def test_every_way_to_give_a_key(tmp_path_factory):
+@pytest.fixture
+def short_path():
+    """A folder for Ray, whose sockets need short paths."""
+    with tempfile.TemporaryDirectory(prefix="k") as folder:
+        yield Path(folder)
+
+
+def test_every_way_to_give_a_key(short_path):
     """It reaches the trial whose node knows none, and is nowhere else: no file, no process."""
-    folder = tmp_path_factory.mktemp("k")
+    folder = short_path
     letters = {"argument": "a", "file": "b", "environment": "c", "netrc": "d", "hook": "e"}
     with WandbServer(keys={letter * 40 for letter in letters.values()}) as server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}

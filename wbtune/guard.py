@@ -8,6 +8,8 @@ the core is gone it opens the run again in a new one, sends what is not on disk,
 on. It is the same object afterwards.
 """
 
+# Over 250 lines: what is remembered, and how it is logged again, are one thing.
+
 from __future__ import annotations
 
 import contextlib
