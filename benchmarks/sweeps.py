@@ -51,8 +51,8 @@ class NotesLastResult(tune.Callback):
         CLOCK.last_result = time.perf_counter()
 
 
-class Ours(wbtune.WandbLoggerCallback):
-    """wbtune's callback, with a clock around the method that Tune's loop calls."""
+class Timed:
+    """A clock around the methods of a callback that Tune's loop calls."""
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """One result."""
@@ -67,20 +67,12 @@ class Ours(wbtune.WandbLoggerCallback):
         CLOCK.end_s = time.perf_counter() - began
 
 
-class Peer(peer.WandbLoggerCallback):
-    """The same around Ray's own."""
+class Ours(Timed, wbtune.WandbLoggerCallback):
+    """wbtune's callback, timed."""
 
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        """One result."""
-        began = time.perf_counter_ns()
-        super().log_trial_result(iteration, trial, result)
-        CLOCK.loop_us.append((time.perf_counter_ns() - began) / 1000)
 
-    def on_experiment_end(self, *args: Any, **info: Any) -> None:
-        """The end."""
-        began = time.perf_counter()
-        super().on_experiment_end(*args, **info)
-        CLOCK.end_s = time.perf_counter() - began
+class Peer(Timed, peer.WandbLoggerCallback):
+    """Ray's own, timed."""
 
 
 def train(config: dict[str, Any]) -> None:

@@ -36,6 +36,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NETRC", str(folder / ".netrc"))
         for name in ("CONFIG", "DATA", "CACHE"):
             patch.setenv(f"WANDB_{name}_DIR", str(folder / name.lower()))
+        # wandb reads the environment once, when it is first asked: not in a test that changes it.
+        from wandb.sdk import wandb_setup
+
+        wandb_setup._setup(start_service=False)
         yield folder
 
 

@@ -6,6 +6,8 @@ whichever process it is called. `observe` calls one and describes, in plain data
 out; `Elsewhere` is another process to do that in.
 """
 
+# Over 250 lines: every kind of function, and the programs that they are sent to.
+
 from __future__ import annotations
 
 import functools

@@ -37,6 +37,7 @@ def train(config):
 
 def test_results_and_config(ray, tmp_path):
     """Excluded keys are nowhere on disk, the rest arrives, ``config["wandb"]`` is read."""
+    # Over 40 lines: one experiment, and all that it shows.
     excludes = ["debug", "*/token", "password", "hostname"]
     tune.Tuner(
         train,

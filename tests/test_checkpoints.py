@@ -651,6 +651,7 @@ def s3() -> Iterator[fs.S3FileSystem]:
 @pytest.mark.parametrize("kind", ["function", "class", "function with its own run", "S3"])
 def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
     """Each checkpoint is a whole version of the trial's artifact, though Tune keeps only one."""
+    # Over 40 lines: one experiment, and all that it shows.
     key_file = tmp_path / "key"
     key_file.write_text(TEST_KEY)
     here = {"project": "project", "entity": "entity", "mode": "online"}

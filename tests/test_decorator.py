@@ -4,6 +4,8 @@ Every claim is made of the function as it was decorated, and of what comes out o
 cloudpickle; in this process (`TRIPS`) or in another one (`elsewhere`).
 """
 
+# Over 250 lines: one contract, for every kind of function and every place that it is defined in.
+
 from __future__ import annotations
 
 import copy

@@ -122,6 +122,7 @@ CLASSES = {"setup_wandb class", "WandbMixin"}
 @pytest.mark.parametrize("door", DOORS)
 def test_several_endings_at_once(door, ray, tmp_path, capfd):
     """Trials of one experiment return, raise, are stopped, are killed, can't be built."""
+    # Over 40 lines: one experiment, and each of its endings.
     hows = [*HOWS, "not built"] if door in CLASSES else HOWS
     results = DOORS[door](
         run_config(tmp_path, "endings", stop={"stop_me": 1.0}),

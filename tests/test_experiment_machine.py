@@ -1,5 +1,7 @@
 """The driver's view of an experiment, driven with arbitrary interleavings of Tune's events."""
 
+# Over 250 lines: one machine, its model, and the examples that it once found.
+
 from __future__ import annotations
 
 import json

@@ -4,6 +4,8 @@ Each scenario is a program of its own, with real wandb offline, so that the test
 process never has a core.
 """
 
+# Over 250 lines: the scenarios run in programs of their own, which are here.
+
 from __future__ import annotations
 
 import contextlib

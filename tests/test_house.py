@@ -1,5 +1,7 @@
 """The library is built as its plan says; read from its source, module by module."""
 
+# Over 250 lines: one rule of the house after another.
+
 from __future__ import annotations
 
 import ast
@@ -15,6 +17,13 @@ import wbtune
 
 SOURCE = Path(wbtune.__file__).parent
 MODULES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SOURCE.glob("*.py"))}
+
+#: The whole project, its tests and what measures it included.
+FILES = sorted(
+    path
+    for folder in ("wbtune", "tests", "benchmarks", "examples")
+    for path in (SOURCE.parent / folder).glob("*.py")
+)
 
 #: From the ground up; a module imports only what stands before it.
 ORDER = (
@@ -199,12 +208,20 @@ def test_every_module_has_its_place():
     assert sorted(set(MODULES) - set(ORDER)) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_size(module):
-    """A module of more than 250 lines says near its top why."""
-    lines = MODULES[module].splitlines()
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_size(path):
+    """A module of more than 250 lines says near its top why; a function of more than 40, first."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
     why = [line for line in lines[:60] if re.match(r"# .*\b250 lines\b.*\w", line)]
-    assert len(lines) <= 250 or why, f"{module}: {len(lines)} lines"
+    assert len(lines) <= 250 or why, f"{path.name}: {len(lines)} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = ast.get_docstring(node) is not None and len(node.body) > 1
+            first = node.body[0].end_lineno if documented else node.lineno
+            long = node.end_lineno - node.body[documented].lineno + 1 > 40
+            said = any("Over 40 lines: " in line for line in lines[first : first + 3])
+            assert said or not long, f"{path.name}: {node.name}"
 
 
 def test_import_is_light(tmp_path):

@@ -1,5 +1,7 @@
 """`WandbMixin`: the class keywords are the declaration, and `self.run` is there in `setup`."""
 
+# Over 250 lines: one contract, for every way to declare and to pickle a class.
+
 from __future__ import annotations
 
 import copy

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -105,8 +106,7 @@ class Driver:
         )
         who = Identity(trial, f"trial {trial}", "sweep", str(self.folder), mark=self.mark)
         made = spec(options, who, {"lr": 0.1})
-        object.__setattr__(made, "objective", objective)
-        self.writer.start(trial, made, Router(), self.secret)
+        self.writer.start(trial, replace(made, objective=objective), Router(), self.secret)
 
     def log(self, trial, *numbers):
         for i in numbers:

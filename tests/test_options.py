@@ -1,5 +1,7 @@
 """`RunOptions`: what is merged, what is refused, and with which words."""
 
+# Over 250 lines: every option, what it takes and what it refuses.
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,7 @@
 """What a run is opened with, the steps of its rows, and pictures; without opening one."""
 
+# Over 250 lines: what a run is opened with, value by value.
+
 from __future__ import annotations
 
 import copy
@@ -177,6 +179,14 @@ def test_the_config_of_the_options_is_filtered_as_the_trials_is() -> None:
     given = {"lr": 1, "db": {"password": "x"}, "tokenizer": "bpe"}
     options = RunOptions(excludes=("lr",), unmask=("tokenizer",), init_kwargs={"config": {**given}})
     assert spec(options, WHO, {}).config == {"db": {"password": "****"}, "tokenizer": "bpe"}
+
+
+def test_a_run_may_have_to_give_way_to_another_experiments() -> None:
+    """So that whoever looks for it on disk has to know both ids; a chosen id is what it is."""
+    who = Identity("a", "trial", "sweep", None, mark="x1")
+    assert spec(RunOptions(), who, {}).ids == ("a", "a-x1")
+    assert spec(RunOptions(init_kwargs={"id": "mine"}), who, {}).ids == ("mine",)
+    assert spec(RunOptions(), Identity(), {}).ids == ()
 
 
 def test_a_finish_timeout_of_the_settings_counts_before_upload_timeout() -> None:

@@ -1,5 +1,7 @@
 """Retries, pauses, perturbations, schedulers, budgets: one run per trial, no row missing."""
 
+# Over 250 lines: one Ray, and the programs of every schedule.
+
 from __future__ import annotations
 
 import os
@@ -169,6 +171,7 @@ def test_retry(door, ray, tmp_path):
 @pytest.mark.parametrize("door", ["callback", "wandb_tuner", "WandbMixin"])
 def test_population(door, reuse, ray, tmp_path):
     """Exploited trials keep one run with every reported row, and say how they were changed."""
+    # Over 40 lines: one experiment, and all that it shows.
     options = {
         "param_space": {"lr": tune.grid_search([0.1, 0.5, 2.0])},
         "tune_config": tune.TuneConfig(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import types
-from pathlib import Path
 
 import pytest
+from drivers import fitted
 from train_program import PROJECT, ROWS
 
 from wbtune import _compat, identity, lifecycle, runlog
@@ -16,33 +13,22 @@ from wbtune.options import RunOptions
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(__file__).with_name("train_program.py")
 
-
-def fitted(folder, version):
+def program(folder, version):
     """The program's training runs, which are read by name and by what each should be."""
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder), version],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "all fitted" in said, said
+    said = fitted("train_program.py", folder, version)
     assert "wbtune" not in said, said
     return folder
 
 
 @pytest.fixture(scope="module")
 def v2(tmp_path_factory):
-    return fitted(tmp_path_factory.mktemp("v2"), "v2")
+    return program(tmp_path_factory.mktemp("v2"), "v2")
 
 
 @pytest.fixture(scope="module")
 def v1(tmp_path_factory):
-    return fitted(tmp_path_factory.mktemp("v1"), "v1")
+    return program(tmp_path_factory.mktemp("v1"), "v1")
 
 
 def by_name(folder):

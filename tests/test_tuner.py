@@ -1,5 +1,7 @@
 """`wandb_tuner` and the callback on the driver: what is refused, what is kept, what is pickled."""
 
+# Over 250 lines: all that is refused on the driver.
+
 from __future__ import annotations
 
 import copy

@@ -51,28 +51,22 @@ def logged_in(base_url: str) -> bool:
     ``wandb.login(prompt=False)`` is public but prints, writes settings files and says
     False when offline [wandb 0.31, ``wandb.sdk.lib.wbauth``].
     """
+    return _credentials(base_url) is not None
+
+
+def found_key(base_url: str) -> str | None:
+    """The key that wandb finds for this server by itself; None for none, or another kind."""
+    return getattr(_credentials(base_url), "api_key", None)
+
+
+def _credentials(base_url: str) -> Any:
     from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
 
     found = wbauth.authenticate_session(
         host=base_url, source="wbtune", prompt=False, update_session=False
     )
     # For want of others, wandb gives the credentials of this process, whatever their server.
-    return found is not None and found.host.is_same_url(base_url)
-
-
-def found_key(base_url: str) -> str | None:
-    """The key that wandb finds for this server by itself; None for none, or another kind.
-
-    Nothing public tells [wandb 0.31, ``wandb.sdk.lib.wbauth``].
-    """
-    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
-
-    found = wbauth.authenticate_session(
-        host=base_url, source="wbtune", prompt=False, update_session=False
-    )
-    if not isinstance(found, wbauth.AuthApiKey) or not found.host.is_same_url(base_url):
-        return None
-    return found.api_key
+    return found if found is not None and found.host.is_same_url(base_url) else None
 
 
 def same_global_run(new: object, run: object) -> None:

@@ -231,8 +231,10 @@ class WandbLoggerCallback(LoggerCallback):
         """Close what is still open, and wait for uploads as long as ``upload_timeout``."""
         experiment, self._experiment = self._experiment, None
         if experiment is not None:
-            experiment.close(trials)
-            credentials.take_back(self._name)
+            try:
+                experiment.close(trials)
+            finally:
+                credentials.take_back(self._name)
 
     def get_state(self) -> dict[str, Any] | None:
         """What `tune.Tuner.restore` needs to go on with the same runs."""

@@ -90,11 +90,6 @@ class Watched:
         """The run's id."""
         return str(self.spec.init["id"])
 
-    @property
-    def ids(self) -> tuple[str, str]:
-        """The ids that the run may have: the other, if its own was another experiment's."""
-        return f"{self.key}-{self.spec.experiment}", self.key
-
     def notes(self) -> dict[str, Any]:
         """What the summary says besides the outcome."""
         return {"wbtune/attempt": self.attempt} if self.attempt > 1 else {}
@@ -418,7 +413,9 @@ class Experiment:
 
     def _log_of(self, watched: Watched) -> runlog.RunLog | None:
         found = self._on_disk()
-        return next((found[run_id] for run_id in watched.ids if run_id in found), None)
+        return next(
+            (found[run_id] for run_id in reversed(watched.spec.ids) if run_id in found), None
+        )
 
     def _on_disk(self) -> dict[str, runlog.RunLog]:
         """The experiment's runs as a restored driver finds them; read once."""
@@ -484,7 +481,7 @@ class Experiment:
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            said = [ends[run_id] for run_id in watched.ids if run_id in ends]
+            said = [ends[run_id] for run_id in reversed(watched.spec.ids) if run_id in ends]
             if watched.own and (said or watched.unbuilt):
                 self._correct(watched, said[0] if said else None)
             if watched.waiting:

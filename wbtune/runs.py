@@ -106,6 +106,17 @@ class RunSpec:
     experiment: str = ""
     objective: Objective | None = None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that the run may have: its own, or that for which it gives way.
+
+        See `open_run`: a run of another experiment may have had it first.
+        """
+        own = self.init.get("id")
+        if not own:
+            return ()
+        return (own, f"{own}-{self.experiment}") if self.experiment else (own,)
+
 
 def locate(who: str, options: RunOptions) -> RunOptions:
     """Fill in project and group from the environment and the location hook.
@@ -248,7 +259,7 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
         return _offline(replace(spec, config=config)), True
     if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
-        other = f"{run_id}-{spec.experiment}"
+        other = spec.ids[-1]
         logger.warning(
             "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
             *(run_id, project, other),
@@ -357,8 +368,7 @@ def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
 def leave_run(run: Run, exit_code: int) -> None:
     """Close a run that had ended before and was opened again, and change nothing else."""
     run.finish(exit_code=exit_code)
-    if _compat.finish_timed_out(run):
-        runlog.mark_not_uploaded(Path(run.dir).parent)
+    _note_timeout(run)
 
 
 def update_config(run: Run, config: Mapping[str, Any]) -> None:

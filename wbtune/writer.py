@@ -12,9 +12,9 @@ helper closes every run with what it was given.
 Designs that were measured (two cores, offline). Wall time over no logging, 8 trials of 1000
 results that do nothing but report: a thread of the driver that handles each row as it comes,
 1.32; one that does so twice a second, 1.22; a process that is fed in batches, 1.16, and this
-one 1.07 (`make bench`), with its core on one processor. One Ray actor for the experiment, fed
-with the same batches: 1.4 s of CPU until it is there and 165 MB, where this process takes
-0.8 s and 46 MB; a row costs about the same there, 240 µs of CPU with the core's, here 210.
+one 1.07 to 1.13 (`make bench`), its core on one processor. One Ray actor for the
+experiment, fed with the same batches, was tried once and dropped: its rows cost about the
+same, but it takes twice the CPU to start and three times the memory.
 
 Processes get killed, and this one is the first that a machine short of memory would pick.
 So what was sent is remembered until it is safe: another helper opens the unfinished runs
@@ -93,7 +93,7 @@ class Sent:
     """
 
     order: Message
-    packed: tuple[str, bytes]
+    packed: tuple[str, bytes] = field(repr=False)  # may hold the key
     done: float = 0.0
 
 
@@ -165,7 +165,7 @@ class Memory:
 def _stamps(sent: list[Sent]) -> set[float]:
     """The stamps of the rows that are on disk, of the run that these orders are about."""
     specs = [one.order.spec for one in sent if isinstance(one.order, Start)]
-    folders = {(spec.init.get("dir") or ".", spec.init["id"]) for spec in specs}
+    folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
     return {
         row.get(STAMP, 0.0)
         for directory, run_id in folders
