@@ -7,12 +7,15 @@ from __future__ import annotations
 import copy
 import doctest
 import itertools
+import json
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import strategies_functions as functions
 import wandb
 from hypothesis import given
 from hypothesis import strategies as st
@@ -261,3 +264,31 @@ def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
     failed, attempted = doctest.testmod(runs)
     assert (failed, attempted > 0) == (0, True)
+
+
+# --- many runs of one process ---------------------------------------------------------------
+
+OPENS_ONE = """
+import json, pathlib, sys
+from wbtune import runs
+if sys.argv[2] == "prepared":
+    runs.prepare_for_many()
+init = {"project": "p", "mode": "offline", "dir": sys.argv[1]}
+run = runs.open_run(runs.RunSpec(init, settings=runs._SETTINGS), for_trial_elsewhere=True)
+said = {name: getattr(run.settings, name) for name in runs._SETTINGS | runs._DRIVER_SETTINGS}
+run.finish()
+print(json.dumps([said, (pathlib.Path(run.dir).parent / "logs/debug.log").read_text()]))
+"""
+
+
+def test_what_all_runs_have_in_common_is_given_once(tmp_path: Path) -> None:
+    """And holds for each; the lines of the client's own log, which all runs read, are gone."""
+    env = functions.clean_env(tmp_path)
+    opened = {
+        how: json.loads(functions.program(env, tmp_path, "-c", OPENS_ONE, str(tmp_path), how))
+        for how in ("prepared", "alone")
+    }
+    expected = {**runs._SETTINGS, **runs._DRIVER_SETTINGS}
+    assert opened["prepared"][0] == opened["alone"][0] == expected
+    assert opened["prepared"][1] == ""
+    assert "starting backend" in opened["alone"][1]

@@ -35,14 +35,14 @@ def init_parameters() -> frozenset[str]:
 
 
 def wandb_setting(name: str) -> Any:
-    """One of W&B's settings as files and environment give it, without starting its core.
+    """One of W&B's settings as this process has it, without starting its core; else None.
 
     ``wandb.setup()`` is public but starts wandb-core and exports ``WANDB_SERVICE``, which
     every process started later would attach to [wandb 0.31, ``wandb_setup.singleton``].
     """
     from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
 
-    return getattr(wandb_setup.singleton().settings, name)
+    return getattr(wandb_setup.singleton().settings, name, None)
 
 
 def logged_in(base_url: str) -> bool:

@@ -144,6 +144,10 @@ def helper_main() -> None:
 
     logger.addHandler(_Forward(say))
     logger.propagate = False
+    try:
+        runs.prepare_for_many()
+    except Exception as error:  # noqa: BLE001 - then each run tries by itself, and says its own
+        say("", f"wandb does not start: {type(error).__name__}: {error}")
     helper = Helper(say, runs.open_run, runs.close_run, lambda done: write({"done": done}))
     helper.serve(sys.stdin.buffer)
 

@@ -9,6 +9,7 @@ log every 15 s by default, and not at all when the process that owns it dies.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pkgutil
@@ -291,6 +292,10 @@ def _init(
     directory = spec.init.get("dir")
     if directory:
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
+    # What every run of this process has (see `prepare_for_many`) is not given once more.
+    settings = {
+        name: value for name, value in settings.items() if _compat.wandb_setting(name) != value
+    }
     # A fresh Settings for each run: wandb writes the run's id into the one it is given.
     return wandb.init(
         **spec.init,
@@ -298,6 +303,21 @@ def _init(
         reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
         settings=wandb.Settings(**settings),
     )
+
+
+def prepare_for_many() -> None:
+    """Let this process have what all of its runs have in common, once: the helper's.
+
+    wandb checks each setting that a run is given many times over, collects the garbage of
+    all that it has imported, and has every open run look at each line of its own log.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    common: dict[str, Any] = {**_SETTINGS, **_DRIVER_SETTINGS}
+    wandb.setup(wandb.Settings(**common))
+    logging.getLogger("wandb").setLevel(logging.WARNING)
+    gc.collect()
+    gc.freeze()
 
 
 def disabled_run() -> Run:
