@@ -249,7 +249,8 @@ def many(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
 def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Runs that the trial opens itself."""
-    found = trial_side.measure(2 if quick else 5, FOLDER)
+    rounds, peers = (2, 1) if quick else (9, 3)
+    found = trial_side.measure(rounds, peers, FOLDER)
     measured = {
         how: {
             name: [one[name] for one in ones if name in one]

@@ -1,6 +1,7 @@
 """Runs that are opened in the trial: bare wandb, Ray's `setup_wandb`, and `@wandb_trial`.
 
-One trial after the other, each in an actor of its own, the ways alternating.
+One trial after the other, each in an actor of its own, the ways alternating: opening a run
+starts a wandb-core, which takes half a second, and a little more or less each time.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def log(run: Any, began: float) -> dict[str, float]:
     return {"open_ms": (opened - began) * 1000, "log_us": (logged - opened) * 1e6 / ROWS}
 
 
-def compare(run: Any, folder: str, blocks: int = 60, block: int = 50) -> float:
+def compare(run: Any, folder: str, blocks: int = 120, block: int = 50) -> float:
     """One ``run.log`` of the decorated trial's run over one of a bare run, in turns."""
     other = wandb.init(project=PROJECT, mode="offline", reinit="create_new", dir=f"{folder}/other")
     ratios = []
@@ -102,8 +103,13 @@ WAYS: dict[str, Callable[[dict[str, Any], float], dict[str, float]]] = {
 }
 
 
-def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Each way in turn, for some rounds; the first only warms up.
+def measure(rounds: int, peers: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+    """The ways in turn, for some rounds; the first only warms up.
+
+    Args:
+        rounds: of bare wandb and wbtune, who goes first alternating.
+        peers: rounds that have Ray's own as well.
+        folder: results go below it.
 
     Raises:
         WrongRowsError: when rows are missing.
@@ -114,9 +120,9 @@ def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
     (directory / "other" / "wandb").mkdir(parents=True)
     (directory / "wandb").mkdir()
     cases = [
-        {"how": how, "round": number, "compare": how == OURS and number > rounds - 3}
+        {"how": how, "round": number, "compare": how == OURS and number > 0}
         for number in range(rounds + 1)
-        for how in WAYS
+        for how in ((BARE, OURS) if number % 2 else (OURS, BARE)) + (PEER,) * (number <= peers)
     ]
     results = tune.Tuner(
         one_case,

@@ -463,6 +463,26 @@ def test_one_id_for_several_trials(tmp_path, caplog):
     assert (rows, caplog.messages) == ({"one": ["a"]}, [])
 
 
+@pytest.mark.parametrize(
+    ("inner", "says"),
+    [({"grop": "g"}, "Did you mean group="), ({"mode": "offlin"}, "got 'offlin'")],
+)
+def test_what_a_sampled_config_says_wrongly(inner, says, tmp_path, caplog):
+    """A bad ``config["wandb"]`` is said once, with its cure; its trial is logged all the same."""
+    writer = RecordingWriter()
+    watching = experiment.Experiment("who", options.RunOptions(project="p"), writer=writer)
+    trial = FakeTrial("a", tmp_path)
+    trial.config = {"lr": 1.0, "wandb": inner}
+    watching.start(trial)
+    for i in range(1, 4):
+        watching.result(trial, {"training_iteration": i, "config": trial.config})
+    watching.end(trial, failed=False)
+    assert [row["training_iteration"] for row in writer.rows["a"]] == [1, 2, 3]
+    assert [outcome.kind for outcome, _ in writer.ends["a"]] == [Kind.FINISHED]
+    assert len(caplog.messages) == 1
+    assert says in caplog.text and "trial_a is logged without it" in caplog.text
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_the_closing_line(complete, tmp_path, capsys):
     """Says where the runs are, by a command that a shell understands; nothing without runs."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
 from wbtune.checkpoints import BEST, LATEST, Objective, SavedCheckpoint, Shelf
 from wbtune.credentials import Login
+from wbtune.errors import WbtuneError
 from wbtune.filtering import Router, excludes_of
 from wbtune.helper import Visit
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
@@ -296,7 +297,7 @@ class Experiment:
 
     def _watch(self, trial: Trial) -> Watched:
         who_am_i = identity.of_trial(trial)
-        inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
+        inner, config = self._taken_from(trial)
         options = inner | self._options
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
@@ -326,6 +327,15 @@ class Experiment:
         if self._restored and not watched.own and not owned:
             self._fill_in(trial, watched)
         return watched
+
+    def _taken_from(self, trial: Trial) -> tuple[RunOptions, dict[str, Any]]:
+        try:
+            inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
+        except WbtuneError as error:
+            # Samples are drawn one by one: nobody could know before this trial.
+            logger.warning("%s Trial %s is logged without it.", error, trial)
+            return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
+        return inner, config
 
     def _spec_of(self, trial: Trial, spec: runs.RunSpec) -> runs.RunSpec:
         """The trial's run, under an id that no other trial has.
