@@ -82,7 +82,7 @@ def main():
     # Several of these run at once, and each Ray would look for the others' address.
     os.environ.pop("RAY_ADDRESS", None)
     ray.init(
-        "local", num_cpus=3, include_dashboard=False, logging_level="error", log_to_driver=False
+        "local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False
     )
     trainable = TRAINABLES[door]
     if what == "restore":
@@ -96,7 +96,7 @@ def main():
                 checkpoint_frequency=5 if door == "WandbMixin" else 0
             ),
         )
-        space = {"trial": tune.grid_search([0, 1, 2]), "folder": folder}
+        space = {"trial": tune.grid_search([0, 1]), "folder": folder}
         if door == "callback":
             run_config.callbacks = [WandbLoggerCallback(project="crash")]
             tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)

@@ -111,45 +111,45 @@ class MixedReports(WandbMixin, tune.Trainable, project=PROJECT):
         pass
 
 
-SPACE = {
-    "mean": tune.grid_search([1, 2, 3, 4, 5]),
-    "sd": tune.uniform(0.2, 0.8),
-}
+#: How many trials: the guide's five, or two where known pieces are combined.
+FIVE, TWO = ({"mean": tune.grid_search(list(range(1, n + 1)))} for n in (5, 2))
+SD = {"sd": tune.uniform(0.2, 0.8)}
 
 
-def _plain(trainable: Any) -> Callable[..., Any]:
-    def build(run_config: Any, **options: Any) -> Any:
-        return tune.Tuner(trainable, param_space=SPACE, run_config=run_config, **options)
+def _plain(trainable: Any, trials: Any = FIVE) -> Callable[..., Any]:
+    def build(run_config: Any) -> Any:
+        return tune.Tuner(trainable, param_space=trials | SD, run_config=run_config)
 
     return build
 
 
-def _callback(trainable: Any) -> Callable[..., Any]:
-    def build(run_config: Any, **options: Any) -> Any:
+def _callback(trainable: Any, trials: Any = TWO) -> Callable[..., Any]:
+    def build(run_config: Any) -> Any:
         run_config.callbacks = [WandbLoggerCallback(project=PROJECT)]
-        return tune.Tuner(trainable, param_space=SPACE, run_config=run_config, **options)
+        return tune.Tuner(trainable, param_space=trials | SD, run_config=run_config)
 
     return build
 
 
-def _tuner(trainable: Any, **ours: Any) -> Callable[..., Any]:
-    def build(run_config: Any, **options: Any) -> Any:
+def _tuner(trainable: Any, trials: Any = TWO, **options: Any) -> Callable[..., Any]:
+    def build(run_config: Any) -> Any:
+        space = trials | SD
         return wandb_tuner(
-            trainable, project=PROJECT, param_space=SPACE, run_config=run_config, **ours, **options
+            trainable, project=PROJECT, param_space=space, run_config=run_config, **options
         )
 
     return build
 
 
-#: Each way to combine the pieces; every one gives five runs of thirty rows.
+#: Each way to combine the pieces; every one gives a run of thirty rows for each trial.
 DOORS: dict[str, Callable[..., Any]] = {
-    "callback": _callback(train_function),
+    "callback": _callback(train_function, FIVE),
     "setup_wandb in a function": _plain(train_function_wandb),
     "setup_wandb in a class": _plain(WandbTrainable),
     "wandb_trial": _plain(decorated_logs),
-    "wandb_trial on a generator": _plain(decorated_generator),
+    "wandb_trial on a generator": _plain(decorated_generator, TWO),
     "WandbMixin": _plain(Mixed),
-    "wandb_tuner": _tuner(train_function),
+    "wandb_tuner": _tuner(train_function, FIVE),
     "wandb_tuner and wandb_trial": _tuner(decorated_reports),
     "wandb_tuner and wandb_trial that logs": _tuner(decorated_logs, log_results=False),
     "wandb_tuner and WandbMixin": _tuner(MixedReports),

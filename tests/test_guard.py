@@ -1,10 +1,10 @@
 """wandb-core is killed, again and again: no row is missing, none is there twice.
 
-Each scenario is a program of its own, with real wandb offline, so that the tests' own
-process never has a core.
+The scenarios are played by a program of their own, with real wandb offline, so that the
+tests' own process never has a core.
 """
 
-# Over 250 lines: the scenarios run in programs of their own, which are here.
+# Over 250 lines: the scenarios, and the program that plays them.
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,8 @@ from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED
 
 HANGS_S = 30
+#: Before and after a scenario's name, in what the program says.
+MARK = "====="
 
 
 def wait_until(condition):
@@ -71,7 +74,8 @@ class Program:
         """Close, and compare: each row once, in order, steps that only grow."""
         runs.close_run(run, FINISHED)
         rows = self.written(trial)
-        assert [row["i"] for row in rows] == list(range(count))
+        seen = [row["i"] for row in rows]
+        assert seen == list(range(count)), seen
         steps = [row["_step"] for row in rows]
         assert steps == sorted(set(steps)), steps
         assert runlog.of_experiment(self.folder)[trial].exit_code == 0
@@ -322,6 +326,20 @@ def killed_while_it_recovers(program):
     program.ends_with(6, run)
 
 
+def killed_again_after_a_slow_recovery(program):
+    """What was sent to the new core is as young as that is."""
+    run = program.open()
+    for i in range(5):
+        run.log({"i": i})
+    program.kill()
+    program.clock += 60  # until there is another
+    for i in range(5, 30):
+        run.log({"i": i})
+    program.kill()
+    run.log({"i": 30})
+    program.ends_with(31, run)
+
+
 def a_row_in_many_parts(program):
     """One row from a dozen calls, minutes apart: pending until the last, and killed before."""
     run = program.open()
@@ -390,30 +408,40 @@ SCENARIOS = {
         step_that_goes_back,
         user_opens_and_finishes,
         killed_while_it_recovers,
+        killed_again_after_a_slow_recovery,
         a_row_in_many_parts,
     )
 }
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_core_is_killed(name, tmp_path):
-    """Rows out are rows in, once and in order, in the same run; and no process is left."""
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What became of each scenario: the program that plays them says so, and leaves nobody."""
+    folder = tmp_path_factory.mktemp("guard")
     with subprocess.Popen(
-        [sys.executable, __file__, name, str(tmp_path)],
+        [sys.executable, __file__, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     ) as program:
         try:
-            said, _ = program.communicate(timeout=2 * HANGS_S)
+            said, _ = program.communicate(timeout=len(SCENARIOS) * HANGS_S)
         except subprocess.TimeoutExpired:
             program.kill()
             raise
     assert program.returncode == 0, said
-    assert "Traceback" not in said
     left = [p for p in psutil.process_iter(["cmdline"]) if str(program.pid) in _words(p)]
     assert not left, left
+    parts = said.split(MARK)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_core_is_killed(name, outcomes):
+    """Rows out are rows in, once and in order, in the same run; and no process is left."""
+    assert outcomes[name].rstrip().endswith("whole"), outcomes[name]
+    assert "Traceback" not in outcomes[name]
 
 
 def _is_core(process):
@@ -428,9 +456,23 @@ def _words(process):
     return words if any("wandb-core" in word for word in words) else []
 
 
+def main(folder):
+    """Play the scenarios, one after the other; each begins without a core."""
+    for name, scenario in SCENARIOS.items():
+        print(MARK, name, MARK, sep="", flush=True)
+        under_test = Program(Path(folder, name))
+        under_test.folder.mkdir()
+        try:
+            scenario(under_test)
+            runs.end_core()
+            psutil.wait_procs(under_test.cores(), HANGS_S)
+            assert not under_test.cores()
+        except Exception:  # noqa: BLE001 - it is said, and the others are played all the same
+            traceback.print_exc(file=sys.stdout)
+            runs.end_core()
+        else:
+            print("whole", flush=True)
+
+
 if __name__ == "__main__":
-    under_test = Program(Path(sys.argv[2]))
-    SCENARIOS[sys.argv[1]](under_test)
-    runs.end_core()
-    psutil.wait_procs(under_test.cores(), HANGS_S)
-    assert not under_test.cores()
+    main(sys.argv[1])

@@ -173,7 +173,7 @@ def test_population(door, reuse, ray, tmp_path):
     """Exploited trials keep one run with every reported row, and say how they were changed."""
     # Over 40 lines: one experiment, and all that it shows.
     options = {
-        "param_space": {"lr": tune.grid_search([0.1, 0.5, 2.0])},
+        "param_space": {"lr": tune.grid_search([0.1, 2.0])},
         "tune_config": tune.TuneConfig(
             metric="loss",
             mode="min",
@@ -249,12 +249,12 @@ def test_pause(door, scheduler, ray, tmp_path):
     """Paused and resumed trials: one run, no hole, no row twice, exit code 0."""
     results = DOORS[door](
         run_config(tmp_path, "pause"),
-        param_space={"lr": tune.grid_search([0.1, 0.5, 1.0, 2.0])},
+        param_space={"lr": tune.grid_search([0.1, 2.0])},
         tune_config=tune.TuneConfig(scheduler=SCHEDULERS[scheduler]()),
     ).fit()
     assert not results.errors
     logs = runlog.of_experiment(tmp_path / "pause")
-    assert len(logs) == 4
+    assert len(logs) == 2
     for result in results:
         log = logs[result.metrics["trial_id"]]
         rows = [row["i"] for row in log.rows if "i" in row]

@@ -215,7 +215,9 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         _compat.become(run, new, log=self.log, wbtune_guard=self)
         again = [entry for entry in self._recent if entry[1] > self._written]
-        self._recent, self._forgotten = deque(again), 0  # the others are on disk
+        # The others are on disk; and the new core has these only from now on.
+        self._recent = deque((time.monotonic(), *entry[1:]) for entry in again)
+        self._forgotten = 0
         for entry in again:
             if entry[3] is None:
                 entry[2]()
