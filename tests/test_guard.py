@@ -207,6 +207,19 @@ def many_runs(program):
     assert wandb.run is None
 
 
+def without_an_id(program):
+    """Outside of Tune, wandb gives the run its id; after the core's death it has the same."""
+    run = program.open(None)
+    given = run.id
+    for i in range(10):
+        if i == 5:
+            program.kill()
+        run.log({"i": i})
+    assert run.id == given
+    program.ends_with(10, run, given)
+    assert list(runlog.of_experiment(program.folder)) == [given]
+
+
 def closing(program):
     """Dead when the run is closed: the summary, the exit code and every row are there."""
     run = program.open()
@@ -400,6 +413,7 @@ SCENARIOS = {
         in_parts,
         while_logging,
         many_runs,
+        without_an_id,
         closing,
         after_a_quiet_time,
         pending_for_a_quiet_time,

@@ -235,6 +235,8 @@ def open_run(
         return run
 
     run = opened()
+    # Opened again, it is the same run, also where wandb gave it its id.
+    spec = replace(spec, init={**spec.init, "id": run.id, "resume": "allow"})
     guard.Guard(run, opened)
     _call_run_info_hook(run)
     return run
