@@ -14,9 +14,10 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/python examples/quickstart.py
 
+# Two files at a time, each with a Ray of its own: Ray's waits are the other's work.
 test: .venv/ready
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
