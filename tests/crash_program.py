@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import ray
+from drivers import local_ray, quick_workers
 from ray import tune
 
 from wbtune import (
@@ -79,11 +79,8 @@ TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
 
 def main():
     folder, door, what = sys.argv[1:]
-    # Several of these run at once, and each Ray would look for the others' address.
-    os.environ.pop("RAY_ADDRESS", None)
-    ray.init(
-        "local", num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False
-    )
+    quick_workers()
+    local_ray(2)
     trainable = TRAINABLES[door]
     if what == "restore":
         tuner = restore_wandb_tuner(str(Path(folder, "crash")), trainable)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import ray
+from drivers import local_ray, quick_workers
 from ray import tune
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
@@ -83,16 +84,9 @@ def fit(folder, name, trainable, callbacks=(), **options):
 
 def main():
     folder, url, letters = sys.argv[1:]
-    os.environ.pop("RAY_ADDRESS", None)
     os.environ["DRIVER"] = str(os.getpid())
-    ray.init(
-        "local",
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-        _temp_dir=str(Path(folder, "ray")),
-    )
+    quick_workers()
+    local_ray(2, _temp_dir=str(Path(folder, "ray")))
     argument, file, environment, netrc, hook = (letter * 40 for letter in letters)
     os.environ |= {"WANDB_BASE_URL": url, "WANDB_ENTITY": "team", "WANDB_MODE": "online"}
     Path("home").mkdir()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import ray
+from drivers import quick_workers
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray import tune
@@ -130,6 +131,7 @@ def main(folder):
 
 if __name__ == "__main__":
     os.environ.pop("RAY_ADDRESS", None)
+    quick_workers()
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 2, "resources": {"node_a": 1}, "include_dashboard": False},

@@ -270,7 +270,7 @@ def test_early_stopping(door, ray, tmp_path):
     """ASHA: stopped trials are no failures, and hold what they reported."""
     results = DOORS[door](
         run_config(tmp_path, "asha"),
-        param_space={"lr": tune.grid_search([2.0, 1.0, 0.5, 0.1])},
+        param_space={"lr": tune.grid_search([2.0, 0.1])},
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",

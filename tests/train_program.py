@@ -11,8 +11,11 @@ VERSION = sys.argv[2] if __name__ == "__main__" else "v2"
 os.environ["RAY_TRAIN_V2_ENABLED"] = "1" if VERSION == "v2" else "0"
 # V2 takes one report for each look at its workers, which it has every two seconds.
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
+# A process for each training run that looks out for nodes that are about to go.
+os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
 
 import ray
+from drivers import local_ray, quick_workers
 from ray import train, tune
 
 from wbtune import setup_wandb, wandb_trial
@@ -117,10 +120,9 @@ def v1(folder):
 
 
 if __name__ == "__main__":
-    os.environ.pop("RAY_ADDRESS", None)
-    ray.init(
-        "local", num_cpus=4, include_dashboard=False, logging_level="error", log_to_driver=False
-    )
+    if VERSION == "v2":  # its workers are killed before they could say what was run
+        quick_workers()
+    local_ray(4)
     {"v1": v1, "v2": v2}[VERSION](sys.argv[1])
     ray.shutdown()
     print("all fitted")
