@@ -73,10 +73,10 @@ def test_each_rank(v2):
 
 def test_failure(v2):
     """What the loop raised is in its run; the other worker's says that it was shut down."""
-    logs = by_name(v2 / "fails")
-    failed, other = logs["fails-rank1"], logs["fails-rank0"]
+    logs = by_name(v2 / "each")
+    failed, other = (runlog.read(logs[f"each-rank{rank}"].paths[0]) for rank in (0, 1))
     assert (failed.exit_code, failed.summary["wbtune/error"]) == (1, "ValueError")
-    assert failed.summary["wbtune/error_message"] == "the loop's own"
+    assert failed.summary["wbtune/error_message"] == "once"
     assert "train_program.py" in failed.summary["wbtune/traceback"]
     assert (other.exit_code, other.summary["wbtune/outcome"]) == (130, "interrupted")
     assert "shut the worker down" in other.summary["wbtune/reason"]
