@@ -64,17 +64,20 @@ def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""
     import ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        # The workers import the tests' own modules.
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        # Measured, each of the hundreds of workers would start half as fast.
-        patch.setenv("COVERAGE_PROCESS_CONFIG", "")
-        ray.init(
-            address="local",  # another cluster of this machine is none of ours
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-        )
+    ray.init(
+        address="local",  # another cluster of this machine is none of ours
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        runtime_env={
+            "env_vars": {
+                # The workers import the tests' own modules.
+                "PYTHONPATH": str(Path(__file__).parent),
+                # Measured, each of the hundreds of workers would start half as fast.
+                "COVERAGE_PROCESS_CONFIG": "",
+            }
+        },
+    )
     yield ray
     ray.shutdown()
