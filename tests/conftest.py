@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from drivers import local_ray
 
 hypothesis.settings.register_profile(
     "wbtune",
@@ -64,12 +65,8 @@ def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""
     import ray
 
-    ray.init(
-        address="local",  # another cluster of this machine is none of ours
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
+    local_ray(
+        4,
         runtime_env={
             "env_vars": {
                 # The workers import the tests' own modules.

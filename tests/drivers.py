@@ -1,4 +1,4 @@
-"""Programs that are drivers of their own, with a Ray of their own."""
+"""Drivers, each with a Ray of its own: the tests' session, and programs that it runs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def fitted(program, *arguments):
 
 
 def quick_workers():
-    """As the session's: measured by coverage, they would start half as fast."""
+    """Measured by coverage, this program's workers would start half as fast."""
     os.environ["COVERAGE_PROCESS_CONFIG"] = ""
 
 
 def local_ray(num_cpus, **more):
-    """The program's own Ray; several of them run at once, and each would look for the others."""
+    """A Ray of one's own: several run at once, and each would look for the others' address."""
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)

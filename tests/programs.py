@@ -111,52 +111,58 @@ class MixedReports(WandbMixin, tune.Trainable, project=PROJECT):
         pass
 
 
-#: How many trials: the guide's five, or two where known pieces are combined.
-FIVE, TWO = ({"mean": tune.grid_search(list(range(1, n + 1)))} for n in (5, 2))
-SD = {"sd": tune.uniform(0.2, 0.8)}
+def space(trials: int) -> dict[str, Any]:
+    return {
+        "mean": tune.grid_search(list(range(1, trials + 1))),
+        "sd": tune.uniform(0.2, 0.8),
+    }
 
 
-def _plain(trainable: Any, trials: Any = FIVE) -> Callable[..., Any]:
-    def build(run_config: Any) -> Any:
-        return tune.Tuner(trainable, param_space=trials | SD, run_config=run_config)
+def _plain(trainable: Any) -> Callable[..., Any]:
+    def build(trials: int, run_config: Any) -> Any:
+        return tune.Tuner(trainable, param_space=space(trials), run_config=run_config)
 
     return build
 
 
-def _callback(trainable: Any, trials: Any = TWO) -> Callable[..., Any]:
-    def build(run_config: Any) -> Any:
+def _callback(trainable: Any) -> Callable[..., Any]:
+    def build(trials: int, run_config: Any) -> Any:
         run_config.callbacks = [WandbLoggerCallback(project=PROJECT)]
-        return tune.Tuner(trainable, param_space=trials | SD, run_config=run_config)
+        return tune.Tuner(trainable, param_space=space(trials), run_config=run_config)
 
     return build
 
 
-def _tuner(trainable: Any, trials: Any = TWO, **options: Any) -> Callable[..., Any]:
-    def build(run_config: Any) -> Any:
-        space = trials | SD
+def _tuner(trainable: Any, **options: Any) -> Callable[..., Any]:
+    def build(trials: int, run_config: Any) -> Any:
         return wandb_tuner(
-            trainable, project=PROJECT, param_space=space, run_config=run_config, **options
+            trainable,
+            project=PROJECT,
+            param_space=space(trials),
+            run_config=run_config,
+            **options,
         )
 
     return build
 
 
-#: Each way to combine the pieces; every one gives a run of thirty rows for each trial.
-DOORS: dict[str, Callable[..., Any]] = {
-    "callback": _callback(train_function, FIVE),
-    "setup_wandb in a function": _plain(train_function_wandb),
-    "setup_wandb in a class": _plain(WandbTrainable),
-    "wandb_trial": _plain(decorated_logs),
-    "wandb_trial on a generator": _plain(decorated_generator, TWO),
-    "WandbMixin": _plain(Mixed),
-    "wandb_tuner": _tuner(train_function, FIVE),
-    "wandb_tuner and wandb_trial": _tuner(decorated_reports),
-    "wandb_tuner and wandb_trial that logs": _tuner(decorated_logs, log_results=False),
-    "wandb_tuner and WandbMixin": _tuner(MixedReports),
-    "callback and wandb_trial": _callback(decorated_logs),
-    "callback and WandbMixin": _callback(Mixed),
-    "callback and setup_wandb in a function": _callback(train_function_wandb),
-    "callback and setup_wandb in a class": _callback(WandbTrainable),
+#: Each way to combine the pieces, with how many trials it is tried: the guide's five, or two
+#: where known pieces are combined. Every trial gives a run of thirty rows.
+DOORS: dict[str, tuple[Callable[..., Any], int]] = {
+    "callback": (_callback(train_function), 5),
+    "setup_wandb in a function": (_plain(train_function_wandb), 5),
+    "setup_wandb in a class": (_plain(WandbTrainable), 5),
+    "wandb_trial": (_plain(decorated_logs), 5),
+    "wandb_trial on a generator": (_plain(decorated_generator), 2),
+    "WandbMixin": (_plain(Mixed), 5),
+    "wandb_tuner": (_tuner(train_function), 5),
+    "wandb_tuner and wandb_trial": (_tuner(decorated_reports), 2),
+    "wandb_tuner and wandb_trial that logs": (_tuner(decorated_logs, log_results=False), 2),
+    "wandb_tuner and WandbMixin": (_tuner(MixedReports), 2),
+    "callback and wandb_trial": (_callback(decorated_logs), 2),
+    "callback and WandbMixin": (_callback(Mixed), 2),
+    "callback and setup_wandb in a function": (_callback(train_function_wandb), 2),
+    "callback and setup_wandb in a class": (_callback(WandbTrainable), 2),
 }
 
 

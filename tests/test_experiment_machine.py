@@ -481,6 +481,11 @@ def test_what_a_sampled_config_says_wrongly(inner, says, tmp_path, caplog):
     assert [outcome.kind for outcome, _ in writer.ends["a"]] == [Kind.FINISHED]
     assert len(caplog.messages) == 1
     assert says in caplog.text and "trial_a is logged without it" in caplog.text
+    # A trial that writes its own run raises it: it has none, and this would not be true.
+    own = FakeTrial("b", tmp_path, OwnsItsRun)
+    own.config = trial.config
+    watching.start(own)
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -187,7 +187,7 @@ def test_the_config_of_the_options_is_filtered_as_the_trials_is() -> None:
 def test_a_run_may_have_to_give_way_to_another_experiments() -> None:
     """So that whoever looks for it on disk has to know both ids; a chosen id is what it is."""
     who = Identity("a", "trial", "sweep", None, mark="x1")
-    assert spec(RunOptions(), who, {}).ids == ("a", "a-x1")
+    assert spec(RunOptions(), who, {}).ids == ("a-x1", "a")
     assert spec(RunOptions(init_kwargs={"id": "mine"}), who, {}).ids == ("mine",)
     assert spec(RunOptions(), Identity(), {}).ids == ()
 
@@ -281,8 +281,8 @@ print(json.dumps([said, (pathlib.Path(run.dir).parent / "logs/debug.log").read_t
 """
 
 
-def test_what_all_runs_have_in_common_is_given_once(tmp_path: Path) -> None:
-    """And holds for each; the lines of the client's own log, which all runs read, are gone."""
+def test_what_all_runs_have_in_common_holds_for_each(tmp_path: Path) -> None:
+    """Given to wandb once; and the lines of the client's own log, which all runs read, are gone."""
     env = functions.clean_env(tmp_path)
     opened = {
         how: json.loads(functions.program(env, tmp_path, "-c", OPENS_ONE, str(tmp_path), how))

@@ -35,7 +35,9 @@ def init_parameters() -> frozenset[str]:
 
 
 def wandb_setting(name: str) -> Any:
-    """One of W&B's settings as this process has it, without starting its core; else None.
+    """One of W&B's settings as this process has it, without starting its core.
+
+    None for a name that W&B does not know.
 
     ``wandb.setup()`` is public but starts wandb-core and exports ``WANDB_SERVICE``, which
     every process started later would attach to [wandb 0.31, ``wandb_setup.singleton``].

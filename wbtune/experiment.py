@@ -333,7 +333,8 @@ class Experiment:
             inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
         except WbtuneError as error:
             # Samples are drawn one by one: nobody could know before this trial.
-            logger.warning("%s Trial %s is logged without it.", error, trial)
+            if not _owns_run(trial):  # else it is raised where the run is opened
+                logger.warning("%s Trial %s is logged without it.", error, trial)
             return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
         return inner, config
 
@@ -423,9 +424,7 @@ class Experiment:
 
     def _log_of(self, watched: Watched) -> runlog.RunLog | None:
         found = self._on_disk()
-        return next(
-            (found[run_id] for run_id in reversed(watched.spec.ids) if run_id in found), None
-        )
+        return next((found[run_id] for run_id in watched.spec.ids if run_id in found), None)
 
     def _on_disk(self) -> dict[str, runlog.RunLog]:
         """The experiment's runs as a restored driver finds them; read once."""
@@ -491,7 +490,7 @@ class Experiment:
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            said = [ends[run_id] for run_id in reversed(watched.spec.ids) if run_id in ends]
+            said = [ends[run_id] for run_id in watched.spec.ids if run_id in ends]
             if watched.own and (said or watched.unbuilt):
                 self._correct(watched, said[0] if said else None)
             if watched.waiting:

@@ -109,14 +109,14 @@ class RunSpec:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that the run may have: its own, or that for which it gives way.
+        """The ids that the run may have, the one that counts where both are there first.
 
-        See `open_run`: a run of another experiment may have had it first.
+        A run of another experiment may have had its own before it: see `open_run`.
         """
         own = self.init.get("id")
         if not own:
             return ()
-        return (own, f"{own}-{self.experiment}") if self.experiment else (own,)
+        return (f"{own}-{self.experiment}", own) if self.experiment else (own,)
 
 
 def locate(who: str, options: RunOptions) -> RunOptions:
@@ -262,7 +262,7 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
         return _offline(replace(spec, config=config)), True
     if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
-        other = spec.ids[-1]
+        other = spec.ids[0]
         logger.warning(
             "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
             *(run_id, project, other),
