@@ -339,6 +339,40 @@ def killed_while_it_recovers(program):
     program.ends_with(6, run)
 
 
+def killed_while_it_opens(program):
+    """The core of other runs dies when one more is being opened."""
+    import wandb
+
+    other, init = program.open("other", elsewhere=True), wandb.init
+
+    def kill_first(**how):
+        wandb.init = init
+        program.kill()
+        return init(**how)
+
+    wandb.init = kill_first
+    run = program.open(elsewhere=True)
+    for i in range(5):
+        run.log({"i": i})
+        other.log({"i": i})
+    program.ends_with(5, run)
+    program.ends_with(5, other, "other")
+
+
+def killed_before_its_metrics_are_defined(program):
+    """They are defined in the new core; and once more in the next, if that dies too soon."""
+    run = program.open()
+    program.kill()
+    runs.define_metrics(run, runs.RunSpec({}))
+    program.kill()
+    for i in range(5):
+        run.log({"i": i})
+    program.ends_with(5, run)
+    newest = runlog.parts(program.folder, "t")[-1]
+    kinds = [record.WhichOneof("record_type") for record in runlog._parsed(runlog._records(newest))]
+    assert kinds.index("metric") < kinds.index("history")
+
+
 def killed_again_after_a_slow_recovery(program):
     """What was sent to the new core is as young as that is."""
     run = program.open()
@@ -422,6 +456,8 @@ SCENARIOS = {
         step_that_goes_back,
         user_opens_and_finishes,
         killed_while_it_recovers,
+        killed_while_it_opens,
+        killed_before_its_metrics_are_defined,
         killed_again_after_a_slow_recovery,
         a_row_in_many_parts,
     )

@@ -2,10 +2,11 @@
 
 wandb-core is a process, and processes get killed. Then ``run.log`` raises
 ``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
-which the core had not yet written, are gone. A `Guard` shadows ``log`` on one run, and what
-its config and its summary send: it remembers what was sent in the last seconds, and when
-the core is gone it opens the run again in a new one, sends what is not on disk, and goes
-on. It is the same object afterwards.
+which the core had not yet written, are gone. A `Guard` shadows ``log`` and
+``define_metric`` on one run, and what its config and its summary send: it remembers what
+was sent in the last seconds, and when the core is gone it opens the run again in a new one,
+sends what is not on disk, and goes on. It is the same object afterwards. Before there is
+a run to guard, `opened` tries again.
 """
 
 # Over 250 lines: what is remembered, and how it is logged again, are one thing.
@@ -68,6 +69,21 @@ class Core:
 CORE: Final = Core()
 
 
+def opened(open_run: Callable[[], Run]) -> Run:
+    """Open a run, if need be several times: its core may die meanwhile.
+
+    Raises:
+        Exception: what `open_run` raises; of the death of a core, the last of several.
+    """
+    for _ in range(TRIES - 1):
+        generation = CORE.generation
+        try:
+            return open_run()
+        except _compat.core_is_gone():
+            CORE.replace(generation)
+    return open_run()
+
+
 class Guard:
     """What is remembered about one run, and how to open it again.
 
@@ -84,6 +100,7 @@ class Guard:
         # The step that was asked for, of the row that waits to be committed.
         self._asked: int | None = None
         self._log: Callable[..., None] = run.log
+        self._define_metric: Callable[..., Any] = run.define_metric
         self._generation = CORE.generation
         # When; the step of the row, or of the next one; the row and whether it is whole, or
         # how to send again what is no row, and None.
@@ -97,6 +114,7 @@ class Guard:
         self._recovered = False
         self._said = False
         run.__dict__["log"] = self.log
+        run.__dict__["define_metric"] = self.define_metric
         run.__dict__["wbtune_guard"] = self
         # `wandb.log` is the run's method as `wandb.init` found it: past this guard.
         _compat.same_global_run(run, run)
@@ -132,6 +150,10 @@ class Guard:
             except _compat.core_is_gone():
                 self._recover_or_say()
 
+    def define_metric(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """``run.define_metric``, of a run that survives."""
+        return self._send(self._define_metric, name, *args, **kwargs)
+
     def _remember(
         self, row: dict[str, Any], step: int | None, commit: bool | None
     ) -> tuple[int | None, bool | None]:
@@ -150,9 +172,9 @@ class Guard:
         return step, commit
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Send an update of the config or the summary, or ask for what the summary says."""
+        """Send an update of config, summary or metrics, or ask for what the summary says."""
         with self._lock:
-            if args:  # the summary's; the config is sent as a whole to a new core
+            if args:  # not the config's: that is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
                 again = partial(update, *args, **kwargs)
                 self._recent.append((time.monotonic(), self._step, again, None))
@@ -213,7 +235,8 @@ class Guard:
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
-        _compat.become(run, new, log=self.log, wbtune_guard=self)
+        ours = {"log": self.log, "define_metric": self.define_metric, "wbtune_guard": self}
+        _compat.become(run, new, **ours)
         again = [entry for entry in self._recent if entry[1] > self._written]
         # The others are on disk; and the new core has these only from now on.
         self._recent = deque((time.monotonic(), *entry[1:]) for entry in again)

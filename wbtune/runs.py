@@ -234,7 +234,7 @@ def open_run(
             runlog.mark_not_uploaded(Path(run.dir).parent)
         return run
 
-    run = opened()
+    run = guard.opened(opened)
     # Opened again, it is the same run, also where wandb gave it its id.
     spec = replace(spec, init={**spec.init, "id": run.id, "resume": "allow"})
     guard.Guard(run, opened)
