@@ -44,6 +44,8 @@ os.environ |= {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# Modules are compiled once, as pip leaves them when it installs a wheel.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ |= {f"WANDB_{name}_DIR": str(FOLDER / name) for name in ("CONFIG", "DATA", "CACHE")}
 
 import hooks
@@ -165,8 +167,8 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
 
 def with_work(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Trials that work for 20 ms before each result."""
-    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (400, 0.02)))
-    found = in_turns(load, rounds=1 if quick else 2, peers=0)
+    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (1000, 0.02)))
+    found = in_turns(load, rounds=1, peers=0)
     bound = Bound(
         f"wall / no logging, {load.trials} × {load.results}, 20 ms of work a result",
         over_none(found, OURS),
@@ -249,7 +251,7 @@ def many(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
 def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Runs that the trial opens itself."""
-    rounds, peers = (2, 1) if quick else (9, 3)
+    rounds, peers = (2, 1) if quick else (9, 2)
     found = trial_side.measure(rounds, peers, FOLDER)
     measured = {
         how: {
@@ -287,7 +289,7 @@ def uploads(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
     The stand-in works on the same cores, for wbtune and Ray's own alike.
     """
-    load = Load("uploaded", *((50, 0.0, 4) if quick else (150,)))
+    load = Load("uploaded", *((50, 0.0, 4) if quick else (100,)))
     found = in_turns(load, rounds=1, peers=1, server=server)
     return summary(load, found), []
 

@@ -26,6 +26,8 @@ os.environ["WANDB_ERROR_REPORTING"] = "false"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# Hundreds of workers import the same modules: one of them compiles.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,16 +67,12 @@ def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""
     import ray
 
-    local_ray(
-        4,
-        runtime_env={
-            "env_vars": {
-                # The workers import the tests' own modules.
-                "PYTHONPATH": str(Path(__file__).parent),
-                # Measured, each of the hundreds of workers would start half as fast.
-                "COVERAGE_PROCESS_CONFIG": "",
-            }
-        },
-    )
+    # By its environment: for a `runtime_env`, a job waits for workers of its own.
+    with pytest.MonkeyPatch.context() as patch:
+        # The workers import the tests' own modules.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        # Measured, each of the hundreds of workers would start half as fast.
+        patch.setenv("COVERAGE_PROCESS_CONFIG", "")
+        local_ray(4)
     yield ray
     ray.shutdown()

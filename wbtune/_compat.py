@@ -114,6 +114,27 @@ def core_is_gone() -> tuple[type[BaseException], ...]:
     return (ConnectionError, mailbox.MailboxClosedError, mailbox.HandleAbandonedError)
 
 
+@functools.cache
+def start_without_launch() -> None:
+    """Have runs of this process start without W&B Launch, if nobody has imported that.
+
+    The first run imports it, which takes longer than all else but its core's own start,
+    to see whether inputs are staged there; only who imported it can have staged any
+    [wandb 0.31, ``Run._detect_and_apply_job_inputs``].
+    """
+    from wandb.sdk.wandb_run import Run  # noqa: PLC0415 - wandb is imported when first needed
+
+    apply = getattr(Run, "_detect_and_apply_job_inputs", None)
+    if apply is None:
+        return  # another wandb, which may take its time
+
+    def apply_what_is_staged(run: Run) -> None:
+        if "wandb.sdk.launch" in sys.modules:
+            apply(run)
+
+    Run._detect_and_apply_job_inputs = apply_what_is_staged  # type: ignore[assignment,method-assign] # noqa: SLF001
+
+
 def forget_core() -> None:
     """Drop the connection to wandb-core, so that the next run starts another."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,9 +34,9 @@ logger = logging.getLogger("wbtune")
 #: Seconds for which a row is remembered: five times as long as it takes to reach the disk.
 REMEMBER_S: Final = 1.5
 
-#: Rows are forgotten when their step has none of these bits: not at each of them.
-FORGET_EVERY: Final = 63
-#: Rows that are remembered in any case.
+#: Seconds whose rows are remembered, and forgotten, as one: it is cheaper than one by one.
+TOGETHER_S: Final = 0.02
+#: Of these, how many are remembered in any case.
 KEEP: Final = 10
 #: Cores that are tried, before a row is given up.
 TRIES: Final = 5
@@ -67,6 +68,36 @@ class Core:
 
 
 CORE: Final = Core()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What was sent at one moment.
+
+    Attributes:
+        at: when.
+        step: of the first row, or of the row that comes next.
+        what: whole rows, whose steps follow on; a part of a row; or how to send again what
+            is no row.
+    """
+
+    at: float
+    step: int
+    what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]
+
+    @property
+    def whole(self) -> int:
+        """How many whole rows it is."""
+        return len(self.what) if isinstance(self.what, list) else 0
+
+    def after(self, step: int) -> _Sent | None:
+        """What of it comes after a step, as if it was sent now; None for nothing."""
+        now = time.monotonic()
+        if isinstance(self.what, list):
+            first = max(0, step + 1 - self.step)
+            rows = self.what[first:]
+            return _Sent(now, self.step + first, rows) if rows else None
+        return _Sent(now, self.step, self.what) if self.step > step else None
 
 
 def opened(open_run: Callable[[], Run]) -> Run:
@@ -102,11 +133,10 @@ class Guard:
         self._log: Callable[..., None] = run.log
         self._define_metric: Callable[..., Any] = run.define_metric
         self._generation = CORE.generation
-        # When; the step of the row, or of the next one; the row and whether it is whole, or
-        # how to send again what is no row, and None.
-        self._recent: deque[
-            tuple[float, int, dict[str, Any], bool] | tuple[float, int, Callable[[], Any], None]
-        ] = deque()
+        self._recent: deque[_Sent] = deque()
+        # The newest rows of these, to which others are added until then.
+        self._rows: list[dict[str, Any]] = []
+        self._together_until = 0.0
         # Counted here: asking wandb for `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
@@ -139,10 +169,12 @@ class Guard:
         with self._lock:  # a user's threads, and the one that logs Tune's results
             if step is None and commit is None and self._asked is None and not self._recovered:
                 # Nearly always; worth its lines, because it is all that a guarded row costs.
-                self._recent.append((time.monotonic(), self._step, row, True))
+                if time.monotonic() >= self._together_until:
+                    self._rows = []
+                    self._keep(self._rows)
+                    self._together_until = time.monotonic() + TOGETHER_S
+                self._rows.append(row)
                 self._step += 1
-                if not self._step & FORGET_EVERY:
-                    self._forget()
             else:
                 step, commit = self._remember(row, step, commit)
             try:
@@ -164,8 +196,7 @@ class Guard:
             waits_for_another = self._asked not in {None, step}
             step = self._step = max(step, self._step + waits_for_another)
         self._asked = None if commits else asked
-        self._recent.append((time.monotonic(), self._step, row, commits))
-        self._forget()
+        self._keep([row] if commits else row)
         if self._recovered:  # the new part of the run counts its steps from 0 by itself
             step, commit = self._step, commits
         self._step += commits
@@ -176,25 +207,26 @@ class Guard:
         with self._lock:
             if args:  # not the config's: that is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
-                again = partial(update, *args, **kwargs)
-                self._recent.append((time.monotonic(), self._step, again, None))
-                self._forget()
+                self._keep(partial(update, *args, **kwargs))
             try:
                 return update(*args, **kwargs)
             except _compat.core_is_gone():
                 return update(*args, **kwargs) if self._recover_or_say() else None
 
-    def _forget(self) -> None:
-        # By the time of one of the last rows, not by the clock: the first rows after the
-        # core's death raise nothing, and between two rows there may be hours.
+    def _keep(self, what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]) -> None:
+        """Remember something, and forget what must be on disk by now."""
         recent = self._recent
+        recent.append(_Sent(time.monotonic(), self._step, what))
+        self._together_until = 0.0
+        # By the time of one of the last, not by the clock: the first rows after the
+        # core's death raise nothing, and between two rows there may be hours.
         while (
             len(recent) > KEEP
-            and recent[0][0] < recent[-KEEP][0] - REMEMBER_S
+            and recent[0].at < recent[-KEEP].at - REMEMBER_S
             # Until the next step, it is a part of a pending row.
-            and (recent[0][3] is None or recent[0][1] < recent[-KEEP][1])
+            and (callable(recent[0].what) or recent[0].step < recent[-KEEP].step)
         ):
-            self._forgotten += recent.popleft()[3] is True
+            self._forgotten += recent.popleft().whole
 
     def _recover_or_say(self) -> bool:
         """Recover, in the middle of its user's code, which must not hear of it."""
@@ -237,15 +269,18 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         ours = {"log": self.log, "define_metric": self.define_metric, "wbtune_guard": self}
         _compat.become(run, new, **ours)
-        again = [entry for entry in self._recent if entry[1] > self._written]
+        again = [sent for one in self._recent if (sent := one.after(self._written))]
         # The others are on disk; and the new core has these only from now on.
-        self._recent = deque((time.monotonic(), *entry[1:]) for entry in again)
-        self._forgotten = 0
-        for entry in again:
-            if entry[3] is None:
-                entry[2]()
+        self._recent = deque(again)
+        self._forgotten, self._together_until = 0, 0.0
+        for sent in again:
+            if callable(sent.what):
+                sent.what()
+            elif isinstance(sent.what, dict):
+                self._log({**sent.what}, sent.step, False)
             else:
-                self._log({**entry[2]}, entry[1], entry[3])
+                for step, row in enumerate(sent.what, sent.step):
+                    self._log({**row}, step, True)
 
     def reopen(self, *, beside: bool = True) -> Run:
         """Another part of the same run."""
@@ -265,7 +300,7 @@ class Guard:
             return None
         if runlog.wait_for_end(paths[0]):
             return None
-        rows = self._forgotten + sum(entry[3] is True for entry in self._recent)
+        rows = self._forgotten + sum(sent.whole for sent in self._recent)
         return max(0, rows - len(runlog.read(paths[0]).rows))
 
 

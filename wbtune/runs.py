@@ -298,6 +298,7 @@ def _init(
     settings = {
         name: value for name, value in settings.items() if _compat.wandb_setting(name) != value
     }
+    _compat.start_without_launch()
     # A fresh Settings for each run: wandb writes the run's id into the one it is given.
     return wandb.init(
         **spec.init,

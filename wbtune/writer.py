@@ -1,7 +1,7 @@
 """Many runs, one W&B service, off Tune's loop: an ordered stream of start, log, end.
 
 The driver has a `Writer`: putting something on its queue is all that Tune's loop ever
-does. A thread takes what has gathered, several times a second, filters and sanitises it,
+does. A thread takes what has gathered, a few times a second, filters and sanitises it,
 and sends it to one helper process (:mod:`wbtune.helper`).
 
 A process, not a thread, because it leaves the driver alone in every way: `wandb.run` and
@@ -57,7 +57,7 @@ logger = logging.getLogger("wbtune")
 #: Seconds that the helper has to get everything onto the disk, when nothing is uploaded.
 ON_DISK_S: Final = 15.0
 #: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
-BATCH_S: Final = 0.2
+BATCH_S: Final = 0.4
 #: Helper processes that are started, one after the other, before logging is given up.
 HELPERS: Final = 3
 #: Seconds that the core of a killed helper may take to notice, and to be gone.
