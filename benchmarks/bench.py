@@ -167,8 +167,8 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
 
 def with_work(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Trials that work for 20 ms before each result."""
-    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (1000, 0.02)))
-    found = in_turns(load, rounds=1, peers=0)
+    load = Load("20 ms of work", *((20, 0.02, 4) if quick else (500, 0.02)))
+    found = in_turns(load, rounds=1 if quick else 2, peers=0)
     bound = Bound(
         f"wall / no logging, {load.trials} × {load.results}, 20 ms of work a result",
         over_none(found, OURS),
