@@ -12,7 +12,7 @@ helper closes every run with what it was given.
 Designs that were measured (two cores, offline). Wall time over no logging, 8 trials of 1000
 results that do nothing but report: a thread of the driver that handles each row as it comes,
 1.32; one that does so twice a second, 1.22; a process that is fed in batches, 1.16, and this
-one 1.07 to 1.13 (`make bench`), its core on one processor. One Ray actor for the
+one 1.06 to 1.15 (`make bench`), its core on one processor. One Ray actor for the
 experiment, fed with the same batches, was tried once and dropped: its rows cost about the
 same, but it takes twice the CPU to start and three times the memory.
 
