@@ -81,6 +81,15 @@ class Program:
         assert runlog.of_experiment(self.folder)[trial].exit_code == 0
 
 
+@pytest.mark.parametrize("written", range(3, 9))
+def test_what_is_on_disk_is_not_sent_again(written):
+    """Of rows that were remembered together, those that are not on disk, with their steps."""
+    rows = [{"i": step} for step in (5, 6, 7)]
+    again = guard._Sent(0.0, 5, rows).after(written)  # a moment of 20 ms that no scenario hits
+    left = [] if again is None else list(enumerate(again.what, again.step))
+    assert left == [(row["i"], row) for row in rows if row["i"] > written]
+
+
 # --- the scenarios --------------------------------------------------------------------------
 
 

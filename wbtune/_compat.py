@@ -118,7 +118,8 @@ def core_is_gone() -> tuple[type[BaseException], ...]:
 def start_without_launch() -> None:
     """Have runs of this process start without W&B Launch, if nobody has imported that.
 
-    The first run imports it, which takes longer than all else but its core's own start,
+    It replaces a method of wandb's ``Run``, once, for the user's own runs as well.
+    The first run would import it, which takes longer than all else but its core's own start,
     to see whether inputs are staged there; only who imported it can have staged any
     [wandb 0.31, ``Run._detect_and_apply_job_inputs``].
     """
