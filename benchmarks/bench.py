@@ -270,7 +270,7 @@ def in_the_trial(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]
             peer=Figure.difference(opens[trial_side.PEER], opens[trial_side.BARE]),
         ),
         Bound(
-            "decorated trial, one run.log / a bare one",
+            "decorated trial, one run.log / a bare one of the same run",
             Figure.of(measured[trial_side.OURS]["log_ratio"]),
             1.02,
         ),

@@ -15,7 +15,6 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -43,9 +42,7 @@ class Program:
     def __init__(self, folder):
         self.folder = folder
         self.clock = 0.0
-        guard.time = SimpleNamespace(
-            monotonic=lambda: time.monotonic() + self.clock, sleep=time.sleep
-        )
+        guard.monotonic = lambda: time.monotonic() + self.clock
 
     def open(self, trial="t", *, elsewhere=False):
         options = RunOptions(project="guard", init_kwargs={"mode": "offline"})

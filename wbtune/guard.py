@@ -16,12 +16,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, runlog
@@ -92,7 +92,7 @@ class _Sent:
 
     def after(self, step: int) -> _Sent | None:
         """What of it comes after a step, as if it was sent now; None for nothing."""
-        now = time.monotonic()
+        now = monotonic()
         if isinstance(self.what, list):
             first = max(0, step + 1 - self.step)
             rows = self.what[first:]
@@ -137,7 +137,8 @@ class Guard:
         # The newest rows of these, to which others are added until then.
         self._rows: list[dict[str, Any]] = []
         self._together_until = 0.0
-        # Counted here: asking wandb for `run.step` is a round trip to its core.
+        # Of the first of these rows, or of the next. Counted here: asking wandb for
+        # `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
         self._forgotten = 0
@@ -153,7 +154,8 @@ class Guard:
     @property
     def step(self) -> int:
         """The step that the next row gets."""
-        return self._step
+        with self._lock:
+            return self._step + len(self._rows)
 
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
@@ -170,16 +172,12 @@ class Guard:
         # which is all that a guarded row costs, that takes twice as long.
         self._lock.acquire()
         try:
-            if step is None and commit is None and self._asked is None and not self._recovered:
-                if time.monotonic() >= self._together_until:
-                    self._rows = []
-                    self._keep(self._rows)
-                    self._together_until = time.monotonic() + TOGETHER_S
+            if step is None and commit is None and monotonic() < self._together_until:
                 self._rows.append(row)
-                self._step += 1
+                self._log(data)
             else:
                 step, commit = self._remember(row, step, commit)
-            self._log(data, step, commit)
+                self._log(data, step, commit)
         except _compat.core_is_gone():
             self._recover_or_say()
         finally:
@@ -193,6 +191,12 @@ class Guard:
         self, row: dict[str, Any], step: int | None, commit: bool | None
     ) -> tuple[int | None, bool | None]:
         """Remember a row, or a part of one; with which step and commit it is to be logged."""
+        self._end_together()
+        if step is None and commit is None and self._asked is None and not self._recovered:
+            rows = [row]
+            self._keep(rows)
+            self._rows, self._together_until = rows, monotonic() + TOGETHER_S
+            return None, None
         commits = step is None if commit is None else commit
         asked = self._asked if step is None else step
         if step is not None:
@@ -218,9 +222,9 @@ class Guard:
 
     def _keep(self, what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]) -> None:
         """Remember something, and forget what must be on disk by now."""
+        self._end_together()
         recent = self._recent
-        recent.append(_Sent(time.monotonic(), self._step, what))
-        self._together_until = 0.0
+        recent.append(_Sent(monotonic(), self._step, what))
         # By the time of one of the last, not by the clock: the first rows after the
         # core's death raise nothing, and between two rows there may be hours.
         while (
@@ -230,6 +234,11 @@ class Guard:
             and (callable(recent[0].what) or recent[0].step < recent[-KEEP].step)
         ):
             self._forgotten += recent.popleft().whole
+
+    def _end_together(self) -> None:
+        """What comes next is remembered by itself."""
+        self._step += len(self._rows)
+        self._rows, self._together_until = [], 0.0
 
     def _recover_or_say(self) -> bool:
         """Recover, in the middle of its user's code, which must not hear of it."""
@@ -272,10 +281,11 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         ours = {"log": self.log, "define_metric": self.define_metric, "wbtune_guard": self}
         _compat.become(run, new, **ours)
+        self._end_together()
         again = [sent for one in self._recent if (sent := one.after(self._written))]
         # The others are on disk; and the new core has these only from now on.
         self._recent = deque(again)
-        self._forgotten, self._together_until = 0, 0.0
+        self._forgotten = 0
         for sent in again:
             if callable(sent.what):
                 sent.what()
