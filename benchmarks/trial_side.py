@@ -26,6 +26,8 @@ from wbtune import runlog
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
 ROWS = 50
+#: Of the comparison of one ``run.log`` with another: how many, and rows in each.
+BLOCKS, BLOCK = 240, 50
 
 
 def trial(config: dict[str, Any]) -> dict[str, float]:
@@ -79,22 +81,22 @@ def log(run: Any, began: float) -> dict[str, float]:
     return {"open_ms": (opened - began) * 1000, "log_us": (logged - opened) * 1e6 / ROWS}
 
 
-def compare(run: Any, blocks: int = 240, block: int = 50) -> float:
+def compare(run: Any) -> float:
     """One ``run.log`` of the decorated trial over wandb's own method of the same run, in turns.
 
     Of the same run, because two bare runs of one process differ by up to 3 % from each other.
     """
-    bare = type(run).log.__get__(run)
+    ways = {OURS: run.log, BARE: type(run).log.__get__(run)}
     ratios = []
-    for number in range(blocks):
-        pair = (run.log, bare) if number % 2 else (bare, run.log)
+    for number in range(BLOCKS):
         times = {}
-        for one in pair:
+        for how in (OURS, BARE) if number % 2 else (BARE, OURS):
+            one = ways[how]
             began = time.perf_counter()
-            for i in range(block):
+            for i in range(BLOCK):
                 one({"loss": 1.0 / (1 + i)})
-            times[one] = time.perf_counter() - began
-        ratios.append(times[run.log] / times[bare])
+            times[how] = time.perf_counter() - began
+        ratios.append(times[OURS] / times[BARE])
     return statistics.median(ratios)
 
 
@@ -136,8 +138,9 @@ def measure(rounds: int, peers: int, folder: Path) -> dict[str, list[dict[str, f
     for one in results:
         metrics, case = one.metrics or {}, (one.config or {})["case"]
         rows = logs[metrics["trial_id"]].rows if metrics.get("trial_id") in logs else []
-        if len(rows) < ROWS or logs[metrics["trial_id"]].exit_code != 0:
-            raise WrongRowsError(f"{case['how']}: {len(rows)} of {ROWS} rows; {one.error}")
+        wanted = ROWS + (2 * BLOCKS * BLOCK if case["compare"] else 0)
+        if len(rows) < wanted or logs[metrics["trial_id"]].exit_code != 0:
+            raise WrongRowsError(f"{case['how']}: {len(rows)} of {wanted} rows; {one.error}")
         if case["round"]:
             found[case["how"]].append(metrics)
     return found

@@ -323,6 +323,69 @@ def step_that_goes_back(program):
     program.ends_with(7, run)
 
 
+def between_rows_of_one_moment(program):
+    """A summary that is set 20 ms after a row, in which rows are remembered as one."""
+    run = program.open()
+    now = guard.monotonic()
+    guard.monotonic = lambda: now
+    run.log({"i": 0})
+    program.on_disk(1)
+    run.summary["best"] = 7
+    program.kill()
+    run.log({"i": 1})
+    program.ends_with(2, run)
+    assert runlog.of_experiment(program.folder)["t"].summary["best"] == 7
+
+
+def with_media(program):
+    """Rows with media, which wandb binds to the run object; one of them is logged again."""
+    import wandb
+
+    run = program.open()
+    kept = wandb.Table(data=[[1, 2]], columns=["x", "y"])
+    for i in range(12):
+        if i in {5, 9}:
+            program.kill()
+        table = wandb.Table(data=[[i, i]], columns=["x", "y"])
+        run.log({"i": i, "table": table, "kept": kept, "h": wandb.Histogram([1, 2, 3])})
+    program.ends_with(12, run)
+    assert all({"table", "kept", "h"} <= set(row) for row in program.written())
+
+
+def refused(program):
+    """Rows that wandb refuses, of each kind: they cost no other row, and no step."""
+    import wandb
+
+    endless = []
+    endless.append(endless)
+    chart = wandb.plot.line(wandb.Table(data=[[1, 2]], columns=["x", "y"]), "x", "y")
+    bad = [
+        ({1: 2}, {}),
+        ({"bad": endless}, {}),
+        ({"chart": chart, "bad": endless}, {}),
+        ({"bad": endless}, {"step": 40}),
+        ({"bad": endless}, {"commit": False}),
+        ({"bad": endless}, {"commit": True}),
+        ({"good": 1}, {"step": "5"}),
+        (0.5, {}),
+    ]
+    run = program.open()
+    row = {}
+    for i in range(24):
+        if i == 13:
+            program.on_disk(i)
+        row["i"] = i  # the same dict again
+        run.log(row)
+        data, how = bad[i % len(bad)]
+        with pytest.raises((TypeError, ValueError, RecursionError)):
+            run.log(data, **how)
+        assert run.wbtune_guard.step == i + 1
+        if i in {13, 14, 20}:
+            program.kill()
+    program.ends_with(24, run)
+    assert [row["_step"] for row in program.written()] == list(range(24))
+
+
 def killed_while_it_recovers(program):
     """The new core dies too, before the rows are logged again."""
     run = program.open()
@@ -461,6 +524,9 @@ SCENARIOS = {
         config_and_summary_of_the_user,
         step_that_goes_back,
         user_opens_and_finishes,
+        between_rows_of_one_moment,
+        with_media,
+        refused,
         killed_while_it_recovers,
         killed_while_it_opens,
         killed_before_its_metrics_are_defined,

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import index
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -130,6 +131,8 @@ class Guard:
         self._lock = threading.RLock()
         # The step that was asked for, of the row that waits to be committed.
         self._asked: int | None = None
+        # Of this object, also when it has become another run: wandb refuses media that were
+        # logged by another object.
         self._log: Callable[..., None] = run.log
         self._define_metric: Callable[..., Any] = run.define_metric
         self._generation = CORE.generation
@@ -165,21 +168,28 @@ class Guard:
         A step that is taken already (Tune's results are rows of this run, too, and so are
         those of an earlier attempt) becomes the next free one: W&B would drop the row.
         """
-        # A copy: wandb converts the values in place. By `copy`, numbers and text stay what the
+        # A copy: its user may fill the same dict again. By `copy`, numbers and text stay what the
         # garbage collector need not look at, of which there may be thousands.
-        row = data.copy() if type(data) is dict else dict(data)
+        row = data.copy() if type(data) is dict else _row(data)
+        if step is not None:
+            step = index(step)  # what is no step is refused here, as wandb would
         # For a user's threads, and the one that logs Tune's results. Not `with`: on this path,
         # which is all that a guarded row costs, that takes twice as long.
         self._lock.acquire()
+        before = None
         try:
             if step is None and commit is None and monotonic() < self._together_until:
                 self._rows.append(row)
                 self._log(data)
             else:
+                before = self._asked, self.step
                 step, commit = self._remember(row, step, commit)
                 self._log(data, step, commit)
         except _compat.core_is_gone():
             self._recover_or_say()
+        except Exception:
+            self._take_back(before)
+            raise
         finally:
             self._lock.release()
 
@@ -209,11 +219,26 @@ class Guard:
         self._step += commits
         return step, commit
 
+    def _take_back(self, before: tuple[int | None, int] | None) -> None:
+        """Forget the last row, which wandb refused: it would refuse it again.
+
+        Args:
+            before: which step was asked for before it, and which was next; None when it was
+                added to others.
+        """
+        if before is None:
+            self._rows.pop()
+            return
+        self._recent.pop()
+        self._rows, self._together_until = [], 0.0
+        self._asked, self._step = before
+
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send an update of config, summary or metrics, or ask for what the summary says."""
         with self._lock:
             if args:  # not the config's: that is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
+                self._end_together()
                 self._keep(partial(update, *args, **kwargs))
             try:
                 return update(*args, **kwargs)
@@ -222,7 +247,6 @@ class Guard:
 
     def _keep(self, what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]) -> None:
         """Remember something, and forget what must be on disk by now."""
-        self._end_together()
         recent = self._recent
         recent.append(_Sent(monotonic(), self._step, what))
         # By the time of one of the last, not by the clock: the first rows after the
@@ -274,7 +298,7 @@ class Guard:
         CORE.replace(self._generation)
         self._generation = CORE.generation
         new = self._reopen()
-        self._log, self._recovered = new.log, True
+        self._recovered = True
         _compat.same_global_run(new, run)
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
@@ -315,6 +339,11 @@ class Guard:
             return None
         rows = self._forgotten + sum(sent.whole for sent in self._recent)
         return max(0, rows - len(runlog.read(paths[0]).rows))
+
+
+def _row(data: object) -> dict[str, Any]:
+    """What is logged, as a dict; nothing of what is no row: wandb says so to its user."""
+    return dict(data) if isinstance(data, Mapping) else {}
 
 
 def of(run: Run) -> Guard | None:
