@@ -133,6 +133,21 @@ def through_wandb_log(program):
     program.ends_with(20, run)
 
 
+def by_another_library(program):
+    """`wandb.watch` logs gradients past `run.log`, in parts of rows: guarded as well."""
+    run = program.open()
+    assert "log" not in vars(run)  # wandb's own method
+    for i in range(12):
+        if i in {4, 5}:
+            program.kill()
+        run._log({"gradients": i}, commit=False)
+        if i == 8:
+            program.kill()
+        run.log({"i": i})
+    program.ends_with(12, run)
+    assert all(row["gradients"] == row["i"] for row in program.written())
+
+
 def beside_mirrored_results(program):
     """Rows with the user's own steps between Tune's results: neither costs the other a row."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
@@ -386,6 +401,25 @@ def refused(program):
     assert [row["_step"] for row in program.written()] == list(range(24))
 
 
+def refused_updates(program):
+    """A metric and a summary that wandb refuses cost no row either."""
+    import wandb
+
+    run = program.open()
+    endless = []
+    endless.append(endless)
+    run.define_metric("i", summary="max")
+    run.log({"i": 0})
+    with pytest.raises(wandb.Error):
+        run.define_metric("loss", step_metric=5)
+    with pytest.raises((TypeError, ValueError, RecursionError)):
+        run.summary["bad"] = endless
+    run.log({"i": 1})
+    program.kill()
+    run.log({"i": 2})
+    program.ends_with(3, run)
+
+
 def killed_while_it_recovers(program):
     """The new core dies too, before the rows are logged again."""
     run = program.open()
@@ -511,6 +545,7 @@ SCENARIOS = {
         implicit,
         through_wandb_run,
         through_wandb_log,
+        by_another_library,
         beside_mirrored_results,
         explicit,
         in_parts,
@@ -527,6 +562,7 @@ SCENARIOS = {
         between_rows_of_one_moment,
         with_media,
         refused,
+        refused_updates,
         killed_while_it_recovers,
         killed_while_it_opens,
         killed_before_its_metrics_are_defined,

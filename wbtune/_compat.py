@@ -9,10 +9,12 @@ must not import wandb.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +96,41 @@ def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
     object.__setattr__(run.summary, "_get_current_summary_callback", functools.partial(send, read))
 
 
+def send_rows_by(run: Any, send: Callable[..., None]) -> Callable[..., None]:
+    """Have `send` send the rows of this run, and get the method that it stands in for.
+
+    ``run.log`` stays wandb's own method, and so does ``wandb.log``; what ``wandb.watch``
+    logs by ``run._log`` comes here, too [wandb 0.31, ``Run._partial_history_callback``].
+    The method is got without what wraps it: that would set which run's debug log is
+    written, as ``run.log`` has already, and take as long as a guarded row's guard.
+    """
+    tell = run._telemetry_callback  # noqa: SLF001 - there is no public one
+
+    def tell_if_it_can(what: Any) -> None:
+        # Of a row with a step, this comes first; the row finds the core dead in its turn.
+        with contextlib.suppress(*core_is_gone()):
+            tell(what)
+
+    run.__dict__.update(_partial_history_callback=send, _telemetry_callback=tell_if_it_can)
+    method = inspect.unwrap(type(run)._partial_history_callback)  # noqa: SLF001 - as above
+    return types.MethodType(method, run)
+
+
 def become(run: Any, new: Any, **more: Any) -> None:
     """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
 
     Its config and its summary stay the objects that they are: somebody may hold them. What
-    they call is bound to ``run`` [wandb 0.31, ``Run``].
+    they and what rows are sent by call is bound to ``run``, and so is the step that it is
+    at [wandb 0.31, ``Run``].
     """
-    kept = {name: vars(run)[name] for name in ("_config", "summary") if name in vars(run)}
+    names = (
+        "_config",
+        "summary",
+        "_partial_history_callback",
+        "_telemetry_callback",
+        "_local_step",
+    )
+    kept = {name: vars(run)[name] for name in names if name in vars(run)}
     run.__dict__.clear()
     run.__dict__.update(new.__dict__, **kept, **more)
     new.__dict__ = run.__dict__

@@ -2,9 +2,9 @@
 
 wandb-core is a process, and processes get killed. Then ``run.log`` raises
 ``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
-which the core had not yet written, are gone. A `Guard` shadows ``log`` and
-``define_metric`` on one run, and what its config and its summary send: it remembers what
-was sent in the last seconds, and when the core is gone it opens the run again in a new one,
+which the core had not yet written, are gone. A `Guard` stands below ``log``,
+``define_metric``, config and summary of one run, where they send: it remembers what was
+sent in the last seconds, and when the core is gone it opens the run again in a new one,
 sends what is not on disk, and goes on. It is the same object afterwards. Before there is
 a run to guard, `opened` tries again.
 """
@@ -133,7 +133,7 @@ class Guard:
         self._asked: int | None = None
         # Of this object, also when it has become another run: wandb refuses media that were
         # logged by another object.
-        self._log: Callable[..., None] = run.log
+        self._publish: Callable[..., None] = _compat.send_rows_by(run, self._send_row)
         self._define_metric: Callable[..., Any] = run.define_metric
         self._generation = CORE.generation
         self._recent: deque[_Sent] = deque()
@@ -147,11 +147,8 @@ class Guard:
         self._forgotten = 0
         self._recovered = False
         self._said = False
-        run.__dict__["log"] = self.log
         run.__dict__["define_metric"] = self.define_metric
         run.__dict__["wbtune_guard"] = self
-        # `wandb.log` is the run's method as `wandb.init` found it: past this guard.
-        _compat.same_global_run(run, run)
         _compat.send_updates_by(run, self._send)
 
     @property
@@ -160,17 +157,17 @@ class Guard:
         with self._lock:
             return self._step + len(self._rows)
 
-    def log(
+    def _send_row(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        """``run.log``, of a run that survives.
+        """Send what was given to ``run.log``, of a run that survives.
 
         A step that is taken already (Tune's results are rows of this run, too, and so are
         those of an earlier attempt) becomes the next free one: W&B would drop the row.
         """
         # A copy: its user may fill the same dict again. By `copy`, numbers and text stay what the
         # garbage collector need not look at, of which there may be thousands.
-        row = data.copy() if type(data) is dict else _row(data)
+        row = data.copy() if type(data) is dict else dict(data)
         if step is not None:
             step = index(step)  # what is no step is refused here, as wandb would
         # For a user's threads, and the one that logs Tune's results. Not `with`: on this path,
@@ -180,11 +177,11 @@ class Guard:
         try:
             if step is None and commit is None and monotonic() < self._together_until:
                 self._rows.append(row)
-                self._log(data)
+                self._publish(data)
             else:
                 before = self._asked, self.step
                 step, commit = self._remember(row, step, commit)
-                self._log(data, step, commit)
+                self._publish(data, step, commit)
         except _compat.core_is_gone():
             self._recover_or_say()
         except Exception:
@@ -244,6 +241,10 @@ class Guard:
                 return update(*args, **kwargs)
             except _compat.core_is_gone():
                 return update(*args, **kwargs) if self._recover_or_say() else None
+            except Exception:
+                if args:
+                    self._recent.pop()  # it would be refused again
+                raise
 
     def _keep(self, what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]) -> None:
         """Remember something, and forget what must be on disk by now."""
@@ -303,7 +304,7 @@ class Guard:
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
-        ours = {"log": self.log, "define_metric": self.define_metric, "wbtune_guard": self}
+        ours = {"define_metric": self.define_metric, "wbtune_guard": self}
         _compat.become(run, new, **ours)
         self._end_together()
         again = [sent for one in self._recent if (sent := one.after(self._written))]
@@ -314,10 +315,10 @@ class Guard:
             if callable(sent.what):
                 sent.what()
             elif isinstance(sent.what, dict):
-                self._log({**sent.what}, sent.step, False)
+                self._publish({**sent.what}, sent.step, False)
             else:
                 for step, row in enumerate(sent.what, sent.step):
-                    self._log({**row}, step, True)
+                    self._publish({**row}, step, True)
 
     def reopen(self, *, beside: bool = True) -> Run:
         """Another part of the same run."""
@@ -339,11 +340,6 @@ class Guard:
             return None
         rows = self._forgotten + sum(sent.whole for sent in self._recent)
         return max(0, rows - len(runlog.read(paths[0]).rows))
-
-
-def _row(data: object) -> dict[str, Any]:
-    """What is logged, as a dict; nothing of what is no row: wandb says so to its user."""
-    return dict(data) if isinstance(data, Mapping) else {}
 
 
 def of(run: Run) -> Guard | None:
