@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import datetime as dt
 import io
+import itertools
 import logging
 import os
 import platform
@@ -25,7 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -70,13 +71,7 @@ def main() -> int:
     began = time.monotonic()
     with stand_in.listening() as server:
         os.environ |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": stand_in.KEY}
-        ray.init(
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(FOLDER),
-        )
+        start_ray()
         try:
             measured, bounds = measure(arguments.only or PARTS, arguments.quick, server)
         finally:
@@ -92,6 +87,17 @@ def main() -> int:
     missed = [bound.name for bound in bounds if not bound.is_met]
     print(f"missed: {'; '.join(missed)}" if missed else "all bounds are met")
     return 1 if missed else 0
+
+
+def start_ray() -> None:
+    """A Ray of the benchmark's own."""
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(FOLDER),
+    )
 
 
 def measure(names: Iterable[str], quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
@@ -141,7 +147,7 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
     """Trials that do nothing but report: the hardest case."""
     load = Load("report only", *((100, 0.0, 4) if quick else (1000,)))
     warm_up((NONE, OURS) if quick else (NONE, OURS, PEER))
-    found = in_turns(load, rounds=1 if quick else 2, peers=1)
+    found = in_turns(load, 0 if quick else 100, peers=True)
     loops = {how: [us for one in found[how] for us in one.loop_us] for how in (OURS, PEER)}
     p99 = {how: Figure.of([quantile(us, 0.99)]) for how, us in loops.items()}
     median = {how: Figure.of([quantile(us, 0.5)]) for how, us in loops.items()}
@@ -168,7 +174,7 @@ def report_only(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]
 def with_work(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Trials that work for 20 ms before each result."""
     load = Load("20 ms of work", *((20, 0.02, 4) if quick else (500, 0.02)))
-    found = in_turns(load, rounds=1 if quick else 2, peers=0)
+    found = in_turns(load, 0 if quick else 185)
     bound = Bound(
         f"wall / no logging, {load.trials} × {load.results}, 20 ms of work a result",
         over_none(found, OURS),
@@ -223,7 +229,7 @@ def many(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     runs, rows = (100 if quick else 1000), 20
     ours: list[float] = []
     bare: list[float] = []
-    for number in range(1 if quick else 2):
+    for number in rounds_within(0 if quick else 100):
         ours.append(hooks.rate_of_ours(runs, rows, FOLDER / f"ours{number}"))
         bare.append(hooks.rate_of_bare(runs, rows, FOLDER / f"bare{number}"))
     with hooks.ours(FOLDER / "held") as hooked:
@@ -290,7 +296,7 @@ def uploads(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     The stand-in works on the same cores, for wbtune and Ray's own alike.
     """
     load = Load("uploaded", *((50, 0.0, 4) if quick else (100,)))
-    found = in_turns(load, rounds=1, peers=1, server=server)
+    found = in_turns(load, peers=True, server=server)
     return summary(load, found), []
 
 
@@ -314,14 +320,27 @@ def warm_up(ways: tuple[str, ...]) -> None:
         sweeps.sweep(how, Load("warm up", 20, trials=4), FOLDER)
 
 
+def rounds_within(seconds: float) -> Iterator[int]:
+    """Numbers of rounds, from 0: as many as seem to fit into the time, but at least one.
+
+    A slow machine measures less often, and does not take much longer.
+    """
+    began = time.monotonic()
+    for number in itertools.count():
+        if number and (time.monotonic() - began) / number * (number + 1) > seconds:
+            return
+        yield number
+
+
 def in_turns(
-    load: Load, rounds: int, peers: int, server: StandIn | None = None
+    load: Load, seconds: float = 0.0, *, peers: bool = False, server: StandIn | None = None
 ) -> dict[str, list[Sweep]]:
-    """No logging and wbtune side by side, who goes first alternating; Ray's own in between."""
+    """No logging and wbtune side by side, who goes first alternating; Ray's own before them."""
     found: dict[str, list[Sweep]] = {NONE: [], OURS: [], PEER: []}
-    for number in range(rounds):
-        pair = (OURS, NONE) if number % 2 else (NONE, OURS)
-        for how in (*pair, PEER) if number < peers else pair:
+    if peers:
+        found[PEER].append(sweeps.sweep(PEER, load, FOLDER, server))
+    for number in rounds_within(seconds):
+        for how in (OURS, NONE) if number % 2 else (NONE, OURS):
             found[how].append(sweeps.sweep(how, load, FOLDER, server))
     return found
 

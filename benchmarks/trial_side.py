@@ -26,8 +26,8 @@ from wbtune import runlog
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
 ROWS = 50
-#: Of the comparison of one ``run.log`` with another: how many, and rows in each.
-BLOCKS, BLOCK = 240, 50
+#: Of the comparison of one ``run.log`` with another: seconds, and rows of each in turn.
+COMPARE_S, BLOCK = 2.0, 50
 
 
 def trial(config: dict[str, Any]) -> dict[str, float]:
@@ -67,7 +67,9 @@ def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float
     times = log(run, began)
     if config.get("compare"):
         compared = time.perf_counter()
-        times["log_ratio"] = compare(run)
+        ratios = compare(run)
+        times["log_ratio"] = statistics.median(ratios)
+        times["compared"] = 2 * BLOCK * len(ratios)
         times["compare_s"] = time.perf_counter() - compared
     return times
 
@@ -81,8 +83,8 @@ def log(run: Any, began: float) -> dict[str, float]:
     return {"open_ms": (opened - began) * 1000, "log_us": (logged - opened) * 1e6 / ROWS}
 
 
-def compare(run: Any) -> float:
-    """One ``run.log`` of the decorated trial over one of the same run without its guard, in turns.
+def compare(run: Any) -> list[float]:
+    """A ``run.log`` of the decorated trial over one of the same run without its guard, in turns.
 
     Of the same run, because two bare runs of one process differ by up to 3 % from each other.
     """
@@ -90,10 +92,11 @@ def compare(run: Any) -> float:
     guarded = {
         name: attributes[name] for name in attributes if callable(getattr(type(run), name, 0))
     }
-    ratios = []
-    for number in range(BLOCKS):
+    ratios: list[float] = []
+    until = time.perf_counter() + COMPARE_S
+    while time.perf_counter() < until:
         times = {}
-        for how in (OURS, BARE) if number % 2 else (BARE, OURS):
+        for how in (OURS, BARE) if len(ratios) % 2 else (BARE, OURS):
             if how == BARE:
                 for name in guarded:
                     del attributes[name]
@@ -103,7 +106,7 @@ def compare(run: Any) -> float:
             times[how] = time.perf_counter() - began
             attributes.update(guarded)
         ratios.append(times[OURS] / times[BARE])
-    return statistics.median(ratios)
+    return ratios
 
 
 WAYS: dict[str, Callable[[dict[str, Any], float], dict[str, float]]] = {
@@ -144,7 +147,7 @@ def measure(rounds: int, peers: int, folder: Path) -> dict[str, list[dict[str, f
     for one in results:
         metrics, case = one.metrics or {}, (one.config or {})["case"]
         rows = logs[metrics["trial_id"]].rows if metrics.get("trial_id") in logs else []
-        wanted = ROWS + (2 * BLOCKS * BLOCK if case["compare"] else 0)
+        wanted = ROWS + (metrics["compared"] if case["compare"] else 0)
         if len(rows) < wanted or logs[metrics["trial_id"]].exit_code != 0:
             raise WrongRowsError(f"{case['how']}: {len(rows)} of {wanted} rows; {one.error}")
         if case["round"]:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat
 from wbtune.sanitize import plain
@@ -88,8 +88,7 @@ class SavedCheckpoint:
 _OBJECTIVE: Final = "objective"
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
+class Objective(NamedTuple):
     """What makes a result the best: the tuner's metric and mode.
 
     >>> Objective("loss", "min").improves(0.1, on=0.2)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat
 from wbtune.storage import Remote
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 RUN_ID_CHARS: Final = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A trial's place, wherever it is asked for.
 
     Attributes:

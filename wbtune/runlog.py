@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wbtune import _compat
 
@@ -37,8 +37,7 @@ CLOSED_S: Final = 2.0
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedArtifact:
+class LoggedArtifact(NamedTuple):
     """One version of an artifact, as it waits for being uploaded.
 
     Attributes:

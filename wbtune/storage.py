@@ -12,9 +12,8 @@ import glob
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 logger = logging.getLogger("wbtune")
 
@@ -25,8 +24,7 @@ OFFLINE: Final = "offline-run-"
 COPY_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(NamedTuple):
     """Where the runs of an experiment belong.
 
     Attributes:

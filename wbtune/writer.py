@@ -9,12 +9,22 @@ the user's own core, the interpreter's lock, signals (it has its own session, so
 does not reach it). And when the driver dies, even by SIGKILL, what is sent ends, and the
 helper closes every run with what it was given.
 
-Designs that were measured (two cores, offline). Wall time over no logging, 8 trials of 1000
-results that do nothing but report: a thread of the driver that handles each row as it comes,
-1.32; one that does so twice a second, 1.22; a process that is fed in batches, 1.16, and this
-one 1.06 to 1.15 (`make bench`), its core on one processor. One Ray actor for the
-experiment, fed with the same batches, was tried once and dropped: its rows cost about the
-same, but it takes twice the CPU to start and three times the memory.
+Designs that were measured (`benchmarks/designs.py`: the same orders and batches each time; 8
+trials of 1000 results that do nothing but report; two cores, offline). In one invocation:
+
+=================  =======================  =================  ==================================
+design             wall time / no logging   driver's CPU, row  with 64 runs open
+=================  =======================  =================  ==================================
+a helper process   1.03 (0.99 to 1.08)      53 us              2 processes, 114 MB
+a thread           1.11 (1.07 to 1.14)      407 us             1 process, 50 MB, and the driver's
+an actor of Ray's  0.97 (0.92 to 1.03)      61 us              2 processes, 231 MB
+=================  =======================  =================  ==================================
+
+Each costs Tune's loop the same 10 to 12 us a result. The thread holds the interpreter's lock
+for what it does, so the more the trials report, the more Tune waits for it. The actor is as
+fast as the process, but imports Ray, waits for a worker, and is killed together with its
+driver, when its runs still have to be closed. A thread that handles each row as it comes was
+worse, in an earlier prototype: 1.32.
 
 Processes get killed, and this one is the first that a machine short of memory would pick.
 So what was sent is remembered until it is safe: another helper opens the unfinished runs

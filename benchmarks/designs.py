@@ -1,0 +1,217 @@
+"""The designs that `wbtune.writer` could have had: the same orders carried out elsewhere.
+
+    python benchmarks/designs.py [ROUNDS]
+
+What carries out the orders (`wbtune.helper.Helper`) and the batches that it gets are the same
+each time; it sits in a helper process, in a thread of the driver, or in one Ray actor of the
+experiment. All with the same settings for wandb-core, side by side in one Ray, offline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+# What the helper's core is given, for the cores of the others as well.
+os.environ |= {"GOMAXPROCS": "1", "GOGC": "50"}
+
+import bench  # first: it sets the environment for Ray and wandb
+import hooks
+import processes
+import ray
+import sweeps
+from figures import Figure, quantile
+from processes import Footprint
+from sweeps import NONE, OURS, Load, Sweep
+
+from wbtune import experiment, runs
+from wbtune.helper import Helper
+from wbtune.writer import Writer
+
+
+def carry_out(orders: IO[bytes], said: IO[str]) -> None:
+    """What the helper process does with its orders, here."""
+
+    def write(what: dict[str, Any]) -> None:
+        print(json.dumps(what), file=said, flush=True)
+
+    def say(key: str, text: str) -> None:
+        write({"key": key, "text": text})
+
+    runs.prepare_for_many()
+    Helper(say, runs.open_run, runs.close_run, lambda done: write({"done": done})).serve(orders)
+    said.close()
+    runs.end_core()
+
+
+class Place:
+    """Where orders are carried out instead: as much of a `Popen` as the writer uses."""
+
+    def __init__(self, orders: IO[bytes]) -> None:
+        read, write = os.pipe()
+        self.stdout = os.fdopen(read, "rb")
+        said = os.fdopen(write, "w", encoding="utf-8")
+        self._thread = threading.Thread(target=carry_out, args=(orders, said), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> int:
+        """Until all is carried out."""
+        self._thread.join()
+        return 0
+
+    def kill(self) -> None:
+        """A thread can't be killed; the benchmark fails by its missing rows."""
+
+
+class InThread(Writer):
+    """In a thread of the driver."""
+
+    def _begin(self) -> Any:
+        self._line, theirs = socket.socketpair()
+        place = Place(theirs.makefile("rb"))
+        theirs.close()
+        return self._listening_to(place)
+
+    def _listening_to(self, place: Any) -> Any:
+        self._helpers += 1
+        self._listener = threading.Thread(target=self._listen, args=(place.stdout,), daemon=True)
+        self._listener.start()
+        return place
+
+
+@ray.remote(num_cpus=0, concurrency_groups={"orders": 1, "said": 1})
+class Carrier:
+    """The actor: batches come as calls, and what it says is asked for."""
+
+    def __init__(self) -> None:
+        read, write = os.pipe()
+        self._orders = os.fdopen(write, "wb")
+        self._place = Place(os.fdopen(read, "rb"))
+
+    @ray.method(concurrency_group="orders")
+    def take(self, batch: bytes) -> None:
+        """One batch; an empty one is the end."""
+        if batch:
+            self._orders.write(batch)
+            self._orders.flush()
+        else:
+            self._orders.close()
+
+    @ray.method(concurrency_group="said")
+    def said(self) -> bytes:
+        """The next line; empty at the end."""
+        return self._place.stdout.readline()
+
+
+class ActorAsProcess:
+    """The driver's view of the actor: a `Popen`, and the socket that leads to it."""
+
+    def __init__(self) -> None:
+        self._actor = Carrier.remote()
+        self.stdout = self
+
+    def sendall(self, batch: bytes) -> None:
+        self._actor.take.remote(batch)
+
+    def shutdown(self, how: int) -> None:
+        self.sendall(b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := ray.get(self._actor.said.remote()):
+            yield line
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def wait(self) -> int:
+        self.kill()
+        return 0
+
+    def kill(self) -> None:
+        ray.kill(self._actor)
+
+
+class InActor(InThread):
+    """In one actor of the experiment."""
+
+    def _begin(self) -> Any:
+        actor: Any = ActorAsProcess()
+        self._line = actor
+        return self._listening_to(actor)
+
+
+DESIGNS: dict[str, type[Writer]] = {
+    "a helper process": Writer,
+    "a thread": InThread,
+    "an actor": InActor,
+}
+
+
+def main() -> None:
+    """Print a line for each design."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    # Ray's own workers are not what logging costs, but this one is.
+    processes.PEERS += ("ray::Carrier",)
+    bench.start_ray()
+    try:
+        print("\n".join(measure(rounds)))
+    finally:
+        ray.shutdown()
+
+
+def measure(rounds: int) -> Iterator[str]:
+    """Sweeps of each design in turn, then each without Ray's scheduling."""
+    load = Load("report only", 1000)
+    found: dict[str, list[Sweep]] = {NONE: [], **{design: [] for design in DESIGNS}}
+    sweeps.sweep(NONE, Load("warm up", 20, trials=4), bench.FOLDER)
+    for number in range(rounds):
+        found[NONE].append(sweeps.sweep(NONE, load, bench.FOLDER))
+        for design in list(DESIGNS)[:: -1 if number % 2 else 1]:
+            with using(design):
+                found[design].append(sweeps.sweep(OURS, load, bench.FOLDER))
+    walls = {how: [one.wall_s for one in ones] for how, ones in found.items()}
+    for design in DESIGNS:
+        loop_us = [us for one in found[design] for us in one.loop_us]
+        with using(design):
+            held, driver_us = alone(bench.FOLDER / design.replace(" ", "-"))
+        yield (
+            f"{design}: wall / no logging {Figure.ratio(walls[design], walls[NONE])}; "
+            f"Tune's loop {quantile(loop_us, 0.5):.1f} us, p99 {quantile(loop_us, 0.99):.0f} us; "
+            f"the driver's own CPU {driver_us:.0f} us a row; {held.processes} processes with "
+            f"{held.megabytes:.0f} MB, and {held.driver_mb:.0f} MB of the driver"
+        )
+
+
+@contextlib.contextmanager
+def using(design: str) -> Iterator[None]:
+    """Have the callbacks write by a design."""
+    experiment.Writer = DESIGNS[design]  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        experiment.Writer = Writer  # type: ignore[misc]
+
+
+def alone(folder: Path) -> tuple[Footprint, float]:
+    """What a design holds with 64 runs open, and microseconds of the driver's CPU for a row."""
+    with hooks.ours(folder) as hooked:
+        hooked.open()
+        while not list(folder.glob("wandb/*run-*/*.wandb")):
+            time.sleep(0.1)  # until who carries it out is there
+        held = hooks.footprints(hooked, [64], 100)[64]
+        driver_us = hooks.cpu_of_rows(hooked, 100)["driver"]
+        hooked.end_all()
+    hooks.check(hooked)
+    return held, driver_us
+
+
+if __name__ == "__main__":
+    main()
