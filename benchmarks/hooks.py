@@ -131,25 +131,35 @@ def rate_of_bare(runs: int, rows: int, folder: Path) -> float:
     """Rows per second of the bare loop, from importing wandb to the last ``finish``."""
     command = [sys.executable, bare_loop.__file__, str(runs), str(rows), str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
+    check_runs(folder, {f"t{number:05d}": rows for number in range(runs)})
     return runs * rows / float(done.stdout.split()[-1])
 
 
 def check(hooked: Hooked) -> None:
-    """Read back every run of an experiment that has ended.
+    """Read back every run of an experiment that has ended; see `check_runs`."""
+    check_runs(hooked.folder, {trial.trial_id: trial.rows for trial in hooked.trials})
+
+
+def check_runs(folder: Path, expected: dict[str, int]) -> None:
+    """Read back runs that have ended.
+
+    Args:
+        folder: the experiment's.
+        expected: how many rows, by run id.
 
     Raises:
         WrongRowsError: when a run or a row is missing.
     """
-    logs = runlog.of_experiment(hooked.folder)
+    logs = runlog.of_experiment(folder)
     wrong = [
-        trial.trial_id
-        for trial in hooked.trials
-        if (log := logs.get(trial.trial_id)) is None
+        run_id
+        for run_id, rows in expected.items()
+        if (log := logs.get(run_id)) is None
         or log.exit_code != 0
-        or [row["training_iteration"] for row in log.rows] != list(range(1, trial.rows + 1))
+        or [row["training_iteration"] for row in log.rows] != list(range(1, rows + 1))
     ]
     if wrong:
-        raise WrongRowsError(f"{hooked.folder.name}: of {len(hooked.trials)} runs, wrong: {wrong}")
+        raise WrongRowsError(f"{folder.name}: of {len(expected)} runs, wrong: {wrong}")
 
 
 # --- how much ---------------------------------------------------------------------------
@@ -183,14 +193,18 @@ def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
     """How long one row takes from the hook to the disk, when nothing else is to be done."""
     trial = hooked.trials[0]
     (path,) = hooked.folder.glob(f"wandb/*run-*/run-{trial.trial_id}.wandb")
+
+    def seconds_until_whole() -> float:
+        began = time.perf_counter()
+        while len(runlog.read(path).rows) < trial.rows:
+            time.sleep(0.005)
+        return time.perf_counter() - began
+
+    seconds_until_whole()  # what was reported before
     found = []
     for _ in range(times):
-        expected = len(runlog.read(path).rows) + 1
         hooked.report(trial, 1)
-        began = time.perf_counter()
-        while len(runlog.read(path).rows) < expected:
-            time.sleep(0.005)
-        found.append(time.perf_counter() - began)
+        found.append(seconds_until_whole())
     return found
 
 

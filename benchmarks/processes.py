@@ -83,12 +83,16 @@ def cpu_s() -> dict[str, float]:
 
 
 def settle(quiet_s: float = 1.0, timeout: float = 120.0) -> None:
-    """Wait until what logs has nothing more to do: hardly any CPU for a while."""
+    """Wait until what logs has nothing more to do: hardly any CPU for a while.
+
+    The driver's, too: while it makes a large batch ready, the others wait for it.
+    """
     deadline = time.monotonic() + timeout
-    used, before = sum(cpu_s().values()), -1.0
-    while used - before > 0.1 * quiet_s and time.monotonic() < deadline:
+    busy_s = quiet_s
+    while busy_s > 0.1 * quiet_s and time.monotonic() < deadline:
+        others, own = sum(cpu_s().values()), time.process_time()
         time.sleep(quiet_s)
-        used, before = sum(cpu_s().values()), used
+        busy_s = time.process_time() - own + sum(cpu_s().values()) - others
 
 
 def none_left(timeout: float = 20.0) -> None:

@@ -56,7 +56,7 @@ def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
             table(bounds),
             f"{about['date']}, {versions}, {about['machine']}, measured in "
             f"{about['minutes']} minutes. A ratio is of sweeps side by side: the median, and "
-            "from the least to the greatest pair.",
+            "from the least to the greatest pair; of Ray's own there is one.",
             "![What a result costs, and what is held](benchmarks/cost.png)",
             scale(measured),
         ]
