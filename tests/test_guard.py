@@ -476,6 +476,44 @@ def killed_before_its_metrics_are_defined(program):
     assert kinds.index("metric") < kinds.index("history")
 
 
+def killed_long_after_its_metrics_were_defined(program):
+    """Each new core is told of all of them, by whatever name they were defined."""
+    import wandb
+
+    run = program.open()
+    runs.define_metrics(run, runs.RunSpec({}))
+    wandb.define_metric("loss", summary="min")
+    for i in range(30):
+        run.log({"i": i})
+        program.clock += 60
+    program.on_disk(30)
+    program.kill()
+    wandb.define_metric("accuracy", summary="max")
+    for i in range(30, 40):
+        run.log({"i": i})
+    program.ends_with(40, run)
+    newest = runlog.parts(program.folder, "t")[-1]
+    told = [record.metric for record in runlog._parsed(runlog._records(newest))]
+    names = {metric.name or metric.glob_name for metric in told}
+    assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
+
+
+def rows_with_steps_that_are_lost(program):
+    """On a disk that was full, rows are counted that were logged with a step, or in parts."""
+    run = program.open()
+    for i in range(20):
+        run.log({"i": i, "text": "x" * 4000}, step=2 * i)
+        run.log({"more": i}, step=2 * i)
+        program.clock += 1
+    runs.close_run(run, FINISHED)
+    (path,) = runlog.parts(program.folder, "t")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    left = len(program.written())
+    assert 0 < left < 20
+    assert guard.of(run).lost() == 20 - left
+
+
 def killed_again_after_a_slow_recovery(program):
     """What was sent to the new core is as young as that is."""
     run = program.open()
@@ -566,6 +604,8 @@ SCENARIOS = {
         killed_while_it_recovers,
         killed_while_it_opens,
         killed_before_its_metrics_are_defined,
+        killed_long_after_its_metrics_were_defined,
+        rows_with_steps_that_are_lost,
         killed_again_after_a_slow_recovery,
         a_row_in_many_parts,
     )

@@ -126,13 +126,24 @@ def become(run: Any, new: Any, **more: Any) -> None:
         "_config",
         "summary",
         "_partial_history_callback",
+        "_metric_callback",
         "_telemetry_callback",
         "_local_step",
     )
     kept = {name: vars(run)[name] for name in names if name in vars(run)}
-    run.__dict__.clear()
-    run.__dict__.update(new.__dict__, **kept, **more)
-    new.__dict__ = run.__dict__
+    # At once: another thread may be logging.
+    run.__dict__ = new.__dict__ = {**new.__dict__, **kept, **more}
+
+
+def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Have `send` send what ``run.define_metric`` defines, and get what it stands in for.
+
+    ``wandb.define_metric`` is the run's method, so it comes here, too
+    [wandb 0.31, ``Run._metric_callback``].
+    """
+    method: Callable[[Any], None] = run._metric_callback  # noqa: SLF001 - there is no public one
+    run.__dict__["_metric_callback"] = send
+    return method
 
 
 @functools.cache

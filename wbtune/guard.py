@@ -4,9 +4,9 @@ wandb-core is a process, and processes get killed. Then ``run.log`` raises
 ``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
 which the core had not yet written, are gone. A `Guard` stands below ``log``,
 ``define_metric``, config and summary of one run, where they send: it remembers what was
-sent in the last seconds, and when the core is gone it opens the run again in a new one,
-sends what is not on disk, and goes on. It is the same object afterwards. Before there is
-a run to guard, `opened` tries again.
+sent in the last seconds (of metrics, all that was defined), and when the core is gone it
+opens the run again in a new one, sends what is not on disk, and goes on. It is the same
+object afterwards. Before there is a run to guard, `opened` tries again.
 """
 
 # Over 250 lines: what is remembered, and how it is logged again, are one thing.
@@ -17,7 +17,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import index
 from pathlib import Path
@@ -85,9 +85,12 @@ class _Sent(NamedTuple):
     what: list[dict[str, Any]] | dict[str, Any] | Callable[[], Any]
 
     @property
-    def whole(self) -> int:
-        """How many whole rows it is."""
-        return len(self.what) if isinstance(self.what, list) else 0
+    def steps(self) -> range:
+        """Of the rows that it is, or of the one that it is a part of."""
+        if callable(self.what):
+            return range(self.step, self.step)
+        rows = len(self.what) if isinstance(self.what, list) else 1
+        return range(self.step, self.step + rows)
 
     def after(self, step: int) -> _Sent | None:
         """What of it comes after a step, as if it was sent now; None for nothing."""
@@ -97,6 +100,14 @@ class _Sent(NamedTuple):
             rows = self.what[first:]
             return _Sent(now, self.step + first, rows) if rows else None
         return _Sent(now, self.step, self.what) if self.step > step else None
+
+
+def _counted(sent: Iterable[_Sent], rows: int, last: int) -> tuple[int, int]:
+    """So many rows, and these; and the last step of theirs, which parts of one row share."""
+    for one in sent:
+        rows += len(range(max(one.steps.start, last + 1), one.steps.stop))
+        last = max(last, one.steps.stop - 1)
+    return rows, last
 
 
 def opened(open_run: Callable[[], Run]) -> Run:
@@ -132,7 +143,8 @@ class Guard:
         # Of this object, also when it has become another run: wandb refuses media that were
         # logged by another object.
         self._publish: Callable[..., None] = _compat.send_rows_by(run, self._send_row)
-        self._define_metric: Callable[..., Any] = run.define_metric
+        self._publish_metric = _compat.send_metrics_by(run, self._send_metric)
+        self._metrics: list[Any] = []
         self._generation = CORE.generation
         self._recent: deque[_Sent] = deque()
         # The newest rows of these, to which others are added until then.
@@ -142,10 +154,10 @@ class Guard:
         # `run.step` is a round trip to its core.
         self._step: int = run.starting_step
         self._written = -1
-        self._forgotten = 0
+        # Rows that must be on disk by now, and the last step of theirs.
+        self._forgotten = 0, -1
         self._recovered = False
         self._said = False
-        run.__dict__["define_metric"] = self.define_metric
         run.__dict__["wbtune_guard"] = self
         _compat.send_updates_by(run, self._send)
 
@@ -188,9 +200,15 @@ class Guard:
         finally:
             self._lock.release()
 
-    def define_metric(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """``run.define_metric``, of a run that survives."""
-        return self._send(self._define_metric, name, *args, **kwargs)
+    def _send_metric(self, definition: Any) -> None:
+        """Send a metric's definition, which each new core has to be told."""
+        with self._lock:
+            if definition not in self._metrics:
+                self._metrics.append(definition)
+            try:
+                self._publish_metric(definition)
+            except _compat.core_is_gone():
+                self._recover_or_say()  # which sends it again
 
     def _remember(
         self, row: dict[str, Any], step: int | None, commit: bool | None
@@ -229,7 +247,7 @@ class Guard:
         self._asked, self._step = before
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Send an update of config, summary or metrics, or ask for what the summary says."""
+        """Send an update of config or summary, or ask for what the summary says."""
         with self._lock:
             if args:  # not the config's: that is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
@@ -256,7 +274,7 @@ class Guard:
             # Until the next step, it is a part of a pending row.
             and (callable(recent[0].what) or recent[0].step < recent[-KEEP].step)
         ):
-            self._forgotten += recent.popleft().whole
+            self._forgotten = _counted([recent.popleft()], *self._forgotten)
 
     def _end_together(self) -> None:
         """What comes next is remembered by itself."""
@@ -302,13 +320,14 @@ class Guard:
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
-        ours = {"define_metric": self.define_metric, "wbtune_guard": self}
-        _compat.become(run, new, **ours)
+        _compat.become(run, new, wbtune_guard=self)
         self._end_together()
         again = [sent for one in self._recent if (sent := one.after(self._written))]
         # The others are on disk; and the new core has these only from now on.
         self._recent = deque(again)
-        self._forgotten = 0
+        self._forgotten = 0, -1
+        for definition in self._metrics:
+            self._publish_metric(definition)
         for sent in again:
             if callable(sent.what):
                 sent.what()
@@ -336,7 +355,7 @@ class Guard:
             return None
         if runlog.wait_for_end(paths[0]):
             return None
-        rows = self._forgotten + sum(sent.whole for sent in self._recent)
+        rows, _ = _counted(self._recent, *self._forgotten)
         return max(0, rows - len(runlog.read(paths[0]).rows))
 
 
