@@ -75,6 +75,14 @@ def decorated_reports(config):
 
 
 @wandb_trial(project=PROJECT)
+def decorated_returns(config):
+    *others, last = losses(config)
+    for loss in others:
+        tune.report({"loss": loss})
+    return {"loss": last}
+
+
+@wandb_trial(project=PROJECT)
 def decorated_generator(config, run):
     for loss in losses(config):
         run.log({"loss": loss})
@@ -157,6 +165,7 @@ DOORS: dict[str, tuple[Callable[..., Any], int]] = {
     "WandbMixin": (_plain(Mixed), 5),
     "wandb_tuner": (_tuner(train_function), 5),
     "wandb_tuner and wandb_trial": (_tuner(decorated_reports), 2),
+    "wandb_tuner and wandb_trial that returns": (_tuner(decorated_returns), 2),
     "wandb_tuner and wandb_trial that logs": (_tuner(decorated_logs, log_results=False), 2),
     "wandb_tuner and WandbMixin": (_tuner(MixedReports), 2),
     "callback and wandb_trial": (_callback(decorated_logs), 2),

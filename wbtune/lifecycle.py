@@ -119,6 +119,11 @@ class TrialRun:
         """Is the run open?"""
         return self._open
 
+    @property
+    def has_results_to_come(self) -> bool:
+        """Is one of Tune's results logged even when a decorated function has returned?"""
+        return self._mirrors and self.can_stop
+
     def open(self, who_am_i: identity.Identity, config: Mapping[str, Any] | None) -> Run:
         """Open the run of one trial; a run that is still open is closed first.
 
@@ -396,7 +401,8 @@ def around_function(
 ) -> Iterator[Run]:
     """The run of one call of a decorated function: open before it, closed after it.
 
-    Closed before Tune hears that the function returned, so with all its rows.
+    Closed before Tune hears that the function returned, so with all its rows. If Tune's
+    results are logged to it, by the trial's end instead: what a function returns is one.
     Outside Tune it is a run of its own.
 
     Args:
@@ -424,7 +430,8 @@ def around_function(
         trial_run.close(why if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
         raise
     else:
-        trial_run.close(FINISHED)
+        if not trial_run.has_results_to_come:
+            trial_run.close(FINISHED)
 
 
 def visible(config: Mapping[str, Any] | None) -> dict[str, Any]:
