@@ -251,13 +251,22 @@ class ExperimentMachine(RuleBasedStateMachine):
             life.open(self.claimed(name))
         self.uploads.append((name, life.is_open))
 
-    @rule(name=names)
-    def end(self, name):
-        """A trial ends well; also twice, or without a start."""
-        self.trials[name].status = "TERMINATED"
-        self.experiment.end(self.trials[name], failed=False)
-        life = self.life(name)
-        life.end(life.said or Kind.FINISHED, self.claimed(name))
+    @rule(name=names, returned=st.booleans())
+    def end(self, name, returned):
+        """A trial ends well; also twice, or without a start.
+
+        Its function returned, which Tune notes in the last result; or it was paused, and
+        its scheduler does not take it up again.
+        """
+        trial, life = self.trials[name], self.life(name)
+        trial.status = "TERMINATED"
+        if returned:
+            trial.last_result["done"] = True
+        self.experiment.end(trial, failed=False)
+        last = trial.last_result
+        by_itself = last.get("done") or not last.get("training_iteration")
+        kind = life.said or (Kind.FINISHED if by_itself else Kind.STOPPED)
+        life.end(kind, self.claimed(name))
 
     @rule(name=names, error=st.sampled_from([ValueError("boom"), None, RayActorError()]))
     def fail(self, name, error):
@@ -476,6 +485,7 @@ def test_what_a_sampled_config_says_wrongly(inner, says, tmp_path, caplog):
     watching.start(trial)
     for i in range(1, 4):
         watching.result(trial, {"training_iteration": i, "config": trial.config})
+        watching.start(trial)  # it was paused
     watching.end(trial, failed=False)
     assert [row["training_iteration"] for row in writer.rows["a"]] == [1, 2, 3]
     assert [outcome.kind for outcome, _ in writer.ends["a"]] == [Kind.FINISHED]

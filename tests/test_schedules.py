@@ -268,6 +268,9 @@ def test_pause(door, scheduler, ray, tmp_path):
         assert rows == list(range(1, result.metrics["i"] + 1))
         assert log.exit_code == 0
         assert steps_grow(log)
+        if door == "callback":  # HyperBand stops one at its last result, one that is paused
+            stopped = scheduler == "hyperband"
+            assert log.summary["wbtune/outcome"] == ("stopped" if stopped else "finished")
         if scheduler == "pause":
             assert len(log.paths) == (1 if door == "callback" else 2)
 

@@ -76,6 +76,18 @@ def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:
     return Outcome(Kind.STOPPED, reason=decision.scheduler)
 
 
+def between_results(trial: Trial) -> Outcome:
+    """The outcome of a trial that ended without a result that said so.
+
+    Its function returned (Tune notes that in the last result, if there is one), or its
+    scheduler had paused it and did not take it up again, as synchronous HyperBand does.
+    """
+    last = trial.last_result
+    if last.get("done") or not last.get("training_iteration"):
+        return FINISHED
+    return Outcome(Kind.STOPPED, reason="Tune's scheduler stopped it between two results")
+
+
 def criteria(trial: Trial) -> dict[str, Any]:
     """The bounds of ``stop={...}``."""
     criteria = trial.stopping_criterion

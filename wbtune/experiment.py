@@ -130,6 +130,10 @@ class Experiment:
         self._restored = dict(restored or {})
         self._writer = Writer() if writer is None else writer
         self._watched: dict[str, Watched] = {}
+        # Of these, the ones whose runs are not open yet: Tune's loop looks at them often.
+        self._due: list[Watched] = []
+        # Which trial has which run's id.
+        self._has_id = {one.get("id"): trial_id for trial_id, one in self._restored.items()}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
         self._remote: storage.Remote | None = None
@@ -163,6 +167,7 @@ class Experiment:
             watched.due = time.monotonic()
             if _compat.is_function(trial.get_trainable_cls()):
                 watched.due += CLAIM_S  # its first line is still to come
+            self._due.append(watched)
             self.open_overdue()
             return
         watched.attempt = max(watched.attempt, 1 + trial.num_failures)
@@ -292,8 +297,10 @@ class Experiment:
             watched.unbuilt = failed
         if watched.ended:
             return
-        outcome = endings.failure(trial) if failed else watched.outcome or FINISHED
-        self._end(watched, outcome)
+        if failed:
+            self._end(watched, endings.failure(trial))
+        else:
+            self._end(watched, watched.outcome or endings.between_results(trial))
 
     def _watch(self, trial: Trial) -> Watched:
         who_am_i = identity.of_trial(trial)
@@ -333,7 +340,8 @@ class Experiment:
             inner, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
         except WbtuneError as error:
             # Samples are drawn one by one: nobody could know before this trial.
-            if not _owns_run(trial):  # else it is raised where the run is opened
+            # Once; and where the trial opens its run itself, it is raised there.
+            if trial.trial_id not in self._watched and not _owns_run(trial):
                 logger.warning("%s Trial %s is logged without it.", error, trial)
             return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
         return inner, config
@@ -345,9 +353,9 @@ class Experiment:
         made from it. Which trial had which, a restored experiment knows.
         """
         given, before = spec.init["id"], self._restored.get(trial.trial_id, {})
-        taken = {other.key for other in self._watched.values()}
-        taken |= {other.get("id") for other in self._restored.values() if other is not before}
-        own = before.get("id") or (f"{given}-{trial.trial_id}" if given in taken else given)
+        is_free = self._has_id.setdefault(given, trial.trial_id) == trial.trial_id
+        own = before.get("id") or (given if is_free else f"{given}-{trial.trial_id}")
+        self._has_id.setdefault(own, trial.trial_id)
         if own == given:
             return spec
         if not self._said_id:
@@ -364,8 +372,11 @@ class Experiment:
     def open_overdue(self) -> None:
         """Open the runs that their trials had time enough to claim."""
         now = time.monotonic()
-        for watched in self._watched.values():
-            if watched.due and watched.due <= now:
+        overdue = [watched for watched in self._due if watched.due <= now]
+        if overdue:
+            self._due = [watched for watched in self._due if watched.due > now]
+        for watched in overdue:
+            if watched.due:
                 self._open(watched)
 
     def _open(self, watched: Watched) -> None:
@@ -393,7 +404,7 @@ class Experiment:
                 self._writer.end(watched.key, outcome, watched.notes())
 
     def _note_perturbation(self, trial: Trial, watched: Watched) -> None:
-        _, config, _ = take_from_config(self._who, trial.config, _compat.init_parameters())
+        _, config = self._taken_from(trial)
         kept = watched.router.excludes.config(config)
         found = endings.perturbation(trial, watched.config, kept, self._tags)
         if found is None:
