@@ -129,6 +129,19 @@ def test_nothing_there_yet(remote, tmp_path):
     assert remote.deliver(tmp_path)
 
 
+def test_two_parts_of_one_second(remote, tmp_path):
+    """W&B numbers the folder of the second one: it is delivered and fetched like the first."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    offline_run(one, "a", exit_code=1)
+    (log,) = one.glob("wandb/offline-run-*/*.wandb")
+    log.parent.rename(log.parent.with_name(f"{log.parent.name}-1"))
+    offline_run(one, "a-b")
+    assert remote.deliver(one, "a")
+    assert [name.rpartition("-a")[2] for name in remote.runs()] == ["-1"]
+    remote.fetch(other, "a")
+    assert runlog.attempts(other, "a") == 1
+
+
 class Down:
     """A storage that refuses, or that keeps who asks waiting until the test is over."""
 

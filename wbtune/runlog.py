@@ -171,7 +171,7 @@ def ends(directory: Path | str) -> dict[str, int | None]:
         By run id, the exit code of its newest part; None where that has no exit record.
     """
     newest: dict[str, Path] = {}
-    for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb")):
+    for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb"), key=_begun):
         newest[path.stem.removeprefix("run-")] = path
     return {run_id: exit_code(path) for run_id, path in newest.items()}
 
@@ -195,7 +195,13 @@ def attempts(directory: Path | str, run_id: str) -> int:
 
 def parts(directory: Path | str, run_id: str) -> list[Path]:
     """The logs of a run, the oldest first."""
-    return sorted(Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb"))
+    found = Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb")
+    return sorted(found, key=_begun)
+
+
+def _begun(path: Path) -> str:
+    """When a log was begun, by its folder's name: (offline-)run-<time>-<id>."""
+    return path.parent.name.partition("run-")[2]
 
 
 def wait_for_end(path: Path) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import glob
 import logging
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -51,7 +52,11 @@ class Remote(NamedTuple):
         """
         wandb = Path(folder, "wandb")
         pattern = f"{OFFLINE}*-{glob.escape(run_id)}" if run_id else f"{OFFLINE}*"
-        error = _within(seconds, lambda: self._deliver(wandb, pattern))
+        # By their logs' names: of two parts that were begun in one second, the second one's
+        # folder has a number behind the id.
+        log = f"run-{glob.escape(run_id)}.wandb" if run_id else "*.wandb"
+        runs = {path.parent for path in wandb.glob(f"{OFFLINE}*/{log}")}
+        error = _within(seconds, lambda: self._deliver(wandb, runs))
         if error is not None:
             logger.warning(
                 "wbtune: not copied to %s: %s: %s. Send it from this node: wandb sync %s",
@@ -62,8 +67,8 @@ class Remote(NamedTuple):
             )
         return error is None
 
-    def _deliver(self, wandb: Path, pattern: str) -> None:
-        for run in sorted(wandb.glob(pattern)):
+    def _deliver(self, wandb: Path, runs: Iterable[Path]) -> None:
+        for run in sorted(runs):
             for file in sorted(run.rglob("*")):
                 if file.is_file():  # not a link of W&B's to a log elsewhere that is gone
                     self._copy(file, f"{self.path}/{file.relative_to(wandb).as_posix()}")
@@ -93,8 +98,8 @@ class Remote(NamedTuple):
             run_id: of this run; of every run, without one.
             seconds: to wait for it.
         """
-        ending = f"-{run_id}" if run_id else ""
-        error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), ending))
+        wanted = re.compile(rf".*-{re.escape(run_id)}(-\d+)?" if run_id else ".*")
+        error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), wanted))
         if error is not None:
             logger.warning(
                 "wbtune: could not look for earlier attempts in %s: %s: %s",
@@ -103,11 +108,11 @@ class Remote(NamedTuple):
                 error,
             )
 
-    def _fetch(self, wandb: Path, ending: str) -> None:
+    def _fetch(self, wandb: Path, wanted: re.Pattern[str]) -> None:
         from pyarrow import fs  # noqa: PLC0415 - as above
 
         for run in self.runs():
-            if not run.endswith(ending) or (wandb / run).exists():
+            if not wanted.fullmatch(run) or (wandb / run).exists():
                 continue
             for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.path}/{run}")):
                 if info.extension == "wandb":
