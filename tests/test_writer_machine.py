@@ -37,7 +37,7 @@ from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import RunSpec
-from wbtune.writer import HELPERS, Memory, Sent, Writer
+from wbtune.writer import BATCH, HELPERS, Memory, Sent, Writer
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -560,6 +560,31 @@ def test_a_row_is_on_disk_within_about_a_second(writer, tmp_path):
         took.append(wait_until(lambda i=i: rows_on_disk(tmp_path, "t") == [*range(i + 1)]))
     assert max(took[1:]) < 2  # the first waits for the process; 0.5 s on an idle machine
     assert min(took[1:]) < 1
+
+
+def test_a_flood_is_sent_in_batches():
+    """The helper begins with the first of it while the rest is being made ready."""
+    writer = Writer()
+    writer._routers["t"] = Router()  # as `start` has it done, by the same thread
+    for i in range(2 * BATCH + 1):
+        writer.log("t", {"i": i})
+    assert [len(writer._gathered()) for _ in range(4)] == [BATCH, BATCH, 1, 0]
+
+
+def test_no_process_can_be_started(tmp_path, caplog, monkeypatch):
+    """Not even the first: nothing is logged, which is said; it is not called complete."""
+
+    def no_memory(*args, **how):
+        raise OSError("Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", no_memory)
+    writer = Writer()
+    with pytest.raises(OSError, match="allocate"):
+        writer.launch(tmp_path / "wandb" / "wbtune.log")
+    assert writer.close(1)
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    assert not writer.close(1)
+    assert "no helper process could be started" in caplog.text
 
 
 DRIVER = """

@@ -16,15 +16,16 @@ trials of 1000 results that do nothing but report; two cores, offline). In one i
 design             wall time / no logging   driver's CPU, row  with 64 runs open
 =================  =======================  =================  ==================================
 a helper process   1.03 (0.99 to 1.08)      53 us              2 processes, 114 MB
-a thread           1.11 (1.07 to 1.14)      407 us             1 process, 50 MB, and the driver's
+a thread           1.11 (1.07 to 1.14)      407 us             1 process, 50 MB; 7 in the driver
 an actor of Ray's  0.97 (0.92 to 1.03)      61 us              2 processes, 231 MB
 =================  =======================  =================  ==================================
 
-Each costs Tune's loop the same 10 to 12 us a result. The thread holds the interpreter's lock
-for what it does, so the more the trials report, the more Tune waits for it. The actor is as
-fast as the process, but imports Ray, waits for a worker, and is killed together with its
-driver, when its runs still have to be closed. A thread that handles each row as it comes was
-worse, in an earlier prototype: 1.32.
+Each costs Tune's loop the same 10 to 12 us a result there. The thread's figure is its worst:
+it was given its batches packed, as the process is. It holds the interpreter's lock for all that
+it does, so the more the trials report, the more Tune waits for it; one that handled each row as
+it came was worse, in an earlier prototype: 1.32. The actor is as fast as the process, but it
+imports Ray, waits for a worker, and is killed together with its driver, when its runs still
+have to be closed.
 
 Processes get killed, and this one is the first that a machine short of memory would pick.
 So what was sent is remembered until it is safe: another helper opens the unfinished runs
@@ -68,6 +69,8 @@ logger = logging.getLogger("wbtune")
 ON_DISK_S: Final = 15.0
 #: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
 BATCH_S: Final = 0.4
+#: Orders of a batch: of a flood, the helper begins with the first while more are made ready.
+BATCH: Final = 500
 #: Helper processes that are started, one after the other, before logging is given up.
 HELPERS: Final = 3
 #: Seconds that the core of a killed helper may take to notice, and to be gone.
@@ -295,7 +298,9 @@ class Writer:
         """
         sender = self._sender
         if sender is None:
-            return True
+            if self._orders:
+                self._tell("", "nothing was logged: no helper process could be started")
+            return not self._orders
         self._closing = True
         self._wake.set()
         sender.join(timeout + ON_DISK_S)
@@ -347,14 +352,18 @@ class Writer:
                 with contextlib.suppress(OSError):
                     self._log_file.parent.mkdir(parents=True, exist_ok=True)
                     errors = stack.enter_context(self._log_file.open("ab"))
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
-                stdin=their_end.fileno(),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                env=_environment(self._log_file),
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                    [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
+                    stdin=their_end.fileno(),
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                    env=_environment(self._log_file),
+                )
+            except OSError:
+                self._line.close()
+                raise
         self._helpers += 1
         self._listener = threading.Thread(
             target=self._listen, args=(process.stdout,), name="wbtune-listen", daemon=True
@@ -372,7 +381,9 @@ class Writer:
                 batch += self._gathered()
                 if batch:
                     self._line.sendall(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
-                    batch = []
+                is_flood, batch = len(batch) >= BATCH, []
+                if is_flood:
+                    continue
                 if closing:
                     self._line.shutdown(socket.SHUT_WR)
                     break
@@ -393,8 +404,10 @@ class Writer:
         self._note_done()
         return complete
 
-    def _gathered(self) -> Iterator[tuple[str, bytes]]:
-        while self._orders:
+    def _gathered(self) -> list[tuple[str, bytes]]:
+        """What is to be sent next, ready for it."""
+        gathered: list[tuple[str, bytes]] = []
+        while self._orders and len(gathered) < BATCH:
             try:
                 for message in self._orders.popleft()():
                     # Packed one by one: one that can't be is left out, not its neighbours.
@@ -403,9 +416,10 @@ class Writer:
                         self._rest = [packed]
                     else:
                         self._memory.setdefault(message.key, Memory()).remember(message, packed)
-                    yield packed
+                    gathered.append(packed)
             except Exception as error:  # noqa: BLE001 - whatever it is: say it, go on
                 self._tell("", f"an order is left out: {type(error).__name__}: {error}")
+        return gathered
 
     def _row(self, key: str, result: dict[str, Any], reported: float) -> Iterator[Message]:
         router = self._routers.get(key)
@@ -469,7 +483,7 @@ class Writer:
 
 def _environment(log_file: Path | None) -> dict[str, str]:
     # The helper has its own core; and it has to find the modules of the user's hooks.
-    # And its key comes down the pipe: an environment can be read by others.
+    # And its key comes with its orders: an environment can be read by others.
     ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
     environment = {k: v for k, v in os.environ.items() if k not in ours}
     # That core does little at a time. On several processors its Go runtime spends a third more
