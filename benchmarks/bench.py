@@ -185,6 +185,7 @@ def with_work(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
 
 def crowds(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     """Many trials at once; hooks called directly, no trial runs."""
+    # Over 40 lines: what is measured in one go, and the five bounds of it.
     rows = 10 if quick else 100
     with hooks.ours(FOLDER / "crowd") as hooked:
         ours = hooks.footprints(hooked, [1, 4, 16, 64], rows)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from wbtune.errors import ConfigurationError, UnknownOptionError
 
-#: W&B's own default of the guide's callback: half an hour.
+#: Seconds; the default of the guide's callback, half an hour.
 UPLOAD_TIMEOUT_S: Final = 1800
 
 _CHECKPOINTS: Final = ("all", "best", "last")

@@ -41,8 +41,9 @@ def setup_wandb(
             others get a disabled run. False: each worker has its own, whose id and name
             end in ``-rank<k>``, in one group.
         **init_kwargs: for ``wandb.init``; they come before any default. ``trial_id=`` and
-            ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``log_config=`` and
-            ``log_results=`` are taken as well.
+            ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``unmask=``,
+            ``log_config=``, ``log_results=``, ``video_kwargs=`` and ``image_kwargs=`` are
+            taken as well.
 
     Returns:
         The run, which is `wandb.run` too.

@@ -169,6 +169,9 @@ def restore_wandb_tuner(
     Raises:
         ConfigurationError: when the experiment was not begun by `wandb_tuner` or with a
             `WandbLoggerCallback`.
+        InvalidTrainableError: for a name that is not registered.
+        CredentialsError: without a key that the server takes; in ``fit``, before any trial.
+        ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
 
     Runs on: driver.
 
