@@ -235,7 +235,7 @@ def many(*, quick: bool, server: StandIn) -> tuple[Measured, list[Bound]]:
     runs, rows = (100 if quick else 1000), 20
     ours: list[float] = []
     bare: list[float] = []
-    for number in rounds_within(0 if quick else 100):
+    for number in rounds_within(0 if quick else 70):
         ours.append(hooks.rate_of_ours(runs, rows, FOLDER / f"ours{number}"))
         bare.append(hooks.rate_of_bare(runs, rows, FOLDER / f"bare{number}"))
     with hooks.ours(FOLDER / "held") as hooked:
