@@ -196,3 +196,44 @@ def test_not_imported(ray, tmp_path, monkeypatch):
     [log] = runlog.of_experiment(tmp_path / "imports").values()
     assert (log.exit_code, log.summary["wbtune/outcome"], log.rows) == (254, "lost", [])
     assert log.config["how"] == "not imported"
+
+
+RETURNED = {
+    "dict": {"loss": 1.0},
+    "number": 0.5,
+    "nothing": None,
+    "text": "no result",
+    "twice": {"loss": 1.0},
+}
+
+
+@wandb_trial(project="endings", log_results=True)
+def returning(config):
+    return RETURNED[config["what"]]
+
+
+def calls_it(config):
+    if config["what"] == "twice":
+        returning(config)
+    return returning(config)
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_what_a_function_returns(reuse, ray, tmp_path):
+    """It is a row like what is reported; what Tune does not take fails the trial and its run."""
+    results = tune.Tuner(
+        calls_it,
+        param_space={"what": tune.grid_search([*RETURNED])},
+        tune_config=tune.TuneConfig(reuse_actors=reuse, max_concurrent_trials=1 + reuse),
+        run_config=run_config(tmp_path, "returned"),
+    ).fit()
+    logs = runlog.of_experiment(tmp_path / "returned")
+    seen = {log.config["what"]: log for log in logs.values()}
+    assert len(results.errors) == 1
+    rows = {what: [row["training_iteration"] for row in log.rows] for what, log in seen.items()}
+    assert rows == {"dict": [1], "number": [1], "nothing": [], "text": [], "twice": [1]}
+    failed = seen.pop("text")
+    assert (failed.exit_code, failed.summary["wbtune/error"]) == (1, "ValueError")
+    for log in seen.values():
+        assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
+        assert "wbtune/reason" not in log.summary

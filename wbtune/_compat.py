@@ -344,12 +344,17 @@ def registered(name: str) -> Any:
 def function_returned(trainable: Trainable) -> bool:
     """Did this function trainable's function return by itself?
 
-    Its last result is then Tune's "duplicate" [Ray 2.60, ``RESULT_DUPLICATE``].
+    Its last result is then Tune's "duplicate" [Ray 2.60, ``FunctionTrainable.step``].
     """
+    last = getattr(trainable, "_last_training_result", None)
+    return last is not None and is_duplicate(last.metrics)
+
+
+def is_duplicate(result: Any) -> bool:
+    """Is this Tune's word that a function has returned? [Ray 2.60, ``RESULT_DUPLICATE``]."""
     from ray.tune.result import RESULT_DUPLICATE  # noqa: PLC0415 - needs ray
 
-    last = getattr(trainable, "_last_training_result", None)
-    return last is not None and RESULT_DUPLICATE in last.metrics
+    return isinstance(result, dict) and RESULT_DUPLICATE in result
 
 
 def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = None) -> Any:

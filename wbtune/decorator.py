@@ -200,9 +200,8 @@ def wandb_trial(
 
     The run is open before the function's first line and closed, with all its rows, before
     Tune hears that the trial is done, whether the function returned, raised, or was
-    stopped. (With ``log_results``, what it returns is a row as well, and the run is closed
-    right after that.) It is injected as the parameter ``run``, if the function has one; it
-    is `wandb.run` as well.
+    stopped. (With ``log_results``, what it returns is a row as well.) It is injected as the
+    parameter ``run``, if the function has one; it is `wandb.run` as well.
 
     Args:
         trainable: a plain or generator function, lambda, bound method, callable object or

@@ -9,6 +9,7 @@ the mixin and `setup_wandb` share it:
 Tune calls          here
 =================== ==================================================================
 ``step``            notes an error that it raises; says ``done`` after "Stop run" at W&B;
+                    closes the run when a function has returned;
                     noted, too, are the errors of saving and loading a checkpoint,
                     of ``log_result`` and ``reset_config``
 ``log_result``      notes ``done``; logs the result too, if ``log_results``
@@ -108,7 +109,7 @@ class TrialRun:
         self._dropped = 0
         self._attempt = 1
         self._returned = False
-        self._mirrors = False
+        self._mirrors = self._left_open = False
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._open = False
@@ -118,11 +119,6 @@ class TrialRun:
     def is_open(self) -> bool:
         """Is the run open?"""
         return self._open
-
-    @property
-    def has_results_to_come(self) -> bool:
-        """Is one of Tune's results logged even when a decorated function has returned?"""
-        return self._mirrors and self.can_stop
 
     def open(self, who_am_i: identity.Identity, config: Mapping[str, Any] | None) -> Run:
         """Open the run of one trial; a run that is still open is closed first.
@@ -135,7 +131,8 @@ class TrialRun:
             WbtuneError: for a declaration that can't work. W&B's own trouble is logged,
                 and the run is a disabled one.
         """
-        self.close(STOPPED)
+        self.close(FINISHED if self._left_open else STOPPED)
+        self._left_open = False
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
         options = runs.locate(self.who, inner | self.options)
         if self._api_key:  # an argument comes before what config["wandb"] says
@@ -188,6 +185,17 @@ class TrialRun:
                 run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning("%s: could not prepare run %s: %s", self.who, run.id, error)
+
+    def function_returned(self) -> None:
+        """A decorated function did: close its run, unless what it returned is a row of it.
+
+        Then Tune reports that, or refuses it, and says when it has heard of the end.
+        """
+        if self._mirrors and self.can_stop:
+            self._left_open = True
+            _compat.on_training_error(self.error)
+        else:
+            self.close(FINISHED)
 
     def error(self, error: BaseException) -> None:
         """Note that the trial raised this; the first is the user's, Tune wraps it."""
@@ -290,6 +298,8 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
 
     def watched_step() -> Any:
         result = step()
+        if _compat.is_duplicate(result):  # a function returned, and what it returned is logged
+            trial_run.close(trial_run.outcome(trainable))
         if trial_run.stop_asked and isinstance(result, dict):
             return {**result, "done": True}  # Tune stops the trial, and only this one
         return result
@@ -401,9 +411,8 @@ def around_function(
 ) -> Iterator[Run]:
     """The run of one call of a decorated function: open before it, closed after it.
 
-    Closed before Tune hears that the function returned, so with all its rows. If Tune's
-    results are logged to it, by the trial's end instead: what a function returns is one.
-    Outside Tune it is a run of its own.
+    Closed before Tune hears that the function returned, so with all its rows. Outside Tune
+    it is a run of its own.
 
     Args:
         who: the door.
@@ -430,8 +439,7 @@ def around_function(
         trial_run.close(why if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
         raise
     else:
-        if not trial_run.has_results_to_come:
-            trial_run.close(FINISHED)
+        trial_run.function_returned()
 
 
 def visible(config: Mapping[str, Any] | None) -> dict[str, Any]:
