@@ -372,10 +372,8 @@ class Experiment:
     def open_overdue(self) -> None:
         """Open the runs that their trials had time enough to claim."""
         now = time.monotonic()
-        overdue = [watched for watched in self._due if watched.due <= now]
-        if overdue:
-            self._due = [watched for watched in self._due if watched.due > now]
-        for watched in overdue:
+        for watched in [watched for watched in self._due if watched.due <= now]:
+            self._due = [other for other in self._due if other is not watched]
             if watched.due:
                 self._open(watched)
 

@@ -203,8 +203,9 @@ class Guard:
     def _send_metric(self, definition: Any) -> None:
         """Send a metric's definition, which each new core has to be told."""
         with self._lock:
-            if definition not in self._metrics:
-                self._metrics.append(definition)
+            if definition in self._metrics:  # the same again; but then it is the last
+                self._metrics.remove(definition)
+            self._metrics.append(definition)
             try:
                 self._publish_metric(definition)
             except _compat.core_is_gone():

@@ -299,7 +299,7 @@ class Writer:
         sender = self._sender
         if sender is None:
             if self._orders:
-                self._tell("", "nothing was logged: no helper process could be started")
+                self._tell("", "the driver logged nothing: no helper process could be started")
             return not self._orders
         self._closing = True
         self._wake.set()
@@ -382,13 +382,12 @@ class Writer:
                 if batch:
                     self._line.sendall(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
                 is_flood, batch = len(batch) >= BATCH, []
-                if is_flood:
-                    continue
-                if closing:
+                if closing and not is_flood:
                     self._line.shutdown(socket.SHUT_WR)
                     break
-                self._wake.wait(BATCH_S)
-                self._wake.clear()
+                if not is_flood:
+                    self._wake.wait(BATCH_S)
+                    self._wake.clear()
                 self._note_done()
                 if not self._listener.is_alive():
                     break
