@@ -132,7 +132,6 @@ class TrialRun:
                 and the run is a disabled one.
         """
         self.close(FINISHED if self._left_open else STOPPED)
-        self._left_open = False
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
         options = runs.locate(self.who, inner | self.options)
         if self._api_key:  # an argument comes before what config["wandb"] says
@@ -149,7 +148,7 @@ class TrialRun:
         self._spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
         self._spec = replace(self._spec, objective=checkpoints.announced(who_am_i.experiment or ""))
         self._dropped, self._returned, self._error = 0, False, None
-        self.stop_asked = False
+        self.stop_asked = self._left_open = False
         self._mirrors = bool(options.log_results)
         try:
             if who_am_i.contested and _compat.claim(who_am_i.claim, "trial") != "trial":
