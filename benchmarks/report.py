@@ -58,8 +58,8 @@ def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
             table(bounds),
             f"{about['date']}, {versions}, {about['machine']}, measured in "
             f"{about['minutes']} minutes. A ratio is of sweeps side by side: the median, and "
-            "from the least to the greatest pair; of Ray's own there is one. A `run.log` that "
-            "comes 20 ms or more after the last is guarded by itself, and takes "
+            "from the least to the greatest pair; of Ray's own there is one sweep. A `run.log` "
+            "that comes 20 ms or more after the last is guarded by itself, and takes "
             f"{apart} of a bare one.",
             "![What a result costs, and what is held](benchmarks/cost.png)",
             scale(measured),
