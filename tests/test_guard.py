@@ -22,6 +22,7 @@ import pytest
 from wbtune import guard, lifecycle, runlog, runs
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
+from wbtune.outbox import LARGE, TOGETHER, Outbox
 from wbtune.outcomes import FINISHED
 
 HANGS_S = 30
@@ -226,6 +227,55 @@ def many_runs(program):
     for trial in trials:
         program.ends_with(30, opened[trial], trial)
     assert wandb.run is None
+
+
+def held_until_sent(program):
+    """Rows of an outbox are sent together, in order; what others log meanwhile, at once."""
+    opened = [program.open(trial, elsewhere=True) for trial in ("a", "b", "c")]
+    outbox = Outbox()
+    for i in range(3):
+        for run in opened[:2]:
+            outbox.log(run, {"i": i}, i)
+    opened[2].log({"i": 0}, step=0, commit=True)
+    threading.Thread(target=opened[2].log, args=({"i": 1},)).start()
+    program.on_disk(2, "c")
+    assert program.written("a") == program.written("b") == []
+    outbox.send()
+    program.on_disk(3, "a")
+    for i in range(3, 3 + TOGETHER):  # so many are sent without being asked
+        outbox.log(opened[0], {"i": i}, i)
+    program.on_disk(3 + TOGETHER, "a")
+    outbox.log(opened[1], {"i": 3, "large": "x" * LARGE}, 3)  # and so much
+    program.on_disk(4, "b")
+    for run, count in zip(opened, (3 + TOGETHER, 4, 2), strict=True):
+        program.ends_with(count, run, run.id)
+
+
+def sent_together(program):
+    """Killed while rows are held, and a run with media finds out before the others are sent."""
+    import wandb
+
+    opened = {trial: program.open(trial, elsewhere=True) for trial in ("a", "b", "c", "d")}
+    outbox = Outbox()
+    for i in range(30):
+        for trial, run in opened.items():
+            row = {"i": i}
+            if i % 10 == 5 and trial == "c":
+                row["table"] = wandb.Table(data=[[1, 2]], columns=["x", "y"])
+            if (i, trial) in {(5, "b"), (8, "a"), (17, "d"), (25, "a")}:
+                program.kill()
+            outbox.log(run, row, i)
+        if i == 20:
+            program.kill()
+            runs.update_config(opened["d"], {"lr": 1})
+        if i % 3 == 0:
+            outbox.send()
+        if i == 12:
+            program.kill()  # what was sent is lost with it
+    outbox.send()
+    for trial, run in opened.items():
+        program.ends_with(30, run, trial)
+    assert runlog.of_experiment(program.folder)["d"].config["lr"] == 1
 
 
 def without_an_id(program):
@@ -589,6 +639,8 @@ SCENARIOS = {
         in_parts,
         while_logging,
         many_runs,
+        held_until_sent,
+        sent_together,
         without_an_id,
         closing,
         after_a_quiet_time,

@@ -29,7 +29,7 @@ FILES = sorted(
 ORDER = (
     *("errors", "outcomes", "sanitize", "filtering", "options"),
     *("_compat", "storage", "identity", "server", "credentials"),
-    *("runlog", "endings", "restoring", "guard"),
+    *("runlog", "endings", "restoring", "guard", "outbox"),
     "checkpoints",
     "runs",
     *("lifecycle", "helper", "writer", "experiment"),

@@ -15,7 +15,7 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -144,6 +144,100 @@ def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], No
     method: Callable[[Any], None] = run._metric_callback  # noqa: SLF001 - there is no public one
     run.__dict__["_metric_callback"] = send
     return method
+
+
+class HeldRow(NamedTuple):
+    """A row that was logged, and is not yet sent.
+
+    Attributes:
+        core: its run's wandb-core; what is the same is the same connection.
+        request: what is sent for it.
+        run: has something done by the thread that sends, and waits for it.
+    """
+
+    core: Any
+    request: Any
+    run: Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@contextlib.contextmanager
+def rows_held_back() -> Iterator[list[HeldRow]]:
+    """Have the rows that this thread logs in the block put into a list, instead of sent.
+
+    Nothing else is: what has an answer would overtake what is held.
+    """
+    _hold_rows_back_where_asked()
+    held: list[HeldRow] = []
+    _HOLDING.rows = held
+    try:
+        yield held
+    finally:
+        _HOLDING.rows = None
+
+
+#: Of each thread: where its rows are put, if they are not sent.
+_HOLDING = threading.local()
+
+
+@functools.cache
+def _hold_rows_back_where_asked() -> None:
+    """Replaces a method of wandb's, once [wandb 0.31, ``InterfaceShared``, ``InterfaceSock``]."""
+    from wandb.proto import wandb_server_pb2  # noqa: PLC0415 - when first needed
+    from wandb.sdk.interface.interface_sock import InterfaceSock  # noqa: PLC0415 - as above
+
+    messages: Any = wandb_server_pb2  # its stubs are written for one protobuf version
+    send = InterfaceSock._publish_partial_history  # noqa: SLF001 - there is nothing public
+
+    def publish(self: Any, row: Any) -> None:
+        rows = getattr(_HOLDING, "rows", None)
+        if rows is None:
+            send(self, row)
+            return
+        request = messages.ServerRequest()
+        record = request.record_publish
+        record.CopyFrom(self._make_request(partial_history=row))
+        self._assign(record)
+        rows.append(HeldRow(self._client, request, self._asyncer.run))
+
+    InterfaceSock._publish_partial_history = publish  # type: ignore[assignment,method-assign] # noqa: SLF001
+
+
+def send_together(rows: list[HeldRow]) -> None:
+    """Send rows of one core: wandb writes them, and what it writes is sent at once.
+
+    By itself, it has its thread write each row, twice, while who logs waits; and wandb-core
+    wakes up for each [wandb 0.31, ``ServiceClient.publish``].
+
+    Raises:
+        ConnectionError: when the core is gone.
+    """
+    core = rows[0].core
+
+    class Together:
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+            self.write = self.written.append
+
+        async def drain(self) -> None:
+            pass  # nobody else has a turn meanwhile
+
+    async def send() -> None:
+        writer, core._writer = core._writer, Together()  # noqa: SLF001 - see above
+        try:
+            for row in rows:
+                await core.publish(row.request)
+            written = core._writer.written  # noqa: SLF001 - as above
+        finally:
+            core._writer = writer  # noqa: SLF001 - as above
+        writer.write(b"".join(written))
+        await writer.drain()
+
+    rows[0].run(send)
+
+
+def core_of(run: Any) -> object:
+    """The wandb-core that a run sends to [wandb 0.31, ``InterfaceSock._client``]."""
+    return run._interface._client  # noqa: SLF001 - there is nothing public
 
 
 @functools.cache

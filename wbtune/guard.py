@@ -193,7 +193,7 @@ class Guard:
                 step, commit = self._remember(row, step, commit)
                 self._publish(data, step, commit)
         except _compat.core_is_gone():
-            self._recover_or_say()
+            self.survive()
         except Exception:
             self._take_back(before)
             raise
@@ -209,7 +209,7 @@ class Guard:
             try:
                 self._publish_metric(definition)
             except _compat.core_is_gone():
-                self._recover_or_say()  # which sends it again
+                self.survive()  # which sends it again
 
     def _remember(
         self, row: dict[str, Any], step: int | None, commit: bool | None
@@ -257,7 +257,7 @@ class Guard:
             try:
                 return update(*args, **kwargs)
             except _compat.core_is_gone():
-                return update(*args, **kwargs) if self._recover_or_say() else None
+                return update(*args, **kwargs) if self.survive() else None
             except Exception:
                 if args:
                     self._recent.pop()  # it would be refused again
@@ -282,10 +282,15 @@ class Guard:
         self._step += len(self._rows)
         self._rows, self._together_until = [], 0.0
 
-    def _recover_or_say(self) -> bool:
-        """Recover, in the middle of its user's code, which must not hear of it."""
+    def survive(self) -> bool:
+        """Recover in the middle of its user's code, which must not hear of it.
+
+        Returns:
+            Whether it could; what kept it from that is said, once.
+        """
         try:
-            self.recover()
+            with self._lock:
+                self.recover()
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             if not self._said:
                 self._said = True

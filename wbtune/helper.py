@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from wbtune import runs
 from wbtune.checkpoints import SavedCheckpoint
+from wbtune.outbox import Outbox
 from wbtune.outcomes import Kind, Outcome
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ class Helper:
         self._tell_done = tell_done
         self._done: Counter[str] = Counter()
         self._streams: dict[str, _Stream] = {}
+        self._outbox = Outbox()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Each their own: those that close may wait for a server that is away.
         self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
@@ -230,9 +232,11 @@ class Helper:
         reader.start()
         listening = True
         while listening or self._streams:
-            if self._done and self._events.empty():
-                self._tell_done(dict(self._done))
-                self._done.clear()
+            if self._events.empty():
+                self._outbox.send()
+                if self._done:
+                    self._tell_done(dict(self._done))
+                    self._done.clear()
             event = self._events.get()
             if event is not None:
                 event()
@@ -286,6 +290,8 @@ class Helper:
         if stream is not None and stream.busy:
             stream.backlog.append(message)
             return
+        if not isinstance(message, Log):
+            self._outbox.send()  # what is done now may be done by another thread
         match message:  # what is submitted is done when its thread is
             case Start() if stream is None:
                 self._streams[message.key] = _Stream(message.spec)
@@ -346,7 +352,7 @@ class Helper:
             if message.config:
                 runs.update_config(stream.run, message.config)
             step = stream.steps.next(row.get(runs.X_AXIS))
-            stream.run.log(row, step=step, commit=True)
+            self._outbox.log(stream.run, row, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
             stream.dropped += 1
             self._say(message.key, f"a row was lost: {type(error).__name__}: {error}")
