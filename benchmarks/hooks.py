@@ -96,6 +96,13 @@ class Hooked:
             if not trial.is_finished():
                 self.end(trial)
 
+    def until_closed(self, trials: list[FakeTrial]) -> None:
+        """Wait until the runs of these trials are on disk, with their exit codes."""
+        for trial in trials:
+            one = f"wandb/*run-*-{trial.trial_id}/run-{trial.trial_id}.wandb"
+            while not any(runlog.exit_code(path) is not None for path in self.folder.glob(one)):
+                time.sleep(0.01)
+
     def whole(self, trials: int, rows: int) -> None:
         """Trials from their start to their end, one after the other."""
         for _ in range(trials):
@@ -116,15 +123,46 @@ def peers(folder: Path) -> Hooked:
 
 # --- how fast ---------------------------------------------------------------------------
 
+#: Trials that start, report and end within a moment, before others do.
+BATCH = 50
 
-def rate_of_ours(runs: int, rows: int, folder: Path) -> float:
-    """Rows per second through the callback, from its setup to the end of the experiment."""
-    began = time.perf_counter()
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """After so many trials: the MB of client, core, and the driver's growth; the CPU of the two."""
+
+    megabytes: float
+    cpu_s: float
+
+
+def rate_of_ours(
+    runs: int, rows: int, folder: Path, hold: tuple[int, ...]
+) -> tuple[float, dict[int, Held]]:
+    """Trials through the callback, from its setup to the end of the experiment.
+
+    Args:
+        runs: how many, of which a batch may be open at once.
+        rows: of each.
+        folder: the experiment's.
+        hold: measure what is held after so many, in whole batches; that takes no time.
+
+    Returns:
+        Rows per second, and what was held.
+    """
+    before, held, began = processes.own_mb(), {}, time.perf_counter()
     with ours(folder) as hooked:
-        hooked.whole(runs, rows)
-    seconds = time.perf_counter() - began
+        while (done := len(hooked.trials)) < runs:
+            hooked.whole(min(BATCH, runs - done), rows)
+            hooked.until_closed(hooked.trials[done:])
+            if len(hooked.trials) in hold:
+                paused = time.perf_counter()
+                processes.settle(0.5)
+                megabytes = processes.footprint().megabytes + processes.own_mb() - before
+                held[len(hooked.trials)] = Held(megabytes, sum(processes.cpu_s().values()))
+                began += time.perf_counter() - paused
+    rate = runs * rows / (time.perf_counter() - began)
     check(hooked)
-    return runs * rows / seconds
+    return rate, held
 
 
 def rate_of_bare(runs: int, rows: int, folder: Path) -> float:
@@ -206,33 +244,3 @@ def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
         hooked.report(trial, 1)
         found.append(seconds_until_whole())
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is held after so many trials have finished.
-
-    Attributes:
-        megabytes: by client, core, and the driver beyond what it held before.
-        cpu_s: what client and core have used so far.
-    """
-
-    megabytes: float
-    cpu_s: float
-
-
-#: Trials that start, report and end within a moment, before others do.
-BATCH = 50
-
-
-def held(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Held]:
-    """Memory and CPU after so many finished trials."""
-    before = processes.own_mb()
-    seen = {}
-    for count in counts:
-        while len(hooked.trials) < count:
-            hooked.whole(min(BATCH, count - len(hooked.trials)), rows)
-            processes.settle(0.3)
-        megabytes = processes.footprint().megabytes + processes.own_mb() - before
-        seen[count] = Held(megabytes, sum(processes.cpu_s().values()))
-    return seen

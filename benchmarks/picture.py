@@ -20,7 +20,8 @@ def draw(measured: dict[str, Any], about: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    _costs(left, [measured[name] for name in ("with-work", "report-only") if name in measured])
+    parts = [measured.get(name, {}) for name in ("with-work", "report-only")]
+    _costs(left, [load for part in parts for load in part.values()])
     _memory(right, measured.get("crowds", {}).get("trials at once", {}))
     for axes in (left, right):
         axes.grid(visible=True, which="major", alpha=0.3)
@@ -39,7 +40,7 @@ def _costs(axes: Any, loads: list[dict[str, Any]]) -> None:
     for how in (OURS, PEER):
         rates, walls, loops = [], [], []
         for load in loads:
-            if not load[how]["wall_s"]:
+            if how not in load:
                 continue
             results = load[NONE]["results"]
             bare = statistics.median(load[NONE]["wall_s"])

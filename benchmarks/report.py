@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Bound, Figure
+from parts import ROWS
 from sweeps import NONE, OURS
 from trial_side import OURS as OURS_IN_TRIAL
 
@@ -52,14 +53,15 @@ def table(bounds: list[Bound]) -> str:
 def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
     """The README's section."""
     versions = f"Ray {about['ray']}, wandb {about['wandb']}, Python {about['Python']}"
+    _, less = measured["report-only"]
     apart = Figure.of(measured["in-the-trial"][OURS_IN_TRIAL]["log_ratio_apart"])
     return "\n\n".join(
         [
             table(bounds),
             f"{about['date']}, {versions}, {about['machine']}, measured in "
             f"{about['minutes']} minutes. A ratio is of sweeps side by side: the median, and "
-            "from the least to the greatest pair; of Ray's own there is one sweep. A `run.log` "
-            "that comes 20 ms or more after the last is guarded by itself, and takes "
+            f"from the least to the greatest pair; Ray's own is beside no logging of {less}. "
+            "A `run.log` that comes 20 ms or more after the last is guarded by itself, and takes "
             f"{apart} of a bare one.",
             "![What a result costs, and what is held](benchmarks/cost.png)",
             scale(measured),
@@ -75,12 +77,18 @@ def scale(measured: Measured) -> str:
     base = at_once[few]["megabytes"] + at_once[few]["driver_mb"]
     total = at_once[most]["megabytes"] + at_once[most]["driver_mb"]
     open_mb = (total - base) / (most - few)
-    (early, before), (late, after) = many["finished trials"].items()
+    early, late = many["finished trials"].items()
+
+    def of_one(name: str) -> float:
+        """What one more trial that has ended adds."""
+        (fewer, before), (more, after) = early, late
+        return (statistics.median(after[name]) - statistics.median(before[name])) / (more - fewer)
+
     cpu = crowd["CPU of a row, us"]
     row_us = cpu["client"] + cpu["core"]
-    ended_mb = (after["megabytes"] - before["megabytes"]) / (late - early)
-    run_ms = 1000 * (after["cpu_s"] - before["cpu_s"]) / (late - early) - ROWS * row_us / 1000
-    bare = measured["report-only"][NONE]
+    ended_mb = max(0.0, of_one("megabytes"))
+    run_ms = 1000 * of_one("cpu_s") - ROWS * row_us / 1000
+    bare = next(iter(measured["report-only"].values()))[NONE]
     tunes = bare["results"] / statistics.median(bare["wall_s"])
     fullest = 1e6 / max(cpu.values())
     return (
@@ -89,19 +97,15 @@ def scale(measured: Measured) -> str:
         f"process (wandb's client) and {cpu['core']:.0f} µs in wandb-core, so *1,000 results a "
         f"second* keep them {cpu['driver'] / 10:.0f} %, {cpu['client'] / 10:.0f} % and "
         f"{cpu['core'] / 10:.0f} % of a core busy. A run takes {run_ms:.0f} ms of CPU to open and "
-        f"close, {1000 * open_mb:.0f} kB while it is open and {1000 * max(0.0, ended_mb):.0f} kB "
+        f"close, {1000 * open_mb:.0f} kB while it is open and {1000 * ended_mb:.0f} kB "
         f"when it has ended, so *10,000 trials* take {10 * run_ms / 60:.0f} minutes of CPU in all, "
-        f"{(base + 10_000 * max(0.0, ended_mb)) / 1000:.1f} GB at the end if they ran one after "
+        f"{(base + 10_000 * ended_mb) / 1000:.1f} GB at the end if they ran one after "
         f"the other, and {(base + 10_000 * open_mb) / 1000:.1f} GB if all were open at once. What "
         f"gives way first is Tune itself: without any logging its loop delivered {tunes:.0f} "
         f"results a second here. Next is the helper, one Python process, whose CPU is enough for "
         f"some {fullest:.0f} rows a second; what comes faster waits in the driver's memory, and "
         f"arrives late, but whole."
     )
-
-
-#: Of each trial of the part `many`.
-ROWS = 20
 
 
 def write(text: str, file: Path) -> None:

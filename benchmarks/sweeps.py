@@ -12,6 +12,7 @@ import processes
 from ray import tune
 from ray.air.integrations import wandb as peer
 from stand_in import StandIn
+from workload import train
 
 import wbtune
 from wbtune import runlog
@@ -75,21 +76,6 @@ class Peer(Timed, peer.WandbLoggerCallback):
     """Ray's own, timed."""
 
 
-def train(config: dict[str, Any]) -> None:
-    """Report, and work in between, if there is work."""
-    for i in range(config["results"]):
-        work(config["work_s"])
-        tune.report({"loss": 1.0 / (1 + i), "accuracy": i * 0.001})
-
-
-def work(seconds: float) -> None:
-    """Use a core for so long: what else uses it makes this take longer."""
-    if seconds:
-        until = time.thread_time() + seconds
-        while time.thread_time() < until:
-            pass
-
-
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a sweep has to do."""
@@ -99,6 +85,11 @@ class Load:
     work_s: float = 0.0
     trials: int = 8
     at_once: int = 4
+
+    @property
+    def size(self) -> str:
+        """Trials × results."""
+        return f"{self.trials} × {self.results}"
 
 
 @dataclass(frozen=True, slots=True)
