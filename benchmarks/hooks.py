@@ -98,9 +98,12 @@ class Hooked:
 
     def until_closed(self, trials: list[FakeTrial]) -> None:
         """Wait until the runs of these trials are on disk, with their exit codes."""
+        deadline = time.monotonic() + 60
         for trial in trials:
             one = f"wandb/*run-*-{trial.trial_id}/run-{trial.trial_id}.wandb"
             while not any(runlog.exit_code(path) is not None for path in self.folder.glob(one)):
+                if time.monotonic() > deadline:
+                    raise WrongRowsError(f"{self.folder.name}: {trial} is not closed")
                 time.sleep(0.01)
 
     def whole(self, trials: int, rows: int) -> None:

@@ -225,12 +225,12 @@ class InTheTrial(Part):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
+        self.pairs = 1 if place.quick else 2
         self.of: dict[str, list[dict[str, float]]] = {how: [] for how in trial_side.WAYS}
 
     def measure(self) -> None:
         """Some pairs, and Ray's own once."""
-        pairs = 1 if self.place.quick else 2
-        for how, ones in trial_side.measure(pairs, 1, self.place.folder).items():
+        for how, ones in trial_side.measure(self.pairs, 1, self.place.folder).items():
             self.of[how] += ones
 
     def found(self) -> tuple[Measured, list[Bound]]:
@@ -249,7 +249,9 @@ class InTheTrial(Part):
                 Figure.difference(opens[trial_side.OURS], opens[trial_side.BARE]),
                 20,
                 "ms",
-                peer=Figure.difference(opens[trial_side.PEER], opens[trial_side.BARE]),
+                peer=Figure.difference(
+                    opens[trial_side.PEER], opens[trial_side.BARE][:: self.pairs]
+                ),
             ),
             Bound(
                 "decorated trial, one run.log of many / a bare one of the same run",

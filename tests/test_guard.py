@@ -22,7 +22,7 @@ import pytest
 from wbtune import guard, lifecycle, runlog, runs
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
-from wbtune.outbox import LARGE, TOGETHER, Outbox
+from wbtune.outbox import OF_ONE_RUN, TOGETHER, Outbox
 from wbtune.outcomes import FINISHED
 
 HANGS_S = 30
@@ -242,13 +242,28 @@ def held_until_sent(program):
     assert program.written("a") == program.written("b") == []
     outbox.send()
     program.on_disk(3, "a")
-    for i in range(3, 3 + TOGETHER):  # so many are sent without being asked
+    for i in range(3, 3 + OF_ONE_RUN):  # so many are sent without being asked
         outbox.log(opened[0], {"i": i}, i)
-    program.on_disk(3 + TOGETHER, "a")
-    outbox.log(opened[1], {"i": 3, "large": "x" * LARGE}, 3)  # and so much
+    program.on_disk(3 + OF_ONE_RUN, "a")
+    outbox.log(opened[1], {"i": 3, "large": "x" * TOGETHER}, 3)  # and so much
     program.on_disk(4, "b")
-    for run, count in zip(opened, (3 + TOGETHER, 4, 2), strict=True):
+    for run, count in zip(opened, (3 + OF_ONE_RUN, 4, 2), strict=True):
         program.ends_with(count, run, run.id)
+
+
+def many_of_one_run_held(program):
+    """Rows that were lost with their core are not forgotten because others are held."""
+    run = program.open(elsewhere=True)
+    outbox = Outbox()
+    for i in range(12):
+        outbox.log(run, {"i": i}, i)
+    outbox.send()
+    program.kill()
+    program.clock += 60
+    for i in range(12, 24):
+        outbox.log(run, {"i": i}, i)
+    outbox.send()
+    program.ends_with(24, run)
 
 
 def sent_together(program):
@@ -640,6 +655,7 @@ SCENARIOS = {
         while_logging,
         many_runs,
         held_until_sent,
+        many_of_one_run_held,
         sent_together,
         without_an_id,
         closing,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wbtune.sanitize import key_text, plain, plain_metric
 
@@ -59,8 +59,7 @@ class Route(Enum):
     RESERVED = "reserved"
 
 
-@dataclass(frozen=True, slots=True)
-class Excludes:
+class Excludes(NamedTuple):
     """The patterns of ``excludes=``, ready to be asked.
 
     >>> excludes = Excludes(("debug", "*/token"))

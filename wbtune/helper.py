@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from wbtune import runs
+from wbtune import runs, sanitize
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.outbox import Outbox
 from wbtune.outcomes import Kind, Outcome
@@ -346,9 +346,12 @@ class Helper:
             stream.dropped += 1
             return
         try:
-            row, left_out = runs.to_media(message.row, stream.spec)
-            for reason in left_out:
-                self._say(message.key, f"left out {reason}")
+            row = message.row
+            if any(map(sanitize.is_media_array, row.values())):
+                self._outbox.send()  # a video takes seconds, which no other row waits for
+                row, left_out = runs.to_media(row, stream.spec)
+                for reason in left_out:
+                    self._say(message.key, f"left out {reason}")
             if message.config:
                 runs.update_config(stream.run, message.config)
             step = stream.steps.next(row.get(runs.X_AXIS))

@@ -7,6 +7,7 @@ The helper gets its rows in batches, and here it sends them as it got them.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, guard
@@ -14,10 +15,11 @@ from wbtune import _compat, guard
 if TYPE_CHECKING:
     from wandb import Run
 
-#: Rows that are sent at once: the core begins with these while others are made ready.
-TOGETHER: Final = 64
-#: Bytes that are, where rows are large.
-LARGE: Final = 1_000_000
+#: Bytes that are sent at once: the core begins with these while other rows are made ready.
+TOGETHER: Final = 100_000
+#: Rows of one run that are. Its guard forgets what came long before the last `guard.KEEP`,
+#: because a dead core would not have taken those; but what is held was not yet sent.
+OF_ONE_RUN: Final = guard.KEEP - 1
 
 
 class Outbox:
@@ -25,6 +27,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._rows: list[tuple[Run, _compat.HeldRow]] = []
+        self._count: Counter[int] = Counter()
         self._bytes = 0
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
@@ -37,12 +40,14 @@ class Outbox:
             run.log(row, step=step, commit=True)
         self._rows += [(run, one) for one in held]
         self._bytes += sum(one.request.ByteSize() for one in held)
-        if len(self._rows) >= TOGETHER or self._bytes >= LARGE:
+        self._count[id(run)] += len(held)
+        if self._count[id(run)] >= OF_ONE_RUN or self._bytes >= TOGETHER:
             self.send()
 
     def send(self) -> None:
         """Send them all; runs whose core is gone go on in a new one, with the same rows."""
         rows, self._rows, self._bytes = self._rows, [], 0
+        self._count.clear()
         # Of several cores, when one was found dead, and replaced, while these were logged.
         for core in {id(held.core): held.core for _, held in rows}.values():
             of_core = [(run, held) for run, held in rows if held.core is core]

@@ -14,9 +14,8 @@ lost       254       crashed      its process was killed, or nobody knows
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 TRACEBACK_LINES: Final = 20
 
@@ -43,8 +42,7 @@ EXIT_CODES: Final = {
 OUTCOME_TAGS: Final = frozenset(kind.value for kind in Kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one trial ended.
 
     Attributes:
