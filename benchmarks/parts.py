@@ -38,7 +38,14 @@ class Place:
 
 
 class Part:
-    """One of them; `rounds` are those that were measured."""
+    """One of them.
+
+    Attributes:
+        needs_ray: else it is measured before there is a Ray, which always does something.
+        rounds: how many were measured.
+    """
+
+    needs_ray = True
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -307,9 +314,11 @@ class Crowds(Part):
 class Imports(Part):
     """``import wbtune`` after ``import ray.tune``."""
 
+    needs_ray = False
+
     def measure(self) -> None:
         """In some processes."""
-        self.times = trial_side.import_ms(3, self.place.folder)
+        self.times = trial_side.import_ms(3 if self.place.quick else 5, self.place.folder)
 
     def found(self) -> tuple[Measured, list[Bound]]:
         """Milliseconds."""
@@ -340,15 +349,15 @@ class Uploads(Part):
 #: Of each trial of the part `Many`.
 ROWS = 20
 
-#: In their order: the first finds cold files, and no workers.
+#: In their order: the first sweep finds cold files, and no workers.
 PARTS: dict[str, type[Part]] = {
+    "imports": Imports,
     "uploads": Uploads,
     "with-work": WithWork,
     "report-only": ReportOnly,
     "many": Many,
     "in-the-trial": InTheTrial,
     "crowds": Crowds,
-    "imports": Imports,
 }
 
 #: What is measured again while there is time: first what differs most from round to round.

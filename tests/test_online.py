@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -106,7 +105,7 @@ class Driver:
         )
         who = Identity(trial, f"trial {trial}", "sweep", str(self.folder), mark=self.mark)
         made = spec(options, who, {"lr": 0.1})
-        self.writer.start(trial, replace(made, objective=objective), Router(), self.secret)
+        self.writer.start(trial, made._replace(objective=objective), Router(), self.secret)
 
     def log(self, trial, *numbers):
         for i in numbers:

@@ -23,7 +23,6 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
@@ -54,8 +53,7 @@ _NEEDED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SavedCheckpoint:
+class SavedCheckpoint(NamedTuple):
     """A checkpoint that was taken aside, or whose place was noted.
 
     Attributes:
@@ -71,7 +69,7 @@ class SavedCheckpoint:
     source: str
     folder: str | None = None
     reference: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
     aliases: tuple[str, ...] = (LATEST,)
 
     @property
@@ -220,13 +218,13 @@ class Shelf:
         )
         local = _compat.is_local(checkpoint.filesystem)
         if self._references and not local:
-            then(replace(saved, reference=uri_of(checkpoint)))
+            then(saved._replace(reference=uri_of(checkpoint)))
             return
         if local:
             self._below.mkdir(parents=True, exist_ok=True)
         # Not below, if the storage is remote: Tune would copy the copies there.
         place = self._below if local else None
-        saved = replace(saved, folder=tempfile.mkdtemp(prefix=".checkpoint-", dir=place))
+        saved = saved._replace(folder=tempfile.mkdtemp(prefix=".checkpoint-", dir=place))
         if local and _link_tree(checkpoint.path, str(saved.folder)):
             then(saved)
         else:

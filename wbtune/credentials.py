@@ -19,9 +19,8 @@ import logging
 import os
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from wbtune import _compat
 from wbtune.errors import CredentialsError
@@ -64,8 +63,7 @@ class Secret:
         raise TypeError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(NamedTuple):
     """What a process needs to talk to the server.
 
     Attributes:
@@ -75,7 +73,7 @@ class Login:
     """
 
     secret: Secret | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = {}
 
 
 def needs_key(mode: str | None) -> bool:

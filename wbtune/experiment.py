@@ -15,7 +15,7 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -249,7 +249,7 @@ class Experiment:
         if self._is_best(watched, value):
             watched.best = value
         if value is not None and value == watched.best:
-            saved = replace(saved, aliases=(LATEST, BEST))
+            saved = saved._replace(aliases=(LATEST, BEST))
         elif self._options.checkpoints == "best":
             saved.discard()  # a better one was still being fetched when it was saved
             return
@@ -287,7 +287,7 @@ class Experiment:
         init = {name: value for name, value in init.items() if value is not None}
         if tags:
             init["tags"] = tags
-        return Visit(replace(watched.spec, init=init, config={}), outcome.exit_code)
+        return Visit(watched.spec._replace(init=init, config={}), outcome.exit_code)
 
     def end(self, trial: Trial, *, failed: bool) -> None:
         """A trial ended."""
@@ -309,10 +309,9 @@ class Experiment:
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         watched = Watched(
-            spec=replace(
-                self._spec_of(trial, runs.spec(options, who_am_i, kept, self._login.settings)),
-                objective=self._objective,
-            ),
+            spec=self._spec_of(
+                trial, runs.spec(options, who_am_i, kept, self._login.settings)
+            )._replace(objective=self._objective),
             router=Router(excludes, log_config=bool(options.log_config)),
             claim=who_am_i.claim,
             config=kept,
@@ -367,7 +366,7 @@ class Experiment:
                 given,
                 own,
             )
-        return replace(spec, init={**spec.init, "id": own})
+        return spec._replace(init={**spec.init, "id": own})
 
     def open_overdue(self) -> None:
         """Open the runs that their trials had time enough to claim."""
@@ -408,7 +407,7 @@ class Experiment:
         if found is None:
             return
         watched.config = kept
-        watched.spec = replace(watched.spec, config={**watched.spec.config, **kept})
+        watched.spec = watched.spec._replace(config={**watched.spec.config, **kept})
         watched.perturbations.append(found.plain())
         if watched.is_open:
             changes = {**found.new, "wbtune/perturbations": list(watched.perturbations)}

@@ -145,8 +145,8 @@ class TrialRun:
         )
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
-        self._spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
-        self._spec = replace(self._spec, objective=checkpoints.announced(who_am_i.experiment or ""))
+        spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
+        self._spec = spec._replace(objective=checkpoints.announced(who_am_i.experiment or ""))
         self._dropped, self._returned, self._error = 0, False, None
         self.stop_asked = self._left_open = False
         self._mirrors = bool(options.log_results)

@@ -14,9 +14,9 @@ import logging
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat, guard, runlog, sanitize
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
@@ -84,8 +84,7 @@ _SETTINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(NamedTuple):
     """Everything that opening one run needs, but the key; picklable.
 
     Attributes:
@@ -100,10 +99,10 @@ class RunSpec:
     """
 
     init: Mapping[str, Any]
-    config: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    video_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    image_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}
+    video_kwargs: Mapping[str, Any] = {}
+    image_kwargs: Mapping[str, Any] = {}
     experiment: str = ""
     objective: Objective | None = None
 
@@ -236,14 +235,14 @@ def open_run(
 
     run = guard.opened(opened)
     # Opened again, it is the same run, also where wandb gave it its id.
-    spec = replace(spec, init={**spec.init, "id": run.id, "resume": "allow"})
+    spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
     guard.Guard(run, opened)
     _call_run_info_hook(run)
     return run
 
 
 def _offline(spec: RunSpec) -> RunSpec:
-    return replace(spec, init={**spec.init, "mode": "offline"})
+    return spec._replace(init={**spec.init, "mode": "offline"})
 
 
 def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bool]:
@@ -260,15 +259,15 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
         theirs = Server(base_url, secret, patience).run_config(entity, project, run_id or "none")
     except WbtuneError as error:
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
-        return _offline(replace(spec, config=config)), True
+        return _offline(spec._replace(config=config)), True
     if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
         other = spec.ids[0]
         logger.warning(
             "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
             *(run_id, project, other),
         )
-        return replace(spec, init={**spec.init, "id": other}, config=config), False
-    return replace(spec, config=config), False
+        return spec._replace(init={**spec.init, "id": other}, config=config), False
+    return spec._replace(config=config), False
 
 
 def _init(
@@ -366,7 +365,7 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    artifact = wandb.Artifact(checkpoint.name, ARTIFACT_TYPE, metadata=checkpoint.metadata)
+    artifact = wandb.Artifact(checkpoint.name, ARTIFACT_TYPE, metadata=dict(checkpoint.metadata))
     if checkpoint.reference is not None:
         # No checksums: nobody but the user reads the storage.
         artifact.add_reference(checkpoint.reference, name=checkpoint.source, checksum=False)
