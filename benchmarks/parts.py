@@ -361,4 +361,4 @@ PARTS: dict[str, type[Part]] = {
 }
 
 #: What is measured again while there is time: first what differs most from round to round.
-AGAIN = ("with-work", "report-only", "many", "in-the-trial", "uploads")
+AGAIN = ("report-only", "with-work", "many", "in-the-trial", "uploads")
