@@ -212,21 +212,17 @@ def send_together(rows: list[HeldRow]) -> None:
         ConnectionError: when the core is gone.
     """
     core = rows[0].core
+    written: list[bytes] = []
 
-    class Together:
-        def __init__(self) -> None:
-            self.written: list[bytes] = []
-            self.write = self.written.append
-
-        async def drain(self) -> None:
-            pass  # nobody else has a turn meanwhile
+    async def drained() -> None:
+        """At once: nobody else of that thread has a turn meanwhile."""
 
     async def send() -> None:
-        writer, core._writer = core._writer, Together()  # noqa: SLF001 - see above
+        writer = core._writer  # noqa: SLF001 - see above
+        core._writer = types.SimpleNamespace(write=written.append, drain=drained)  # noqa: SLF001
         try:
             for row in rows:
                 await core.publish(row.request)
-            written = core._writer.written  # noqa: SLF001 - as above
         finally:
             core._writer = writer  # noqa: SLF001 - as above
         writer.write(b"".join(written))
