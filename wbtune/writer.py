@@ -10,7 +10,8 @@ does not reach it). And when the driver dies, even by SIGKILL, what is sent ends
 helper closes every run with what it was given.
 
 Designs that were measured (`benchmarks/designs.py`: the same orders and batches each time; 8
-trials of 1000 results that do nothing but report; two cores, offline). In one invocation:
+trials of 1000 results that do nothing but report; two cores, offline). In one invocation, when
+rows were not yet sent together (:mod:`wbtune.outbox`), as those of all three are since:
 
 =================  =======================  =================  ==================================
 design             wall time / no logging   driver's CPU, row  with 64 runs open
