@@ -9,6 +9,8 @@ tests' own process never has a core.
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wbtune import guard, lifecycle, runlog, runs
+from wbtune import _compat, guard, lifecycle, runlog, runs
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outbox import OF_ONE_RUN, TOGETHER, Outbox
@@ -45,8 +47,8 @@ class Program:
         self.clock = 0.0
         guard.monotonic = lambda: time.monotonic() + self.clock
 
-    def open(self, trial="t", *, elsewhere=False):
-        options = RunOptions(project="guard", init_kwargs={"mode": "offline"})
+    def open(self, trial="t", *, elsewhere=False, **init):
+        options = RunOptions(project="guard", init_kwargs={"mode": "offline", **init})
         who = Identity(trial, trial, "experiment", str(self.folder))
         return runs.open_run(runs.spec(options, who, {}), for_trial_elsewhere=elsewhere)
 
@@ -249,6 +251,77 @@ def held_until_sent(program):
     program.on_disk(4, "b")
     for run, count in zip(opened, (3 + OF_ONE_RUN, 4, 2), strict=True):
         program.ends_with(count, run, run.id)
+
+
+def simple_as_wandb_would_send_it(program):
+    """What is sent for a row of numbers and text is what `run.log` would send."""
+    values = [0, -1, 2**63, 10**300, 1.0, -0.0, 1e-7, 5e-324, sys.float_info.max, True, False, None]
+    values += ["", "NaN", 'a "b"\n', "\\", "\u00fc\u4e2d\U0001f600", "\x00"]
+    values += [math.nan, math.inf, -math.inf]
+    row = {f"v/{i} \u00fc": value for i, value in enumerate(values)}
+    row |= {"_timestamp": 1.5, "_step": 3}
+    run = program.open(elsewhere=True)
+    assert not _compat.is_simple_row(run, row)  # the first has wandb note that there are steps
+    with _compat.rows_held_back() as held:
+        run.log(dict(row), step=7, commit=True)
+    expected, local_step = held[0], run._local_step
+    assert _compat.is_simple_row(run, row)
+    run.__dict__["_local_step"] = 0
+    found = _compat.simple_row(run, row, 7)
+    assert run._local_step == local_step == 8
+    assert (found.core, found.run) == (expected.core, expected.run)
+    for one in (expected, found):  # whose spelling of a number may differ, so:
+        for item in one.request.record_publish.request.partial_history.item:
+            value = json.loads(item.value_json)
+            item.value_json = repr((type(value), value))
+    assert found.request == expected.request
+    outbox = Outbox()
+    for i in range(3):
+        outbox.log(run, {"i": i} if i < 2 else {"i": i, "_timestamp": 1.5}, i)
+    outbox.send()
+    program.ends_with(3, run)
+    stamps = [row["_timestamp"] for row in program.written()]
+    assert abs(stamps[1] - time.time()) < HANGS_S
+    assert stamps[2] == 1.5
+
+
+def not_simple(program):
+    """Rows that wandb has more to do for, and runs that are not as they were read."""
+    import wandb
+
+    outbox = Outbox()
+    typed = program.open(
+        "typed", elsewhere=True, settings={"x_history_value_encoding": "json,typed"}
+    )
+    disabled = program.open("disabled", elsewhere=True, mode="disabled")
+    run = program.open(elsewhere=True)
+    for i in range(3):
+        for one in (typed, disabled, run):
+            outbox.log(one, {"i": i}, i)
+        assert not _compat.is_simple_row(typed, {"i": 0})
+        assert not _compat.is_simple_row(disabled, {"i": 0})
+    assert _compat.is_simple_row(run, {"i": 0})
+    for value in ([1], {"_type": "histogram"}, wandb.Table()):
+        assert not _compat.is_simple_row(run, {"i": 0, "x": value})
+    version, wandb.__version__ = wandb.__version__, "0.32.0"
+    assert not _compat.is_simple_row(run, {"i": 0})
+    wandb.__version__ = version
+    wandb.patched["tensorboard"].append(["there", "is", "one"])
+    assert not _compat.is_simple_row(run, {"i": 0})
+    wandb.patched["tensorboard"].clear()
+    seen = []
+    by_wandb, run.__dict__["log"] = run.log, lambda *a, **k: (seen.append(a[0]), by_wandb(*a, **k))
+    outbox.log(run, {"i": 3}, 3)
+    del run.__dict__["log"]
+    assert seen == [{"i": 3}]
+    assert _compat.is_simple_row(run, {"i": 0})
+    outbox.send()
+    program.ends_with(4, run)
+    program.ends_with(3, typed, "typed")
+    assert set(runlog.of_experiment(program.folder)) == {"t", "typed"}
+    with pytest.raises(wandb.UsageError, match="finished"):
+        outbox.log(run, {"i": 4}, 4)
+    disabled.finish()
 
 
 def many_of_one_run_held(program):
@@ -655,6 +728,8 @@ SCENARIOS = {
         while_logging,
         many_runs,
         held_until_sent,
+        simple_as_wandb_would_send_it,
+        not_simple,
         many_of_one_run_held,
         sent_together,
         without_an_id,

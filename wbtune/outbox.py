@@ -31,13 +31,22 @@ class Outbox:
         self._bytes = 0
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
-        """As ``run.log``; it is sent later, in order.
+        """As ``run.log(row, step=step, commit=True)``; it is sent later, in order.
+
+        Args:
+            run: an open one.
+            row: as :mod:`wbtune.filtering` leaves it; it is not changed any more.
+            step: of the row.
 
         Raises:
             Exception: what ``run.log`` raises, but for the death of the core: see `send`.
         """
-        with _compat.rows_held_back() as held:
-            run.log(row, step=step, commit=True)
+        protection = guard.of(run)
+        if protection is not None and _compat.is_simple_row(run, row):
+            held = [protection.hold(row, step)]
+        else:
+            with _compat.rows_held_back() as held:
+                run.log(row, step=step, commit=True)
         self._rows += [(run, one) for one in held]
         self._bytes += sum(one.request.ByteSize() for one in held)
         self._count[id(run)] += len(held)
