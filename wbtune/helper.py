@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import runs, sanitize
 from wbtune.checkpoints import SavedCheckpoint
@@ -64,10 +64,10 @@ class Start:
     secret: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """Log one row and update the config."""
 
+    # Most orders are this one, and dataclasses are slow to pickle.
     key: str
     row: dict[str, Any]
     config: dict[str, Any]
@@ -189,6 +189,11 @@ class _Stream:
     uploads: list[tuple[SavedCheckpoint, Any]] = field(default_factory=list)
 
 
+def _all(events: deque[Callable[[], None]]) -> None:
+    while events:  # what was carried out is let go
+        events.popleft()()
+
+
 class Helper:
     """The helper's end: carries out the orders of each run in their order.
 
@@ -267,22 +272,25 @@ class Helper:
     def _read(self, orders: IO[bytes]) -> None:
         with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
             while True:
-                for key, packed in pickle.load(orders):  # noqa: S301 - from our own parent
-                    self._receive(key, packed)
+                self._receive(pickle.load(orders))  # noqa: S301 - from our own parent
         self._events.put(None)
 
-    def _receive(self, key: str, packed: bytes) -> None:
-        try:
-            message = pickle.loads(packed)  # noqa: S301 - from our own parent
-        except Exception as error:  # noqa: BLE001 - a class that is not importable here
-            self._say("", f"an order is left out: {type(error).__name__}: {error}")
-            self._events.put(partial(self._done.update, [key]))
-            return
-        if isinstance(message, UploadRest):
-            self._rest = message
-            self._rest_until = time.monotonic() + message.seconds
-        else:
-            self._events.put(partial(self.take, message))
+    def _receive(self, batch: list[tuple[str, bytes]]) -> None:
+        events: deque[Callable[[], None]] = deque()
+        for key, packed in batch:
+            try:
+                message = pickle.loads(packed)  # noqa: S301 - from our own parent
+            except BaseException as error:  # noqa: BLE001 - a class that is not importable here
+                self._say("", f"an order is left out: {type(error).__name__}: {error}")
+                events.append(partial(self._done.update, [key]))
+                continue
+            if isinstance(message, UploadRest):
+                self._rest = message
+                self._rest_until = time.monotonic() + message.seconds
+            else:
+                events.append(partial(self.take, message))
+        # One of all, because each makes the two threads take turns.
+        self._events.put(partial(_all, events))
 
     def take(self, message: Message) -> None:
         """Carry out one order, or keep it until the run is ready for it."""

@@ -49,7 +49,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -130,7 +130,7 @@ class Memory:
     def remember(self, order: Message, packed: tuple[str, bytes]) -> None:
         """This is being sent."""
         if isinstance(order, Log):
-            order = replace(order, row={STAMP: order.row[STAMP]})
+            order = order._replace(row={STAMP: order.row[STAMP]})
         self.sent.append(Sent(order, packed))
 
     def done(self, count: int) -> None:
