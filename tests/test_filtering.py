@@ -272,10 +272,19 @@ def test_a_plain_name_counts_anywhere_in_a_config_only() -> None:
     assert Router(excludes).route({"config/db/password": "p", "config/x": 1})[0] == {"config/x": 1}
 
 
-@pytest.mark.parametrize("config", [{"lr": 1, "deep": {"x": [1]}}, Database(1, 2, 3), [1], "text"])
+@pytest.mark.parametrize(
+    "config", [{"lr": 1, "deep": {"x": [1]}}, Database(1, 2, 3), [1], "text", 1]
+)
 def test_without_log_config_nothing_of_a_results_config_gets_out(config: Any) -> None:
     """Each result carries the config, and would bring back what the first config left out."""
     assert Router().route({"config": config, "loss": 1}) == ({"loss": 1}, {})
+
+
+@pytest.mark.parametrize("config", ["api_key=secret", None, 1, True])
+def test_with_log_config_what_is_no_config_does_not_get_out_either(config: Any) -> None:
+    """Nobody could tell what of it is excluded or secret."""
+    row, _ = Router(log_config=True).route({"config": config, "loss": 1})
+    assert row == {"config": {}, "loss": 1}
 
 
 def test_what_wandb_keeps_for_itself_is_left_out_and_told() -> None:

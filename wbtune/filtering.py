@@ -47,6 +47,7 @@ MASK: Final = "****"
 _GLOB = frozenset("*?[")
 
 _NUMBERS = frozenset({int, float})
+_CONSTANTS = frozenset({bool, type(None)})
 _LARGEST = sys.float_info.max
 
 
@@ -200,7 +201,8 @@ class Router:
             if route is Route.LOG:
                 row[key] = value
             elif route is Route.CONFIG:
-                config[key] = plain(value)  # a config has no arrays, and is compared
+                # A config has no arrays, and is compared; most of it is text.
+                config[key] = value if type(value) is str else plain(value)
             elif route is Route.RESERVED:
                 self.reserved.add(key)
         if self.log_config and "config" in result:
@@ -226,15 +228,18 @@ class Router:
         for name, value in result.items():
             key = name if type(name) is str and name.isascii() else key_text(name)
             kind = type(value)
-            if kind is bool or (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST):
-                yield key, value  # most of a result: finite numbers, nothing to do
-            elif self._routes.get(key) is Route.NOWHERE or (
-                key == "config" and not self.log_config
+            if key == "config":
+                if self.log_config:
+                    # What is excluded or secret in it is dropped first.
+                    config = self.excludes.config(_without_wandb(value))
+                    yield from self._flatten(key, plain_metric(config))
+            elif (
+                (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST)
+                or (kind is str and value.isascii())
+                or kind in _CONSTANTS
             ):
-                continue
-            else:
-                if key == "config":
-                    value = self.excludes.config(_without_wandb(value))  # noqa: PLW2901 - the rest is dropped
+                yield key, value  # most of a result: it is plain already
+            elif self._routes.get(key) is not Route.NOWHERE:
                 yield from self._flatten(key, plain_metric(value))
 
     def _flatten(self, key: str, value: Any) -> Iterator[tuple[str, Any]]:
