@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 # What the helper's core is given, for the cores of the others as well.
-os.environ |= {"GOMAXPROCS": "1", "GOGC": "50"}
+os.environ["GOMAXPROCS"] = "1"
 
 import bench  # first: it sets the environment for Ray and wandb
 import hooks

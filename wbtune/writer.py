@@ -487,8 +487,8 @@ def _environment(log_file: Path | None) -> dict[str, str]:
     ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
     environment = {k: v for k, v in os.environ.items() if k not in ours}
     # That core does little at a time. On several processors its Go runtime spends a third more
-    # CPU on the same rows; and with little garbage it stays as small as it was.
-    environment = {"GOMAXPROCS": "1", "GOGC": "50"} | environment
+    # CPU on the same rows.
+    environment = {"GOMAXPROCS": "1"} | environment
     environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     if log_file is not None:
         # Where its core keeps logs of its own; else that is the user's working directory.
