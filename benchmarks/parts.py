@@ -168,7 +168,7 @@ class WithWork(Part):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        load = Load("20 ms of work", *((20, 0.02, 4) if place.quick else (500, 0.02)))
+        load = Load("20 ms of work", *((20, 0.02, 4) if place.quick else (1000, 0.02)))
         self.turns = Turns(load, (NONE, OURS), place)
 
     def measure(self) -> None:
