@@ -2,7 +2,8 @@
 
 wandb sends each row by itself: it wakes a thread of its own, which writes twice, waits for it,
 and wandb-core wakes up for each write. That takes client and core more CPU than the row does.
-The helper gets its rows in batches, and here it sends them as it got them.
+The helper gets its rows in batches, and here it sends them as it got them. Of rows of numbers and
+text, which most are, it is also known what wandb would send, so it is not asked.
 """
 
 from __future__ import annotations
