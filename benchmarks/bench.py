@@ -2,13 +2,13 @@
 
     python benchmarks/bench.py [--quick] [--only PART ...] [--write README.md]
 
-In one Ray, offline but for the part that uploads. Every part is measured once, and then again
-in turns, for as long as another round of one is likely to end in time: a faster machine measures
-more often. Within a round the ways of logging take turns too, so that what else the machine
-does meets them all; a ratio is that of neighbours: the median, the least and the greatest of
-them. Every measurement reads its runs back from disk (or asks the server for them), and a
-missing row ends the benchmark, unless Ray's own lost it: that is counted. Ends non-zero when a
-bound of the table is missed.
+Offline, but for the part that uploads. Every part is measured once, and then again in turns, for
+as long as another round of one is likely to end in time: a faster machine measures more often.
+Within a round the ways of logging take turns too, whole sweeps by the second (:mod:`lanes`), so
+that what else the machine does meets them all. A ratio is that of such neighbours: the median,
+the least and the greatest of them. Every measurement reads its runs back from disk (or asks the
+server for them), and a missing row ends the benchmark, unless Ray's own lost it: that is counted.
+Ends non-zero when a bound of the table is missed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import contextlib
 import datetime as dt
 import io
 import itertools
-import logging
 import os
 import platform
 import shutil
@@ -53,8 +52,8 @@ import report
 import stand_in
 import sweeps
 from figures import Bound
+from lanes import Lanes
 from parts import AGAIN, PARTS, Measured, Part, Place
-from sweeps import NONE, Load
 
 
 def main() -> int:
@@ -64,10 +63,10 @@ def main() -> int:
     until = began + (0 if arguments.quick else 60 * arguments.minutes)
     about = machine()
     print("\n".join(f"{name}: {value}" for name, value in about.items()), flush=True)
-    with stand_in.listening() as server:
+    with stand_in.listening() as server, contextlib.closing(Lanes(FOLDER)) as lanes:
         os.environ |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": stand_in.KEY}
         try:
-            place = Place(FOLDER, server, arguments.quick)
+            place = Place(FOLDER, lanes, server, arguments.quick)
             parts = {name: PARTS[name](place) for name in arguments.only or PARTS}
             measure(parts, until)
         finally:
@@ -86,25 +85,10 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def start_ray() -> None:
-    """A Ray of the benchmark's own."""
-    ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(FOLDER),
-    )
-
-
 def measure(parts: dict[str, Part], until: float) -> None:
     """Each part once, then again in turns while the next round is likely to end in time."""
     took = {}
     for name, part in parts.items():
-        if part.needs_ray and not ray.is_initialized():
-            start_ray()
-            if name != "uploads":  # a first sweep, without a bound
-                warm_up()
         took[name] = one_round(name, part)
     again = [name for name in AGAIN if name in parts]
     for name in itertools.cycle(again):
@@ -114,15 +98,15 @@ def measure(parts: dict[str, Part], until: float) -> None:
             took[name] = one_round(name, parts[name])
 
 
-def warm_up() -> None:
-    """A sweep that finds cold files and no workers, so that none does that is measured."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        sweeps.sweep(NONE, Load("warm up", 20, trials=4), FOLDER)
-
-
 def one_round(name: str, part: Part) -> float:
     """Another round of a part, and the seconds that it took."""
     with contextlib.redirect_stdout(io.StringIO()):  # Tune's tables
+        if not part.needs_ray:
+            ray.shutdown()
+        elif not ray.is_initialized():
+            part.place.lanes.close()
+            sweeps.start_ray(FOLDER)
+            sweeps.warm_up(FOLDER)
         if not part.rounds:
             part.once()
         began = time.monotonic()

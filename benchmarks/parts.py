@@ -16,6 +16,7 @@ import hooks
 import sweeps
 import trial_side
 from figures import Bound, Figure, quantile
+from lanes import Lanes
 from stand_in import StandIn
 from sweeps import NONE, OURS, PEER, Load, Sweep
 
@@ -28,11 +29,13 @@ class Place:
 
     Attributes:
         folder: everything goes below it.
+        lanes: for sweeps that are compared.
         server: what is uploaded goes there.
         quick: less of everything, to see that it works.
     """
 
     folder: Path
+    lanes: Lanes
     server: StandIn
     quick: bool
 
@@ -41,7 +44,7 @@ class Part:
     """One of them.
 
     Attributes:
-        needs_ray: else it is measured before there is a Ray, which always does something.
+        needs_ray: else it is measured without one, which always does something.
         rounds: how many were measured.
     """
 
@@ -64,18 +67,26 @@ class Part:
 
 
 class Turns:
-    """Sweeps of one load in several ways, side by side; who goes first alternates."""
+    """Sweeps of one load in several ways, which take turns; who goes first alternates."""
 
     def __init__(self, load: Load, ways: tuple[str, ...], place: Place) -> None:
         self.load = load
         self.place = place
         self.of: dict[str, list[Sweep]] = {how: [] for how in ways}
 
-    def take(self, server: StandIn | None = None) -> None:
-        """One sweep of each."""
-        ways = list(self.of)
-        for how in reversed(ways) if len(self.of[NONE]) % 2 else ways:
+    def side_by_side(self) -> None:
+        """One sweep of each, of the two ways that there are, in lanes."""
+        one, other = self._ways()
+        for how, found in self.place.lanes.side_by_side((one, other), self.load).items():
+            self.of[how].append(found)
+
+    def one_by_one(self, server: StandIn) -> None:
+        """One sweep of each, one after the other, uploaded."""
+        for how in self._ways():
             self.of[how].append(sweeps.sweep(how, self.load, self.place.folder, server))
+
+    def _ways(self) -> list[str]:
+        return list(self.of)[:: -1 if len(self.of[NONE]) % 2 else 1]
 
     def over_none(self, how: str) -> list[float]:
         """A way's wall time over no logging's, pair by pair."""
@@ -115,6 +126,8 @@ class ReportOnly(Part):
     few. Not fewer results of each, else its start, which is slow, would count for more.
     """
 
+    needs_ray = False  # each lane has its own
+
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         results, trials = (100, 4) if place.quick else (1000, 8)
@@ -123,11 +136,11 @@ class ReportOnly(Part):
 
     def once(self) -> None:
         """Ray's own: its figure is so far away that the time is better spent on pairs of ours."""
-        self.peers.take()
+        self.peers.side_by_side()
 
     def measure(self) -> None:
         """A pair."""
-        self.turns.take()
+        self.turns.side_by_side()
 
     def found(self) -> tuple[Measured, list[Bound]]:
         """Wall time, Tune's loop, and the tail."""
@@ -166,6 +179,8 @@ class ReportOnly(Part):
 class WithWork(Part):
     """Trials that work for 20 ms before each result."""
 
+    needs_ray = False
+
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         load = Load("20 ms of work", *((20, 0.02, 4) if place.quick else (1000, 0.02)))
@@ -173,7 +188,7 @@ class WithWork(Part):
 
     def measure(self) -> None:
         """A pair."""
-        self.turns.take()
+        self.turns.side_by_side()
 
     def found(self) -> tuple[Measured, list[Bound]]:
         """Wall time."""
@@ -334,7 +349,8 @@ class Imports(Part):
 class Uploads(Part):
     """Trials that only report, uploaded to a stand-in of W&B's server; without a bound.
 
-    The stand-in works on the same cores, for wbtune and Ray's own alike.
+    The stand-in works on the same cores, for wbtune and Ray's own alike. One sweep after the
+    other: what one has to upload must not wait for another.
     """
 
     def __init__(self, place: Place) -> None:
@@ -344,7 +360,7 @@ class Uploads(Part):
 
     def measure(self) -> None:
         """One of each."""
-        self.turns.take(self.place.server)
+        self.turns.one_by_one(self.place.server)
 
     def found(self) -> tuple[Measured, list[Bound]]:
         """Wall time and the rest, as they were."""
@@ -354,12 +370,12 @@ class Uploads(Part):
 #: Of each trial of the part `Many`.
 ROWS = 20
 
-#: In their order: the first sweep finds cold files, and no workers.
+#: In their order: those that have no need of a Ray come first.
 PARTS: dict[str, type[Part]] = {
     "imports": Imports,
-    "uploads": Uploads,
     "with-work": WithWork,
     "report-only": ReportOnly,
+    "uploads": Uploads,
     "many": Many,
     "in-the-trial": InTheTrial,
     "crowds": Crowds,

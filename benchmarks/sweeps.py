@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import processes
+import ray
+import stopwatch
 from ray import tune
 from ray.air.integrations import wandb as peer
 from stand_in import StandIn
@@ -32,7 +37,7 @@ class Clock:
     Attributes:
         loop_us: microseconds in `log_trial_result`, which is Tune's loop's time.
         end_s: seconds in `on_experiment_end`, which it waits for once.
-        last_result: when the last result reached Tune.
+        last_result: when the last result reached Tune; `stopwatch.now`, as all of it.
     """
 
     loop_us: list[float] = field(default_factory=list)
@@ -49,7 +54,7 @@ class NotesLastResult(tune.Callback):
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
         """One result."""
-        CLOCK.last_result = time.perf_counter()
+        CLOCK.last_result = stopwatch.now()
 
 
 class Timed:
@@ -57,15 +62,15 @@ class Timed:
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """One result."""
-        began = time.perf_counter_ns()
+        began = stopwatch.now()
         super().log_trial_result(iteration, trial, result)
-        CLOCK.loop_us.append((time.perf_counter_ns() - began) / 1000)
+        CLOCK.loop_us.append(1e6 * (stopwatch.now() - began))
 
     def on_experiment_end(self, *args: Any, **info: Any) -> None:
         """The end."""
-        began = time.perf_counter()
+        began = stopwatch.now()
         super().on_experiment_end(*args, **info)
-        CLOCK.end_s = time.perf_counter() - began
+        CLOCK.end_s = stopwatch.now() - began
 
 
 class Ours(Timed, wbtune.WandbLoggerCallback):
@@ -111,6 +116,26 @@ class Sweep:
     missing: int = 0
 
 
+def start_ray(folder: Path) -> None:
+    """A Ray of the benchmark's own, with everything of it below a folder.
+
+    Ray makes sockets there, which need short paths.
+    """
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(folder),
+    )
+
+
+def warm_up(folder: Path) -> None:
+    """A sweep that finds cold files and no workers, so that none does that is measured."""
+    with contextlib.redirect_stdout(io.StringIO()):  # Tune's tables
+        sweep(NONE, Load("warm up", 20, trials=4), folder)
+
+
 def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> Sweep:
     """Run one sweep, and look whether all its rows arrived.
 
@@ -140,9 +165,9 @@ def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> 
         ),
     )
     CLOCK.loop_us, CLOCK.end_s = [], 0.0
-    began = time.perf_counter()
+    began = stopwatch.now()
     results = tuner.fit()
-    ended = time.perf_counter()
+    ended = stopwatch.now()
     if results.num_errors:
         raise WrongRowsError(f"{load.name}: {results.num_errors} trials failed: {results.errors}")
     processes.none_left()  # whoever still writes may end

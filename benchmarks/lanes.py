@@ -1,0 +1,166 @@
+"""Sweeps side by side, of which one moves at a time, for a second each.
+
+So whatever else the machine does meets them all alike. One after the other, two sweeps took 0.76
+to 1.33 of each other on a machine that others use as well, whose speed changes by a factor of two
+within seconds; side by side, two without logging took 0.97 and 1.00 of each other. A lane is a
+driver with a Ray of its own. While another one moves, all of its processes are stopped, and so is
+its clock (:mod:`stopwatch`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+import psutil
+import stopwatch
+import sweeps
+from sweeps import Load, Sweep, WrongRowsError
+
+#: Seconds for which one moves.
+SLICE_S = 1.0
+
+
+class Lane:
+    """A process that gets ready, and then does the sweeps that it is told to; a context."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it.
+
+        Args:
+            folder: everything that it writes goes below it.
+        """
+        home = Path(tempfile.mkdtemp(prefix="", dir=folder))
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which ends it
+        )
+        self._tree = [psutil.Process(self._process.pid)]
+        self._stopped_s = stopwatch.stopped_s(home / "stopped")
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Stopped first, so that it starts nothing that is not seen.
+        self.stop()
+        self._signal(signal.SIGKILL)
+        self._process.communicate()
+
+    def tell(self, text: str) -> None:
+        """A line for the process."""
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        self._process.stdin.write(f"{text}\n")
+        self._process.stdin.flush()
+
+    def said(self) -> str:
+        """The next line of the process.
+
+        Raises:
+            WrongRowsError: when it has ended instead.
+        """
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        if line := self._process.stdout.readline():
+            return line
+        raise WrongRowsError(f"a lane ended early, with {self._process.wait()}: see above")
+
+    def moves(self, seconds: float | None) -> Sweep | None:
+        """Let it move for some time, or until its sweep is done: what that took."""
+        self._stopped_s[0] += time.perf_counter() - self._since
+        self._signal(signal.SIGCONT)
+        is_done = select.select([self._process.stdout], [], [], seconds)[0]
+        found = Sweep(**json.loads(self.said())) if is_done else None
+        self.stop()
+        return found
+
+    def stop(self) -> None:
+        """Have it wait, with all that it has started; the driver, whose clock it is, first."""
+        driver = self._tree[0]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._tree = [driver, *driver.children(recursive=True)]
+        self._since = time.perf_counter()
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+class Lanes:
+    """Two of them, from the first sweeps until they are closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lanes: list[Lane] = []
+        self._ends = contextlib.ExitStack()
+
+    def side_by_side(self, ways: tuple[str, str], load: Load) -> dict[str, Sweep]:
+        """One sweep of each way, offline; who moves first is who comes first.
+
+        Args:
+            ways: of logging.
+            load: what each has to do.
+
+        Raises:
+            WrongRowsError: when a sweep failed, or rows of wbtune's are missing.
+        """
+        if not self._lanes:
+            self._open()
+        found: dict[str, Sweep] = {}
+        moving = deque(zip(ways, self._lanes, strict=True))
+        for how, lane in moving:
+            lane.tell(json.dumps([how, asdict(load)]))
+        while moving:
+            how, lane = moving.popleft()
+            done = lane.moves(SLICE_S if moving else None)
+            if done is None:
+                moving.append((how, lane))
+            else:
+                found[how] = done
+        return found
+
+    def close(self) -> None:
+        """End them."""
+        self._lanes = []
+        self._ends.close()
+
+    def _open(self) -> None:
+        self._lanes = [self._ends.enter_context(Lane(self._folder)) for _ in range(2)]
+        for lane in self._lanes:
+            lane.said()
+        for lane in self._lanes:
+            lane.stop()
+
+
+def main() -> None:
+    """One lane: get ready, say so, and then for each line what that sweep took."""
+    folder = Path(sys.argv[1])
+    stopwatch.follow(folder / "stopped")
+    out = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()):  # Tune's tables
+        sweeps.start_ray(folder)
+        print("ready", file=out, flush=True)
+        for line in sys.stdin:
+            how, load = json.loads(line)
+            found = sweeps.sweep(how, Load(**load), folder)
+            print(json.dumps(asdict(found)), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
