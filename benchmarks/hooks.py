@@ -3,8 +3,11 @@
 So there can be 64 of them open at once on two cores, and a thousand in half a minute.
 """
 
+# Over 250 lines: how fast, how much, and the hooks that both call.
+
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import time
@@ -130,6 +133,10 @@ def peers(folder: Path) -> Hooked:
 BATCH = 50
 
 
+#: How often what is held is measured: the core's garbage comes and goes.
+TIMES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """After so many trials: the MB of client, core, and the driver's growth; the CPU of the two."""
@@ -138,26 +145,27 @@ class Held:
     cpu_s: float
 
 
-def rate_of_ours(
-    runs: int, rows: int, folder: Path, hold: tuple[int, ...]
-) -> tuple[float, dict[int, Held]]:
+def rate_of_ours(runs: int, rows: int, folder: Path, few: int) -> tuple[float, tuple[Held, Held]]:
     """Trials through the callback, from its setup to the end of the experiment.
 
     Args:
         runs: how many, of which a batch may be open at once.
         rows: of each.
         folder: the experiment's.
-        hold: measure what is held after so many, in whole batches; that takes no time.
+        few: so many are few, in whole batches.
 
     Returns:
-        Rows per second, and what was held.
+        Rows per second, and what was held after few and after all. Of its memory, that is the
+        median of the batches from there, or up to there; to measure it takes no time.
     """
+    after_few = [few + BATCH * number for number in range(TIMES)]
+    after_all = [runs - BATCH * number for number in range(TIMES)]
     before, held, began = processes.own_mb(), {}, time.perf_counter()
     with ours(folder) as hooked:
         while (done := len(hooked.trials)) < runs:
             hooked.whole(min(BATCH, runs - done), rows)
             hooked.until_closed(hooked.trials[done:])
-            if len(hooked.trials) in hold:
+            if len(hooked.trials) in {*after_few, *after_all}:
                 paused = time.perf_counter()
                 processes.settle(0.5)
                 megabytes = processes.footprint().megabytes + processes.own_mb() - before
@@ -165,7 +173,12 @@ def rate_of_ours(
                 began += time.perf_counter() - paused
     rate = runs * rows / (time.perf_counter() - began)
     check(hooked)
-    return rate, held
+
+    def at(count: int, counts: list[int]) -> Held:
+        megabytes = statistics.median(held[each].megabytes for each in counts)
+        return Held(megabytes, held[count].cpu_s)
+
+    return rate, (at(few, after_few), at(runs, after_all))
 
 
 def rate_of_bare(runs: int, rows: int, folder: Path) -> float:

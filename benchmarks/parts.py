@@ -206,7 +206,7 @@ class Many(Part):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.few, self.runs = (hooks.BATCH, 100) if place.quick else (100, 1000)
+        self.few, self.runs = (hooks.BATCH, 300) if place.quick else (100, 1000)
         self.ours: list[float] = []
         self.bare: list[float] = []
         self.held: list[tuple[hooks.Held, hooks.Held]] = []
@@ -214,10 +214,11 @@ class Many(Part):
     def measure(self) -> None:
         """A pair."""
         few, runs, folder = self.few, self.runs, self.place.folder
-        rate, held = hooks.rate_of_ours(runs, ROWS, folder / f"ours{self.rounds}", (few, runs))
+        rate, held = hooks.rate_of_ours(runs, ROWS, folder / f"ours{self.rounds}", few)
         self.ours.append(rate)
-        self.held.append((held[few], held[runs]))
-        self.bare.append(hooks.rate_of_bare(runs, ROWS, folder / f"bare{self.rounds}"))
+        self.held.append(held)
+        # Half as many have the same rate, and leave time for what is less certain.
+        self.bare.append(hooks.rate_of_bare(runs // 2, ROWS, folder / f"bare{self.rounds}"))
 
     def found(self) -> tuple[Measured, list[Bound]]:
         """Rows per second, and memory."""
@@ -355,7 +356,7 @@ class Uploads(Part):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        load = Load("uploaded", 20 if place.quick else 50, trials=4)
+        load = Load("uploaded", 20 if place.quick else 30, trials=4)
         self.turns = Turns(load, (NONE, OURS, PEER), place)
 
     def measure(self) -> None:

@@ -28,7 +28,7 @@ PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
 ROWS = 50
 #: Of the comparison of one ``run.log`` with another: seconds, and rows of each in turn.
-COMPARE_S, BLOCK = 4.0, 50
+COMPARE_S, BLOCK = 3.0, 50
 
 
 def trial(config: dict[str, Any]) -> dict[str, float]:

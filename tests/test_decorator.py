@@ -352,7 +352,7 @@ USE = """
 def use(everything, trainables):
     import inspect, wandb
     from wbtune.lifecycle import OwnsRun
-    from wbtune.decorator import WandbTrial
+    from wbtune.decorated import WandbTrial
     said = {}
     for name, function in everything.items():
         config = {"lr": 4, "wandb": {"mode": "disabled"}}

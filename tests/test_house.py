@@ -33,6 +33,7 @@ ORDER = (
     "checkpoints",
     "runs",
     *("lifecycle", "helper", "writer", "experiment"),
+    "decorated",
     *("decorator", "mixin", "callback", "setup"),
     "tuner",
     "__init__",

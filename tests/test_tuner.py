@@ -24,7 +24,7 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
-from wbtune.decorator import WandbTrial
+from wbtune.decorated import WandbTrial
 from wbtune.lifecycle import OwnsRun
 
 KEY = "k" * 40

@@ -15,7 +15,6 @@ from ray import tune
 
 from wbtune import _compat, runs
 from wbtune.callback import WandbLoggerCallback
-from wbtune.decorator import WandbTrial
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 from wbtune.lifecycle import OwnsRun
 from wbtune.mixin import WandbMixin
@@ -220,6 +219,8 @@ def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOpt
 
 
 def _tell(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
+    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+
     if type(trainable) is WandbTrial:
         merged = options | trainable.declared
         return trainable.declaring(merged), merged
@@ -245,7 +246,7 @@ def _owns_run(trainable: Any) -> bool:
 
 def _marked(trainable: Any, given: Mapping[str, Any]) -> Any:
     """With what was set on the user's own, and what Tune builds its `Trainable` on."""
-    vars(trainable).update({"__mixins__": WandbTrial.__mixins__, **given})
+    vars(trainable).update({"__mixins__": (OwnsRun,), **given})
     return trainable
 
 
@@ -278,6 +279,8 @@ def _tell_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[An
 
 
 def _is_declared(value: Any) -> bool:
+    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+
     return type(value) is WandbTrial or (isinstance(value, types.FunctionType) and _owns_run(value))
 
 
