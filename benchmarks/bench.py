@@ -106,7 +106,6 @@ def one_round(name: str, part: Part) -> float:
         elif not ray.is_initialized():
             part.place.lanes.close()
             sweeps.start_ray(FOLDER)
-            sweeps.warm_up(FOLDER)
         if not part.rounds:
             part.once()
         began = time.monotonic()

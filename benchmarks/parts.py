@@ -371,14 +371,14 @@ class Uploads(Part):
 #: Of each trial of the part `Many`.
 ROWS = 20
 
-#: In their order: those that have no need of a Ray come first.
+#: In their order: those that have no need of a Ray come first, what warms up its own does next.
 PARTS: dict[str, type[Part]] = {
     "imports": Imports,
     "with-work": WithWork,
     "report-only": ReportOnly,
-    "uploads": Uploads,
     "many": Many,
     "in-the-trial": InTheTrial,
+    "uploads": Uploads,
     "crowds": Crowds,
 }
 
