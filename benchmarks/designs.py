@@ -171,7 +171,7 @@ def measure(rounds: int) -> Iterator[str]:
     """Sweeps of each design in turn, then each without Ray's scheduling."""
     load = Load("report only", 1000)
     found: dict[str, list[Sweep]] = {NONE: [], **{design: [] for design in DESIGNS}}
-    sweeps.warm_up(bench.FOLDER)
+    sweeps.sweep(NONE, Load("warm up", 20, trials=4), bench.FOLDER)
     for number in range(rounds):
         found[NONE].append(sweeps.sweep(NONE, load, bench.FOLDER))
         for design in list(DESIGNS)[:: -1 if number % 2 else 1]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import time
 from collections.abc import Sequence
@@ -128,12 +126,6 @@ def start_ray(folder: Path) -> None:
         logging_level=logging.ERROR,
         _temp_dir=str(folder),
     )
-
-
-def warm_up(folder: Path) -> None:
-    """A sweep that finds cold files and no workers, so that none does that is measured."""
-    with contextlib.redirect_stdout(io.StringIO()):  # Tune's tables
-        sweep(NONE, Load("warm up", 20, trials=4), folder)
 
 
 def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> Sweep:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from wbtune import identity, lifecycle
+from wbtune.errors import InvalidTrainableError
 from wbtune.options import RunOptions
 
+#: Also in `wbtune.decorator`, which has to do without this module.
 WHO = "wandb_trial"
 
 #: What `inspect` takes for the signs of a function.
@@ -62,7 +64,7 @@ class WandbTrial(Proxy):
         # A partial has no code, so that `inspect.isgeneratorfunction`, and Tune by it,
         # would not find the generator function in a partial in here.
         wrapped = self.__wrapped__
-        return getattr(innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
+        return getattr(_innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
 
     @property
     def _resources(self) -> Any:
@@ -152,7 +154,50 @@ def _rebuild(
     return rebuilt
 
 
-def innermost(trainable: Any) -> Any:
+def decorated(trainable: Any, options: RunOptions, run_arg: str) -> WandbTrial:
+    """The function with the declaration of its run.
+
+    Raises:
+        InvalidTrainableError: for what can't be a trainable function, or tells no signature.
+    """
+    _check(trainable)
+    try:
+        return WandbTrial(trainable, options, run_arg)
+    except ValueError as error:
+        msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
+        raise InvalidTrainableError(msg) from error
+
+
+def _check(trainable: Any) -> None:
+    """Refuse what can't be a trainable function.
+
+    Raises:
+        InvalidTrainableError: says what it is and what to do.
+    """
+    got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
+    if type(_innermost(trainable)) is WandbTrial:
+        problem, cure = "is decorated already", "Merge the two declarations into one."
+    elif isinstance(trainable, type):
+        problem, cure = "is a class", "Give it the mixin: class Train(WandbMixin, tune.Trainable)."
+    elif not callable(trainable):
+        problem, cure = "can't be called", "Decorate the function: @wandb_trial(project=...)."
+    elif _is_asynchronous(trainable):
+        problem, cure = "is a coroutine function", "Make it 'def train(config)'."
+    else:
+        return
+    msg = f"{WHO}: expected a plain or generator function, {got}, which {problem}. {cure}"
+    raise InvalidTrainableError(msg)
+
+
+def _is_asynchronous(trainable: Any) -> bool:
+    trainable = _innermost(trainable)
+    return any(
+        inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in (trainable, type(trainable).__call__)
+    )
+
+
+def _innermost(trainable: Any) -> Any:
     """What a partial, or a partial of one, is of."""
     while isinstance(trainable, functools.partial):
         trainable = trainable.func

@@ -6,14 +6,12 @@ a function: a quarter of what ``import wbtune`` took was wrapt, for who has only
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from wbtune import _compat
-from wbtune.errors import ConfigurationError, InvalidTrainableError
-from wbtune.options import RunOptions, key_in_code, one_id, parse
+from wbtune.errors import ConfigurationError
+from wbtune.options import key_in_code, one_id, parse
 
 R = TypeVar("R")
 
@@ -123,50 +121,10 @@ def wandb_trial(
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
     options = parse(WHO, {**named, **init_kwargs}, names)
-    if trainable is None:
-        return functools.partial(_decorate, options=options, run_arg=run_arg)
-    return _decorate(trainable, options, run_arg)
 
+    def decorate(trainable: Any) -> Any:
+        from wbtune.decorated import decorated  # noqa: PLC0415 - as said
 
-def _decorate(trainable: Any, options: RunOptions, run_arg: str) -> Any:
-    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as said
+        return decorated(trainable, options, run_arg)
 
-    _check(trainable)
-    try:
-        return WandbTrial(trainable, options, run_arg)
-    except ValueError as error:
-        msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
-        raise InvalidTrainableError(msg) from error
-
-
-def _check(trainable: Any) -> None:
-    """Refuse what can't be a trainable function.
-
-    Raises:
-        InvalidTrainableError: says what it is and what to do.
-    """
-    from wbtune.decorated import WandbTrial, innermost  # noqa: PLC0415 - as said
-
-    got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
-    if type(innermost(trainable)) is WandbTrial:
-        problem, cure = "is decorated already", "Merge the two declarations into one."
-    elif isinstance(trainable, type):
-        problem, cure = "is a class", "Give it the mixin: class Train(WandbMixin, tune.Trainable)."
-    elif not callable(trainable):
-        problem, cure = "can't be called", "Decorate the function: @wandb_trial(project=...)."
-    elif _is_asynchronous(trainable):
-        problem, cure = "is a coroutine function", "Make it 'def train(config)'."
-    else:
-        return
-    msg = f"{WHO}: expected a plain or generator function, {got}, which {problem}. {cure}"
-    raise InvalidTrainableError(msg)
-
-
-def _is_asynchronous(trainable: Any) -> bool:
-    from wbtune.decorated import innermost  # noqa: PLC0415 - as said
-
-    trainable = innermost(trainable)
-    return any(
-        inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
-        for candidate in (trainable, type(trainable).__call__)
-    )
+    return decorate if trainable is None else decorate(trainable)
