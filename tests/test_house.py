@@ -32,7 +32,7 @@ ORDER = (
     *("runlog", "endings", "restoring", "guard", "outbox"),
     "checkpoints",
     "runs",
-    *("lifecycle", "helper", "writer", "experiment"),
+    *("trial_run", "lifecycle", "helper", "writer", "experiment"),
     "decorated",
     *("decorator", "mixin", "callback", "setup"),
     "tuner",
