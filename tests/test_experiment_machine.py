@@ -146,11 +146,12 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.patch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.patch.setattr(runlog, "ends", lambda folder: dict(self.on_disk))
         self.writer = RecordingWriter()
+        self.stops = _compat.Stops()
         self.experiment = experiment.Experiment(
             "machine",
             options.RunOptions(project="p", upload_checkpoints=True),
             writer=self.writer,
-            time_budget=budget,
+            stops=self.stops,
         )
         kinds = {"b": OwnsItsRun, "e": IsAFunction, "f": IsAFunction}
         self.trials = {
@@ -322,6 +323,8 @@ class ExperimentMachine(RuleBasedStateMachine):
         experiment_interrupted_event = threading.Event()  # where Tune has it: in the caller
         if self.ending == "signal":
             experiment_interrupted_event.set()
+        if self.ending == "finished" and self.budget is not None:
+            self.stops.all = f"time_budget_s={self.budget}"
         if self.ending != "exception":
             self.experiment.close(trials)
             return

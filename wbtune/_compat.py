@@ -14,6 +14,7 @@ import functools
 import inspect
 import json
 import math
+import operator
 import sys
 import threading
 import time
@@ -729,10 +730,12 @@ class Decision(NamedTuple):
     Attributes:
         trial_said_done: the trial itself reported ``done``.
         scheduler: the class name of the scheduler.
+        result: the result as ``stop=`` is compared with it: ``{"a/b": 1}`` for ``{"a": {"b": 1}}``.
     """
 
     trial_said_done: bool
     scheduler: str
+    result: Mapping[str, Any]
 
 
 def decision_on_result() -> Decision | None:
@@ -746,25 +749,191 @@ def decision_on_result() -> Decision | None:
         if frame.f_code.co_name == "_process_trial_result":
             names = frame.f_locals
             scheduler = getattr(names.get("self"), "_scheduler_alg", None)
-            said = bool(names.get("flat_result", {}).get("done"))
-            return Decision(said, type(scheduler).__name__)
+            flat = names.get("flat_result", {})
+            return Decision(bool(flat.get("done")), type(scheduler).__name__, flat)
     return None
 
 
-def interruption() -> str | None:
-    """Why the experiment is being ended before its time; None when it is not.
+class Stops:
+    """What ``stop=`` and ``time_budget_s`` have said, which Tune keeps to itself.
 
-    Tune tells its callbacks the same for a finished experiment, Ctrl-C, and an error in
-    its loop [Ray 2.60, ``tune/tune.py``, ``run``: ``experiment_interrupted_event``].
+    Attributes:
+        trial: which of them has just ended a trial by its result; empty for none.
+        all: which of them has ended the experiment; empty for none.
     """
-    error = sys.exception()
-    if error is not None:
-        return f"Tune's loop raised {type(error).__name__}: {error}"
+
+    __slots__ = ("all", "trial")
+
+    def __init__(self) -> None:
+        self.trial = self.all = ""
+
+
+class _Observed:
+    """Stands in for a stopper: it is asked as often as without this, and its answer is noted.
+
+    In the experiment's state, which Tune pickles, it is the stopper itself.
+    """
+
+    def __init__(self, stopper: Any, asks: Any, stops: Stops, name: str) -> None:
+        self.stops = stops
+        self._stopper = stopper
+        self._asks = asks
+        self._name = name
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> Any:
+        self.stops.trial = ""
+        said = self._asks(trial_id, result)
+        if said and not self.stops.trial:
+            self.stops.trial = self._name
+        return said
+
+    def stop_all(self) -> Any:
+        said = self._asks.stop_all()
+        if said and not self.stops.all:
+            self.stops.all = self._name
+        return said
+
+    def __reduce__(self) -> Any:
+        return operator.itemgetter(0), ((self._stopper,),)
+
+
+def observe_stops(time_budget: object) -> Stops | None:
+    """Note from now on what ends trials, and the experiment; in `Callback.setup`.
+
+    A stopper may have a state, so it can't be asked once more, and Tune tells its callbacks
+    nothing of its answer. In the controller, which is our caller, each is put behind an
+    object that notes it [Ray 2.60, ``tune/execution/tune_controller.py``, ``_stopper``;
+    ``CombinedStopper._stoppers``].
+
+    Args:
+        time_budget: the experiment's ``time_budget_s``.
+
+    Returns:
+        What is noted; None when this Ray has no such place.
+    """
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        controller: Any = frame.f_locals.get("self")
+        if frame.f_code.co_name == "setup_experiments" and hasattr(controller, "_stopper"):
+            stopper = controller._stopper  # noqa: SLF001 - there is nothing public
+            if isinstance(stopper, _Observed):  # by another callback of ours
+                return stopper.stops
+            stops = Stops()
+            controller._stopper = _observed(stopper, stops, time_budget)  # noqa: SLF001
+            return stops
+    return None
+
+
+def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
+    from ray.tune.stopper import (  # noqa: PLC0415 - needs ray
+        CombinedStopper,
+        FunctionStopper,
+        TimeoutStopper,
+    )
+
+    asks, name = stopper, f"stop={type(stopper).__name__}"
+    if type(stopper) is CombinedStopper:
+        # Of a time budget and other stoppers, Tune makes one, with the budget as its last.
+        *others, last = stopper._stoppers or (None,)  # noqa: SLF001 - as above
+        members = [_observed(one, stops, None) for one in others]
+        members += [] if last is None else [_observed(last, stops, time_budget)]
+        asks = CombinedStopper(*members)  # type: ignore[arg-type]
+    elif type(stopper) is TimeoutStopper and time_budget is not None:
+        name = f"time_budget_s={time_budget}"
+    elif type(stopper) is FunctionStopper:
+        function = getattr(stopper, "_fn", None)
+        name = f"stop={getattr(function, '__name__', type(function).__name__)}"
+    return _Observed(stopper, asks, stops, name)
+
+
+def stopped_by() -> str | None:
+    """Who has just had the trial stopped of whose end the callback is being told.
+
+    A scheduler may stop another trial than the one whose result it is looking at, as
+    synchronous HyperBand does; it is our caller's caller then
+    [Ray 2.60, ``tune/execution/tune_controller.py``, ``stop_trial``, ``_process_stop_requests``].
+
+    Returns:
+        None when that is not known.
+    """
+    from ray.tune.schedulers import TrialScheduler  # noqa: PLC0415 - needs ray
+
+    below = True
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        if below:
+            below = frame.f_code.co_name != "stop_trial"
+        elif frame.f_code.co_name == "_process_stop_requests":
+            return "Tune was asked to stop the trial"
+        elif isinstance(frame.f_locals.get("self"), TrialScheduler):
+            return type(frame.f_locals["self"]).__name__
+    return None
+
+
+class End(NamedTuple):
+    """Why Tune's loop has ended, as far as callbacks are not told.
+
+    Attributes:
+        error: that it raised.
+        trial: that raised this, and Tune passed it on (``fail_fast="raise"``).
+        signal: it was interrupted.
+        failed_fast: a trial failed, and ``fail_fast`` is set.
+        asked: somebody asked Tune to stop it.
+    """
+
+    error: BaseException | None = None
+    trial: Any = None
+    signal: bool = False
+    failed_fast: bool = False
+    asked: bool = False
+
+
+def end_of_loop() -> End:
+    """Why the experiment is ending, in ``on_experiment_end``.
+
+    Tune tells its callbacks the same for a finished experiment, Ctrl-C, and an error in its
+    loop. An error that is being handled is the loop's if it came through the loop; else
+    ``fit()`` itself was called in somebody's ``except``
+    [Ray 2.60, ``tune/tune.py``, ``run``: ``experiment_interrupted_event``, ``runner``;
+    ``tune/execution/tune_controller.py``, ``_trial_task_failure``].
+    """
     for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
         event = frame.f_locals.get("experiment_interrupted_event")
-        if isinstance(event, threading.Event):
-            return "a signal (Ctrl-C)" if event.is_set() else None
-    return None
+        if not isinstance(event, threading.Event):
+            continue
+        controller = frame.f_locals.get("runner")
+        for error in _being_handled():
+            passed = list(_passed(error))
+            if frame in passed:
+                trials = [one.f_locals.get("trial") for one in passed if _is_task_failure(one)]
+                return End(error, trials[-1] if trials else None)
+        return End(
+            signal=event.is_set(),
+            failed_fast=bool(
+                getattr(controller, "_fail_fast", False)
+                and getattr(controller, "_has_errored", False)
+            ),
+            asked=bool(getattr(controller, "_should_stop_experiment", False)),
+        )
+    return End()
+
+
+def _is_task_failure(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "_trial_task_failure"
+
+
+def _being_handled() -> Iterator[BaseException]:
+    """The exceptions that are being handled, the innermost first."""
+    error = sys.exception()
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _passed(error: BaseException) -> Iterator[FrameType]:
+    """The frames that an exception came through."""
+    step = error.__traceback__
+    while step is not None:
+        yield step.tb_frame
+        step = step.tb_next
 
 
 class Sweep(NamedTuple):

@@ -192,7 +192,7 @@ class WandbLoggerCallback(LoggerCallback):
             options,
             login,
             objective=_objective(sweep),
-            time_budget=info.get("time_budget_s"),
+            stops=_compat.observe_stops(info.get("time_budget_s")),
             restored=self._state,
         )
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ray import cloudpickle
 
@@ -21,12 +21,19 @@ from wbtune.sanitize import plain
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+#: What a run says of a cause that nobody knows; a guess would be worse.
+UNKNOWN: Final = "unknown"
+
 
 def failure(trial: Trial) -> Outcome:
     """The outcome of a trial that Tune calls an error."""
     error = _error(trial)
     if error is None:
         return Outcome(Kind.FAILED, reason="Tune reports an error without an exception")
+    return _of_error(error)
+
+
+def _of_error(error: BaseException) -> Outcome:
     if _compat.is_actor_death(error):
         # Nothing raised: the process is gone. W&B calls that crashed.
         text = str(error).splitlines()
@@ -57,23 +64,33 @@ def _error(trial: Trial) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def after_result(trial: Trial, result: Mapping[str, Any]) -> Outcome:
+def after_result(
+    trial: Trial, result: Mapping[str, Any], stops: _compat.Stops | None = None
+) -> Outcome:
     """The outcome that a result with ``done`` announces: by itself, or stopped.
 
     Tune sets ``done`` in the results of the trials that it stops, so the result alone
     does not tell who said it.
+
+    Args:
+        trial: the trial.
+        result: its result.
+        stops: what the experiment's ``stop=`` has said; None when that can't be known.
     """
     decision = _compat.decision_on_result()
     if decision is not None and decision.trial_said_done:
         return FINISHED
+    if stops is not None and stops.trial:
+        return Outcome(Kind.STOPPED, reason=stops.trial)
+    flat = result if decision is None else decision.result
     for metric, bound in criteria(trial).items():
-        if metric in result and result[metric] >= bound:
+        if metric in flat and flat[metric] >= bound:
             return Outcome(Kind.STOPPED, reason=f"stop={{{metric!r}: {bound!r}}}")
     if decision is None:
-        return FINISHED
-    if decision.scheduler == "FIFOScheduler":
+        return Outcome(Kind.FINISHED, reason=f"{UNKNOWN}: the trial's own word, or Tune's")
+    if decision.scheduler == "FIFOScheduler":  # which stops nothing
         return Outcome(Kind.STOPPED, reason="stop= of the RunConfig")
-    return Outcome(Kind.STOPPED, reason=decision.scheduler)
+    return Outcome(Kind.STOPPED, reason=UNKNOWN if stops is None else decision.scheduler)
 
 
 def between_results(trial: Trial) -> Outcome:
@@ -83,9 +100,12 @@ def between_results(trial: Trial) -> Outcome:
     scheduler had paused it and did not take it up again, as synchronous HyperBand does.
     """
     last = trial.last_result
-    if last.get("done") or not last.get("training_iteration"):
+    if last.get("done"):
         return FINISHED
-    return Outcome(Kind.STOPPED, reason="Tune's scheduler stopped it between two results")
+    who = _compat.stopped_by()
+    if who is None and not last.get("training_iteration"):
+        return FINISHED
+    return Outcome(Kind.STOPPED, reason=who or UNKNOWN)
 
 
 def criteria(trial: Trial) -> dict[str, Any]:
@@ -94,18 +114,32 @@ def criteria(trial: Trial) -> dict[str, Any]:
     return dict(criteria) if isinstance(criteria, Mapping) else {}
 
 
-def of_the_rest(time_budget: object) -> Outcome:
-    """The outcome of the trials that nobody ended when the experiment ended.
+def of_the_rest(stops: _compat.Stops | None) -> tuple[Outcome, dict[str, Outcome]]:
+    """The outcomes of the trials that nobody ended when the experiment ended.
 
     Args:
-        time_budget: ``time_budget_s`` of the experiment, if it has one.
+        stops: what ``stop=`` and the time budget have said; None when that can't be known.
+
+    Returns:
+        ``(rest, failures)``: of them all, but for those whose error ended the experiment:
+        these by their id.
     """
-    reason = _compat.interruption()
-    if reason is not None:
-        return Outcome(Kind.INTERRUPTED, reason=reason)
-    if time_budget is not None:
-        return Outcome(Kind.STOPPED, reason=f"time_budget_s={time_budget}")
-    return Outcome(Kind.STOPPED, reason="the experiment was stopped")
+    end = _compat.end_of_loop()
+    if stops is not None and stops.all:  # Tune has ended them then, whatever came afterwards
+        return Outcome(Kind.STOPPED, reason=stops.all), {}
+    if end.error is not None and end.trial is not None:
+        reason = f'fail_fast="raise": trial {end.trial} failed'
+        return Outcome(Kind.INTERRUPTED, reason), {end.trial.trial_id: _of_error(end.error)}
+    if end.error is not None:
+        *_, last = str(end.error).strip().splitlines() or [""]
+        reason = f"Tune's loop raised {type(end.error).__name__}: {last}"
+        return Outcome(Kind.INTERRUPTED, reason), {}
+    if end.signal:
+        return Outcome(Kind.INTERRUPTED, reason="a signal (Ctrl-C)"), {}
+    if end.failed_fast:
+        return Outcome(Kind.INTERRUPTED, reason="fail_fast=True: another trial failed"), {}
+    reason = "Tune was asked to stop the experiment" if end.asked else UNKNOWN
+    return Outcome(Kind.STOPPED, reason=reason), {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Experiment:
         options: located and checked.
         login: the key and the server.
         objective: which checkpoint is the best.
-        time_budget: the experiment's ``time_budget_s``.
+        stops: what ``stop=`` and the time budget have said; None where that can't be known.
         restored: what `state` gave before the driver ended; empty for a new experiment.
         writer: where the runs are written.
     """
@@ -118,7 +118,7 @@ class Experiment:
         login: Login | None = None,
         *,
         objective: Objective | None = None,
-        time_budget: object = None,
+        stops: _compat.Stops | None = None,
         restored: Mapping[str, Any] | None = None,
         writer: Writer | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Experiment:
         self._options = options
         self._login = login or Login()
         self._objective = objective
-        self._time_budget = time_budget
+        self._stops = stops
         self._restored = dict(restored or {})
         self._writer = Writer() if writer is None else writer
         self._watched: dict[str, Watched] = {}
@@ -189,7 +189,9 @@ class Experiment:
             watched.ended, watched.outcome = False, None
         if result.get("done"):
             asked = watched.key in self._writer.stops
-            watched.outcome = STOPPED_AT_WANDB if asked else endings.after_result(trial, result)
+            watched.outcome = (
+                STOPPED_AT_WANDB if asked else endings.after_result(trial, result, self._stops)
+            )
         if not watched.own:
             if watched.attempt > 1:
                 result = {**result, "wbtune/attempt": watched.attempt}
@@ -450,10 +452,10 @@ class Experiment:
 
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
-        rest = endings.of_the_rest(self._time_budget)
+        rest, failures = endings.of_the_rest(self._stops)
         deadline = time.monotonic() + self._timeout(rest)
         try:
-            self._end_the_rest(trials, rest)
+            self._end_the_rest(trials, rest, failures)
             if self._shelf is not None:
                 self._shelf.close(max(0.0, deadline - time.monotonic()))
             self._speak_up()
@@ -477,7 +479,9 @@ class Experiment:
         if self._login.secret is not None and self._directory is not None and base_url:
             self._writer.upload_rest(self._directory, base_url, self._login.secret, seconds)
 
-    def _end_the_rest(self, trials: list[Trial], rest: Outcome) -> None:
+    def _end_the_rest(
+        self, trials: list[Trial], rest: Outcome, failures: Mapping[str, Outcome]
+    ) -> None:
         for trial in trials:
             watched = self._watched.get(trial.trial_id)
             failed = trial.status == "ERROR"
@@ -487,7 +491,8 @@ class Experiment:
             if watched is None and _owns_run(trial):
                 watched = self._watch(trial)  # interrupted before Tune said a word of it
             if watched is not None and not watched.ended:
-                self._end(watched, endings.failure(trial) if failed else watched.outcome or rest)
+                outcome = endings.failure(trial) if failed else failures.get(trial.trial_id)
+                self._end(watched, outcome or watched.outcome or rest)
 
     def _speak_up(self) -> None:
         """Say for the trials that wrote their own run what they could not say themselves.

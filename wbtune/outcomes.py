@@ -13,11 +13,17 @@ lost       254       crashed      its process was killed, or nobody knows
 
 from __future__ import annotations
 
+import re
 import traceback
 from enum import Enum
 from typing import Final, NamedTuple
 
 TRACEBACK_LINES: Final = 20
+
+#: What colours a terminal's text: Ray's tracebacks have it, and many a message.
+_COLOURS: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])?"
+)
 
 
 class Kind(Enum):
@@ -96,12 +102,17 @@ class Outcome(NamedTuple):
             "wbtune/error_message": self.error_message,
             "wbtune/traceback": self.error_traceback,
         }
-        return {key: text for key, text in said.items() if text}
+        return {key: text for key, said_text in said.items() if (text := plain(said_text))}
 
 
 FINISHED: Final = Outcome(Kind.FINISHED)
 #: "Stop run", in the run's menu at W&B.
 STOPPED_AT_WANDB: Final = Outcome(Kind.STOPPED, reason='"Stop run" was pressed at W&B')
+
+
+def plain(text: str) -> str:
+    """Text as a web page can show it: without a terminal's colours, and valid UTF-8."""
+    return _COLOURS.sub("", text).encode(errors="backslashreplace").decode()
 
 
 def _text(error: BaseException) -> str:

@@ -37,7 +37,7 @@ ATTEMPT: Final = "wbtune/attempt"
 
 #: A trial's own process is not told why.
 STOPPED: Final = Outcome(
-    Kind.STOPPED, reason="Tune stopped the trial (scheduler, stop= or time budget)"
+    Kind.STOPPED, reason="unknown: Tune stopped the trial, and does not tell its process why"
 )
 
 
