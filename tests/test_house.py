@@ -27,7 +27,7 @@ FILES = sorted(
 
 #: From the ground up; a module imports only what stands before it.
 ORDER = (
-    *("errors", "outcomes", "sanitize", "filtering", "options"),
+    *("errors", "outcomes", "sanitize", "filtering", "keywords", "unknown", "checks", "options"),
     *("_compat", "storage", "identity", "server", "credentials"),
     *("runlog", "endings", "restoring", "guard", "outbox"),
     "checkpoints",

@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
+import re
 import threading
 from dataclasses import fields
 from enum import StrEnum
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import strategies
@@ -20,13 +26,46 @@ from hypothesis import strategies as st
 from ray import cloudpickle
 from strategies import given_options, init_kwargs, run_options
 
-from wbtune import WandbLoggerCallback, _compat
+from wbtune import WandbLoggerCallback, WandbMixin, _compat, setup_wandb, wandb_trial, wandb_tuner
 from wbtune.errors import ConfigurationError, UnknownOptionError
+from wbtune.keywords import InitOptions, SetupOptions
 from wbtune.options import RunOptions, parse, take_from_config
 
 INIT = _compat.init_parameters()
 OURS = frozenset(f.name for f in fields(RunOptions)) - {"init_kwargs"}
 KEY = "k" * 40
+
+TEXTS = {"name", "notes", "entity", "group", "job_type", "id", "project", "api_key_file"}
+FLAGS = {
+    *("log_config", "log_results", "checkpoint_references", "rank_zero_only", "monitor_gym"),
+    *("allow_val_change", "force", "save_code", "tensorboard", "sync_tensorboard"),
+}
+REFUSED = {"dir", "reinit", "resume", "resume_from", "fork_from"}
+LISTS = {"excludes", "unmask", "tags", "config_exclude_keys", "config_include_keys"}
+
+
+OPENS = {"wandb_trial", "WandbMixin", "setup_wandb"}
+DRIVER = {"wandb_tuner", "WandbLoggerCallback"}
+
+WANDB_CALLS_IT = {
+    "id": "run_id",
+    "name": "run_name",
+    "notes": "run_notes",
+    "tags": "run_tags",
+    "job_type": "run_job_type",
+}
+
+anything = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=3)
+    | st.lists(st.text(max_size=3) | st.integers(), max_size=2)
+    | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
+    | st.sampled_from([object(), Path("p"), SimpleNamespace(), np.int64(1), np.bool_(1), {"a"}])
+)
 
 
 # --- merging -------------------------------------------------------------------------------
@@ -89,7 +128,7 @@ def test_what_is_valid_is_kept(ours: dict[str, Any], rest: dict[str, Any]) -> No
 @pytest.mark.parametrize("name", sorted(OURS | INIT))
 def test_none_is_what_nobody_said(name: str) -> None:
     """``project=None`` is no project; what wbtune decides itself is refused even so."""
-    if name in ("dir", "reinit", "resume"):
+    if name in REFUSED:
         with pytest.raises(ConfigurationError):
             parse("door", {name: None}, INIT)
     else:
@@ -128,10 +167,29 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ({"project": "a/b"}, "W&B does not accept project='a/b'"),
+        ({"project": "a/b"}, "Write entity='a', project='b'."),
+        ({"project": "/a/b/"}, "Write entity='a', project='b'."),
+        ({"project": "a/b/c"}, "W&B does not accept project='a/b/c'"),
+        *(
+            ({name: 5}, f"expected {name}= to be text, got 5. Write {name}='5'.")
+            for name in ("name", "notes", "entity", "group", "job_type", "id", "api_key_file")
+        ),
+        *(({name: ["a"]}, f"expected {name}= to be text, got ['a'].") for name in TEXTS),
+        *(({name: " "}, f"expected {name}= to be text, got ' '.") for name in TEXTS - {"notes"}),
+        *(({name: "yes"}, f"expected {name}= to be True or False, got 'yes'.") for name in FLAGS),
+        *(({name: 2}, f"expected {name}= to be True or False, got 2.") for name in FLAGS),
+        *(({name: "loss"}, f"expected {name}= to be a list of text") for name in LISTS),
+        *(({name: {"a": 1}}, f"expected {name}= to be a list of text") for name in LISTS),
+        ({"config_exclude_keys": [5]}, "expected text in config_exclude_keys=, got 5"),
+        ({"config": SimpleNamespace(lr=1)}, "expected config= to be a dict"),
+        ({"config": "config.yaml"}, "expected config= to be a dict"),
+        ({"upload_checkpoints": "bset"}, "all, best, last, got 'bset'. Did you mean 'best'?"),
+        ({"settings": {"slient": True}}, "W&B has no setting 'slient'. Did you mean 'silent'?"),
+        ({"settings": {"init_timeout": "long"}}, "does not accept these settings: 'init_timeout'"),
+        ({"settings": {"base_url": f"ftp://u:{KEY}@x"}}, "accept these settings: 'base_url'"),
         ({"project": "p" * 129}, "at most 128 characters"),
-        ({"project": ""}, "expected project= to be text that is not empty, got ''"),
-        ({"project": 5}, "expected project= to be text that is not empty, got 5"),
+        ({"project": ""}, "expected project= to be text, got ''. Leave it out"),
+        ({"project": 5}, "expected project= to be text, got 5. Write project='5'."),
         ({"id": "a:b"}, "W&B does not accept id='a:b'"),
         ({"id": "it's"}, "W&B does not accept id="),
         ({"id": ""}, "expected id= to be text"),
@@ -147,9 +205,12 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"excludes": ["loss", 5]}, "expected text in excludes=, got 5"),
         ({"excludes": ["/"]}, "expected text in excludes=, got '/'"),
         ({"excludes": [""]}, "expected text in excludes=, got ''"),
-        ({"mode": "ofline"}, "one of online, offline, disabled, shared, got 'ofline'"),
+        (
+            {"mode": "ofline"},
+            "shared, got 'ofline'. Did you mean 'offline'?",
+        ),
         ({"settings": {"mode": "nowhere"}}, "expected mode= to be one of"),
-        ({"upload_timeout": -1}, "expected upload_timeout= in seconds, 0 or more, got -1"),
+        ({"upload_timeout": -1}, "expected upload_timeout= to be seconds, 0 or more, got -1"),
         ({"upload_timeout": float("nan")}, "0 or more, got nan"),
         ({"upload_timeout": "30"}, "0 or more, got '30'"),
         ({"video_kwargs": [1]}, "expected video_kwargs= to be a dict, got [1]"),
@@ -160,6 +221,8 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"dir": "x"}, "dir= can't be given: wbtune keeps"),
         ({"reinit": True}, "reinit= can't be given: wbtune opens one run per trial"),
         ({"resume": "allow"}, "resume= can't be given: wbtune resumes"),
+        ({"fork_from": "a?_step=1"}, "fork_from= can't be given: W&B resumes no run"),
+        ({"resume_from": "a?_step=1"}, "resume_from= can't be given: it names one run"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -171,6 +234,100 @@ def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str
     assert message.startswith("door: ")
     assert words in message
     assert KEY not in message
+
+
+@given(st.dictionaries(st.sampled_from(sorted(OURS | INIT)), anything, max_size=3))
+@hypothesis.settings(max_examples=300)
+def test_whatever_is_given_is_taken_or_refused_by_name(written: dict[str, Any]) -> None:
+    """No other error, and what is taken is of a kind that W&B takes."""
+    try:
+        options = parse("door", written, INIT)
+    except ConfigurationError:
+        return
+    pickle.dumps(options)
+    given = {WANDB_CALLS_IT.get(name, name): value for name, value in options.init_kwargs.items()}
+    given |= {"project": options.project, "run_group": options.group}
+    known = wandb.Settings.model_fields.keys() - {"anonymous"}
+    wandb.Settings(**{name: value for name, value in given.items() if name in known})
+
+
+def test_ten_thousand_inputs_are_taken_or_refused() -> None:
+    """By wbtune's own errors, and never by another, whatever is given to whichever option."""
+    random = Random(19)
+    names = sorted((OURS | INIT) - {"settings"})
+    values = [None, True, 0, -1, 2.5, float("inf"), "", "a", "a/b", b"a", [], ["a"], [5], {"a"}]
+    values += [{}, {"a": 1}, {1: 2}, object(), Path("a"), np.int64(3), np.bool_(0), np.ones(2), int]
+    taken = 0
+    for _ in range(10_000):
+        with contextlib.suppress(ConfigurationError):
+            written = {random.choice(names): random.choice(values)}
+            taken += isinstance(parse("door", written, INIT), RunOptions)
+    assert 1000 < taken < 9000
+
+
+def test_the_typed_keywords_are_those_of_wandb() -> None:
+    """Each parameter of ``wandb.init`` is in the types that check a call, and no other."""
+    not_typed = {"anonymous", "project", "group", *REFUSED}
+    assert set(InitOptions.__annotations__) == INIT - not_typed
+    known = {*INIT, *OURS, "trial_id", "trial_name"}
+    assert set(SetupOptions.__annotations__) < known
+
+
+# --- one door and another ----------------------------------------------------------------
+
+DOORS = {
+    "wandb_trial": wandb_trial,
+    "WandbMixin": lambda **given: type("Train", (WandbMixin,), {}, **given),
+    "setup_wandb": lambda **given: setup_wandb({}, **given),
+    "WandbLoggerCallback": lambda **given: WandbLoggerCallback("p", **given),
+    "wandb_tuner": lambda **given: wandb_tuner(lambda config: None, project="p", **given),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("name", "value", "at", "cure"),
+    [
+        ("upload_checkpoints", "last", OPENS, "give it to wandb_tuner or WandbLoggerCallback"),
+        ("checkpoint_references", True, OPENS, "give it to wandb_tuner or WandbLoggerCallback"),
+        ("rank_zero_only", False, DRIVER, "give it to @wandb_trial or setup_wandb"),
+        ("log_results", True, {"WandbLoggerCallback"}, "@wandb_trial(log_results=...)"),
+        ("checkpoint_references", True, DRIVER, "without upload_checkpoints="),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    door: str, name: str, value: Any, at: set[str], cure: str
+) -> None:
+    """By its name, with the door where it has one; the doors where it has take it."""
+    if door not in at:
+        return
+    with pytest.raises(ConfigurationError, match=re.escape(cure)) as caught:
+        DOORS[door](**{name: value})
+    assert f"{name}= has no effect" in str(caught.value)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("metric", "metric= is Tune's: tune_config=TuneConfig(metric=...)."),
+        ("num_samples", "num_samples= is Tune's: tune_config=TuneConfig(num_samples=...)."),
+        ("scheduler", "tune_config=TuneConfig(scheduler=...)."),
+        ("stop", "run_config=RunConfig(stop=...)."),
+        ("storage_path", "run_config=RunConfig(storage_path=...)."),
+        ("num_to_keep", "CheckpointConfig(num_to_keep=...)"),
+        ("max_failures", "FailureConfig(max_failures=...)"),
+        ("resources_per_trial", "Write tune.with_resources(train, ...)."),
+        ("base_url", "Set WANDB_BASE_URL, or write settings={'base_url': ...}."),
+        ("init_timeout", "is a setting of W&B: settings={'init_timeout': ...}."),
+        ("run_notes", "Did you mean notes=?"),
+        ("projct", "Did you mean project=?"),
+    ],
+)
+def test_an_option_of_somebody_else_says_whose_it_is(door: str, name: str, hint: str) -> None:
+    """At every door alike: Tune's, W&B's settings, or a slip."""
+    with pytest.raises(UnknownOptionError, match=re.escape(hint)):
+        DOORS[door](**{name: 1})
 
 
 @pytest.mark.parametrize("name", ["id", "project"])
@@ -239,7 +396,9 @@ def test_the_config_may_carry_options(
     assert written == before
 
 
-@pytest.mark.parametrize("config", [None, {}, {"lr": 1}, {"wandb": True}, {"wandb": None}])
+@pytest.mark.parametrize(
+    "config", [None, {}, {"lr": 1}, {"wandb": True}, {"wandb": None}, {"wandb": 2}]
+)
 def test_a_config_without_options_is_the_config(config: dict[str, Any] | None) -> None:
     """A hyperparameter that happens to be called ``wandb`` stays one."""
     options, kept, key = take_from_config("door", config, INIT)
@@ -251,6 +410,13 @@ def test_a_bad_option_in_the_config_says_where_it_stands() -> None:
     """The message names the place."""
     with pytest.raises(UnknownOptionError, match=r'door: config\["wandb"\]: unknown option projct'):
         take_from_config("door", {"wandb": {"projct": "p"}}, INIT)
+
+
+@pytest.mark.parametrize("value", ["p", ["p"], ("a", "b")])
+def test_options_in_the_config_are_a_dict(value: Any) -> None:
+    """A text or a list was meant as options, and would be logged as a hyperparameter."""
+    with pytest.raises(ConfigurationError, match="expected a dict, got"):
+        take_from_config("door", {"wandb": value}, INIT)
 
 
 class Text(StrEnum):
@@ -292,9 +458,8 @@ InMain.__module__ = "__main__"
 @pytest.mark.parametrize(
     ("given", "names"),
     [
-        (lambda bad: {"settings": {"stop_fn": bad}}, "settings['stop_fn']"),
+        (lambda bad: {"video_kwargs": {"caption": bad}}, "video_kwargs['caption']"),
         (lambda bad: {"image_kwargs": {"caption": bad}}, "image_kwargs['caption']"),
-        (lambda bad: {"sync_tensorboard": bad}, "sync_tensorboard="),
     ],
 )
 def test_what_cannot_be_sent_is_refused_on_the_driver(given: Any, names: str, bad: Any) -> None:
@@ -305,3 +470,9 @@ def test_what_cannot_be_sent_is_refused_on_the_driver(given: Any, names: str, ba
     assert message.startswith(f"WandbLoggerCallback: {names} can't be sent")
     assert "Give plain data" in message
     WandbLoggerCallback(project="p", **given("text"))
+
+
+def test_a_function_in_the_settings_cannot_be_sent() -> None:
+    """Not one of the main program, or one without a name."""
+    with pytest.raises(ConfigurationError, match=r"settings\['stop_fn'\] can't be sent"):
+        WandbLoggerCallback(project="p", settings={"stop_fn": lambda: None})

@@ -107,15 +107,14 @@ def test_one_vocabulary():
 
 def test_no_other_word_for_the_same():
     """What a door takes but does not name (`wandb_trial` in ``**init_kwargs``) is the same."""
-    declared = wandb_trial(upload_checkpoints=True, upload_timeout=3, tags=["a"])
-    in_class: Any = type(
-        "Train", (WandbMixin,), {}, upload_checkpoints=True, upload_timeout=3, tags=["a"]
-    )
-    callback = WandbLoggerCallback(upload_checkpoints=True, upload_timeout=3, tags=["a"])
-    said = RunOptions(upload_checkpoints=True, upload_timeout=3, init_kwargs={"tags": ["a"]})
+    declared = wandb_trial(log_config=False, group="g", tags=["a"])
+    in_class: Any = type("Train", (WandbMixin,), {}, log_config=False, group="g", tags=["a"])
+    callback = WandbLoggerCallback(group="g", tags=["a"])
+    said = RunOptions(log_config=False, group="g", init_kwargs={"tags": ["a"]})
     assert declared(lambda config: None).declared == said
     assert in_class.wbtune_options == said
-    assert callback.options == RunOptions(log_config=False) | said
+    driver = RunOptions(upload_checkpoints=False, upload_timeout=UPLOAD_TIMEOUT_S)
+    assert callback.options == driver | said
 
 
 # --- The docstrings ---------------------------------------------------------------------

@@ -59,6 +59,14 @@ def test_run_config_is_not_changed_and_its_callbacks_are_kept(tmp_path):
     assert callback_of(tuner).options.project == "p"
 
 
+def test_param_space_may_be_given_by_position():
+    """As the second argument; another of Tune's in its place is refused by name."""
+    tuner = wandb_tuner(train, {"lr": 0.1}, project="p")
+    assert tuner._local_tuner.param_space == {"lr": 0.1}
+    with pytest.raises(ConfigurationError, match=r"param_space= to be a dict, got TuneConfig\."):
+        wandb_tuner(train, tune.TuneConfig(), project="p")
+
+
 def test_second_callback_is_refused():
     """Ray's own callback or ours in the RunConfig: an error that says which to remove."""
     theirs = type("WandbLoggerCallback", (tune.Callback,), {"__module__": "ray.air.integrations"})

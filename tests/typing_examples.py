@@ -61,6 +61,10 @@ wandb_trial(3)  # type: ignore[call-overload]
 wandb_trial("docs")  # type: ignore[call-overload]
 wandb_trial(project=3)  # type: ignore[call-overload]
 wandb_trial(excludes="loss")  # type: ignore[call-overload]
+wandb_trial(tags="loss")  # type: ignore[call-overload]
+wandb_trial(projct="docs")  # type: ignore[call-overload]
+wandb_trial(mode="ofline")  # type: ignore[call-overload]
+wandb_trial(upload_checkpoints="last")  # type: ignore[call-overload]
 bare({}) + 1  # type: ignore[operator]
 
 
@@ -77,6 +81,10 @@ class Train(WandbMixin, tune.Trainable, project="docs", group="g", tags=["a"]):
         return {"loss": 1.0, "done": True}
 
 
+class Slips(WandbMixin, tune.Trainable, projct="docs"):  # type: ignore[call-arg]
+    pass
+
+
 # --- The other doors. ---
 
 assert_type(setup_wandb(), Run)
@@ -86,11 +94,25 @@ assert_type(
     wandb_tuner(bare, param_space={"lr": 0.1}, run_config=tune.RunConfig(), mode="offline"),
     tune.Tuner,
 )
-wandb_tuner(bare, {"lr": 0.1})  # type: ignore[call-arg]
+assert_type(wandb_tuner(bare, {"lr": 0.1}, upload_checkpoints="best"), tune.Tuner)
+wandb_tuner(bare, tune.TuneConfig())  # type: ignore[arg-type]
 wandb_tuner(bare, project=3)  # type: ignore[arg-type]
+wandb_tuner(bare, projct="docs")  # type: ignore[call-arg]
+wandb_tuner(bare, metric="loss")  # type: ignore[call-arg]
+wandb_tuner(bare, upload_checkpoints="bset")  # type: ignore[arg-type]
+wandb_tuner(bare, excludes="abc")  # type: ignore[arg-type]
+wandb_tuner(bare, name=5)  # type: ignore[arg-type]
+wandb_tuner(bare, tags="abc")  # type: ignore[arg-type]
 
 tune.RunConfig(callbacks=[WandbLoggerCallback("docs", "g", excludes=("a",), tags=["a"])])
 WandbLoggerCallback(excludes=3)  # type: ignore[arg-type]
+WandbLoggerCallback(excludes="abc")  # type: ignore[arg-type]
+WandbLoggerCallback(upload_checkpoints="bset")  # type: ignore[arg-type]
+WandbLoggerCallback(projct="docs")  # type: ignore[call-arg]
+WandbLoggerCallback("docs", reinit=True, dir="runs", resume=False)
+setup_wandb({}, trial_id="a", trial_name="b", excludes=["a"], project="docs", group="g")
+setup_wandb({}, projct="docs")  # type: ignore[call-arg]
+setup_wandb({}, job_type=3)  # type: ignore[arg-type]
 
 # --- The errors are what their kind is elsewhere, and one base catches them all. ---
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
 from wbtune import _compat, credentials, runs
 from wbtune.checkpoints import Objective, announce, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
+from wbtune.keywords import Checkpoints, DropInOptions, Names
+from wbtune.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -30,6 +32,12 @@ logger = logging.getLogger("wbtune")
 P = ParamSpec("P")
 
 WHO = "WandbLoggerCallback"
+
+#: Options that would have no effect here.
+ELSEWHERE: Final = {
+    **OF_A_LOOP,
+    "log_results": "A trial that opens its own run says it: @wandb_trial(log_results=...).",
+}
 
 
 def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
@@ -98,18 +106,18 @@ class WandbLoggerCallback(LoggerCallback):
         self,
         project: str | None = None,
         group: str | None = None,
-        api_key_file: str | None = None,
+        api_key_file: str | PathLike[str] | None = None,
         api_key: str | None = None,
-        excludes: Sequence[str] | None = None,
+        excludes: Names | None = None,
         log_config: bool = False,
-        upload_checkpoints: bool | str = False,
+        upload_checkpoints: Checkpoints = False,
         save_checkpoints: bool = False,
         upload_timeout: float = UPLOAD_TIMEOUT_S,
         video_kwargs: Mapping[str, Any] | None = None,
         image_kwargs: Mapping[str, Any] | None = None,
         checkpoint_references: bool = False,
-        unmask: Sequence[str] | None = None,
-        **init_kwargs: Any,
+        unmask: Names | None = None,
+        **init_kwargs: Unpack[DropInOptions],
     ) -> None:
         if save_checkpoints:
             warnings.warn(
@@ -131,7 +139,7 @@ class WandbLoggerCallback(LoggerCallback):
             "checkpoint_references": checkpoint_references or None,
         }
         names = _compat.init_parameters() if init_kwargs else frozenset()
-        self.use(WHO, parse(WHO, {**named, **init_kwargs}, names), api_key)
+        self.use(WHO, parse(WHO, {**named, **init_kwargs}, names, ELSEWHERE), api_key)
         self._experiment: Experiment | None = None
         self._state: dict[str, Any] = {}
 
@@ -139,10 +147,14 @@ class WandbLoggerCallback(LoggerCallback):
         """Take the options that another door has checked.
 
         Raises:
-            ConfigurationError: for a value that can't be sent to another process.
+            ConfigurationError: for a value that can't be sent to another process, or an
+                option that has no effect without another.
             CredentialsError: with both an ``api_key_file`` and an ``api_key``.
         """
         self._who = who
+        if options.checkpoint_references and not options.checkpoints:
+            msg = "checkpoint_references= has no effect without upload_checkpoints=. Give both."
+            raise ConfigurationError(f"{who}: {msg}")
         check_travels(who, options)
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)

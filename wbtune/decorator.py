@@ -7,11 +7,14 @@ a function: a quarter of what ``import wbtune`` took was wrapt, for who has only
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from os import PathLike
+from typing import Any, TypeVar, Unpack, overload
 
 from wbtune import _compat
+from wbtune.checks import key_in_code
 from wbtune.errors import ConfigurationError
-from wbtune.options import key_in_code, one_id, parse
+from wbtune.keywords import Names, TrialOptions
+from wbtune.options import OF_THE_DRIVER, one_id, parse
 
 R = TypeVar("R")
 
@@ -27,16 +30,16 @@ def wandb_trial(
     *,
     project: str | None = ...,
     group: str | None = ...,
-    api_key_file: str | None = ...,
-    excludes: list[str] | tuple[str, ...] | None = ...,
+    api_key_file: str | PathLike[str] | None = ...,
+    excludes: Names | None = ...,
     log_config: bool | None = ...,
     video_kwargs: Mapping[str, Any] | None = ...,
     image_kwargs: Mapping[str, Any] | None = ...,
     log_results: bool | None = ...,
-    unmask: list[str] | tuple[str, ...] | None = ...,
+    unmask: Names | None = ...,
     rank_zero_only: bool | None = ...,
     run_arg: str = ...,
-    **init_kwargs: Any,
+    **init_kwargs: Unpack[TrialOptions],
 ) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
 
 
@@ -46,16 +49,16 @@ def wandb_trial(
     *,
     project: str | None = None,
     group: str | None = None,
-    api_key_file: str | None = None,
-    excludes: list[str] | tuple[str, ...] | None = None,
+    api_key_file: str | PathLike[str] | None = None,
+    excludes: Names | None = None,
     log_config: bool | None = None,
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
     log_results: bool | None = None,
-    unmask: list[str] | tuple[str, ...] | None = None,
+    unmask: Names | None = None,
     rank_zero_only: bool | None = None,
     run_arg: str = "run",
-    **init_kwargs: Any,
+    **init_kwargs: Unpack[TrialOptions],
 ) -> Any:
     """Give a trainable function its own W&B run, one for each trial.
 
@@ -81,7 +84,8 @@ def wandb_trial(
         rank_zero_only: for a training loop of Ray Train: a run for the worker of rank 0
             only, as in `setup_wandb`. Defaults to True; the others get a disabled run.
         run_arg: the name of the parameter that the run is injected as.
-        **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ...
+        **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ... And
+            ``upload_timeout=``: seconds for which a trial's end waits for uploads, at most 10.
 
     Returns:
         The function, with its name, docstring and signature (less the injected parameter).
@@ -89,7 +93,8 @@ def wandb_trial(
     Raises:
         InvalidTrainableError: for a class, a coroutine function, or what is decorated already.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``.
+        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``,
+            or an option that is the driver's (``upload_checkpoints=``).
 
     Runs on: the decoration, driver; the run, trial.
 
@@ -120,7 +125,7 @@ def wandb_trial(
         "rank_zero_only": rank_zero_only,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
-    options = parse(WHO, {**named, **init_kwargs}, names)
+    options = parse(WHO, {**named, **init_kwargs}, names, OF_THE_DRIVER)
 
     def decorate(trainable: Any) -> Any:
         from wbtune.decorated import decorated  # noqa: PLC0415 - as said

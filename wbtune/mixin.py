@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from wbtune import _compat, identity, lifecycle, runs
+from wbtune.checks import key_in_code
 from wbtune.errors import ConfigurationError, InvalidTrainableError
-from wbtune.options import RunOptions, key_in_code, one_id, parse
+from wbtune.keywords import DeclaredOptions
+from wbtune.options import OF_THE_DRIVER, RunOptions, one_id, parse
 from wbtune.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class WandbMixin(lifecycle.OwnsRun):
     Raises:
         InvalidTrainableError: when the class has no `tune.Trainable` behind the mixin.
         UnknownOptionError: for a keyword that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``.
+        ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``,
+            or an option that is the driver's (``upload_checkpoints=``).
 
     Runs on: the declaration, driver; the run, trial.
 
@@ -46,7 +49,7 @@ class WandbMixin(lifecycle.OwnsRun):
 
     wbtune_options: ClassVar[RunOptions] = RunOptions()
 
-    def __init_subclass__(cls, **declaration: Any) -> None:
+    def __init_subclass__(cls, **declaration: Unpack[DeclaredOptions]) -> None:
         super().__init_subclass__()
         if "api_key" in declaration:
             raise ConfigurationError(key_in_code(WHO, "api_key= in class keywords"))
@@ -54,7 +57,8 @@ class WandbMixin(lifecycle.OwnsRun):
             raise ConfigurationError(one_id(WHO))
         _check_bases(cls)
         names = _compat.init_parameters() if declaration else frozenset()
-        cls.wbtune_options |= parse(f"class {cls.__name__}({WHO})", declaration, names)
+        who = f"class {cls.__name__}({WHO})"
+        cls.wbtune_options |= parse(who, declaration, names, OF_THE_DRIVER)
 
     def __init__(self, config: dict[str, Any] | None = None, storage: Any = None) -> None:
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)

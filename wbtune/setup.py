@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
 
 from wbtune import _compat, credentials, identity, lifecycle, runs
-from wbtune.options import parse
+from wbtune.keywords import SetupOptions
+from wbtune.options import OF_THE_DRIVER, parse
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -17,9 +19,9 @@ WHO = "setup_wandb"
 def setup_wandb(
     config: Mapping[str, Any] | None = None,
     api_key: str | None = None,
-    api_key_file: str | None = None,
+    api_key_file: str | PathLike[str] | None = None,
     rank_zero_only: bool = True,
-    **init_kwargs: Any,
+    **init_kwargs: Unpack[SetupOptions],
 ) -> Run:
     """Open a W&B run in a trainable function or in ``Trainable.setup``.
 
@@ -50,7 +52,8 @@ def setup_wandb(
 
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept.
+        ConfigurationError: for a value that W&B does not accept, or an option that is the
+            driver's (``upload_checkpoints=``).
         CredentialsError: without a key that a server needs, or with two.
 
     Runs on: trial (and anywhere else, as a plain ``wandb.init``).
@@ -62,13 +65,13 @@ def setup_wandb(
 
     Source: the guide, ``setup_wandb``.
     """
-    credentials.refuse_two(WHO, api_key, api_key_file)
-    given = dict(init_kwargs)
+    given: dict[str, Any] = {**init_kwargs, "api_key_file": api_key_file}
     for theirs, ours in (("trial_id", "id"), ("trial_name", "name")):
         value = given.pop(theirs, None)
         if value is not None:
             given.setdefault(ours, value)
-    options = parse(WHO, {**given, "api_key_file": api_key_file}, _compat.init_parameters())
+    options = parse(WHO, given, _compat.init_parameters(), OF_THE_DRIVER)
+    credentials.refuse_two(WHO, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
         return runs.disabled_run()
     trial_run, who_am_i = lifecycle.of_caller(

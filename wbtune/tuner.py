@@ -7,18 +7,27 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ray import tune
 
 from wbtune import _compat, runs
 from wbtune.callback import WandbLoggerCallback
 from wbtune.errors import ConfigurationError, InvalidTrainableError
+from wbtune.keywords import Checkpoints, InitOptions, Names
 from wbtune.lifecycle import OwnsRun
 from wbtune.mixin import WandbMixin
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, one_id, parse, take_from_config
+from wbtune.options import (
+    OF_A_LOOP,
+    UPLOAD_TIMEOUT_S,
+    RunOptions,
+    one_id,
+    parse,
+    take_from_config,
+)
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
@@ -29,24 +38,24 @@ RESTORE = "restore_wandb_tuner"
 
 def wandb_tuner(
     trainable: Callable[..., Any] | type | str,
-    *,
     param_space: Mapping[str, Any] | None = None,
+    *,
     tune_config: TuneConfig | None = None,
     run_config: RunConfig | None = None,
     project: str | None = None,
     group: str | None = None,
-    api_key_file: str | None = None,
+    api_key_file: str | PathLike[str] | None = None,
     api_key: str | None = None,
-    excludes: Sequence[str] | None = None,
+    excludes: Names | None = None,
     log_config: bool = False,
-    upload_checkpoints: bool | str = False,
+    upload_checkpoints: Checkpoints = False,
     upload_timeout: float = UPLOAD_TIMEOUT_S,
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
     checkpoint_references: bool = False,
     log_results: bool = True,
-    unmask: Sequence[str] | None = None,
-    **init_kwargs: Any,
+    unmask: Names | None = None,
+    **init_kwargs: Unpack[InitOptions],
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
 
@@ -101,12 +110,7 @@ def wandb_tuner(
 
     Source: the guide, ``tune_with_callback``, in one call.
     """
-    if not callable(trainable) and not isinstance(trainable, str):
-        msg = (
-            f"{WHO}: expected a function, a class trainable or a registered name, got "
-            f"{trainable!r}. For another kind, give its RunConfig a WandbLoggerCallback."
-        )
-        raise InvalidTrainableError(msg)
+    _check_what_is_tunes(trainable, param_space)
     named = {
         "project": project,
         "group": group,
@@ -122,7 +126,7 @@ def wandb_tuner(
         "unmask": unmask,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
-    given = parse(WHO, {**named, **init_kwargs}, names)
+    given = parse(WHO, {**named, **init_kwargs}, names, OF_A_LOOP)
     inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
     if api_key is not None:  # an argument comes before what config["wandb"] says
         inner = replace(inner, api_key_file=None)
@@ -140,6 +144,19 @@ def wandb_tuner(
         tune_config=tune_config,
         run_config=_with_callback(run_config, callback),
     )
+
+
+def _check_what_is_tunes(trainable: object, param_space: object) -> None:
+    if not callable(trainable) and not isinstance(trainable, str):
+        msg = (
+            f"{WHO}: expected a function, a class trainable or a registered name, got "
+            f"{trainable!r}. For another kind, give its RunConfig a WandbLoggerCallback."
+        )
+        raise InvalidTrainableError(msg)
+    if not isinstance(param_space, (Mapping, type(None))):
+        got = type(param_space).__name__
+        msg = f"{WHO}: expected param_space= to be a dict, got {got}. Give the rest by its name."
+        raise ConfigurationError(msg)
 
 
 def restore_wandb_tuner(

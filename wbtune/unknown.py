@@ -1,0 +1,80 @@
+"""What to say of a keyword argument that no door has: whose it is, or which was meant."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+
+#: Arguments of ``tune.run``, and of other doors, and what does the same.
+_INSTEAD = {
+    "resources_per_trial": "Write tune.with_resources(train, ...)",
+    "local_dir": "It is Tune's: run_config=RunConfig(storage_path=...)",
+    "base_url": "Set WANDB_BASE_URL, or write settings={'base_url': ...}",
+    "save_checkpoints": "Write upload_checkpoints=...",
+    "run_arg": "It is wandb_trial's, which injects the run",
+    "trial_id": "Write id=...",
+    "trial_name": "Write name=...",
+    "restart_errored": "It is for restore_wandb_tuner(path, train, restart_errored=...)",
+    "resume_errored": "It is for restore_wandb_tuner(path, train, resume_errored=...)",
+    "resume_unfinished": "It is for restore_wandb_tuner(path, train, resume_unfinished=...)",
+}
+
+
+def near(given: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that was probably meant."""
+    found = difflib.get_close_matches(given, sorted(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def option(who: str, name: str, known: frozenset[str]) -> str:
+    """The message for an option that this door does not have.
+
+    Args:
+        who: the door.
+        name: the argument.
+        known: all options of wbtune and of ``wandb.init``.
+    """
+    if name in _INSTEAD:
+        return f"{who}: unknown option {name}=. {_INSTEAD[name]}."
+    tunes = _of_tune(name)
+    if tunes is not None:
+        return f"{who}: {name}= is Tune's: {tunes}."
+    meant = _without_prefix(name, known)
+    if meant is None and name in _settings():
+        return f"{who}: {name}= is a setting of W&B: settings={{{name!r}: ...}}."
+    meant = meant or near(name, known)
+    hint = "See the README for the options." if meant is None else f"Did you mean {meant}=?"
+    return f"{who}: unknown option {name}=. {hint}"
+
+
+def _without_prefix(name: str, known: frozenset[str]) -> str | None:
+    """``run_name`` is what W&B's settings call ``name``."""
+    short = name.removeprefix("wandb_").removeprefix("run_")
+    return short if short in known else None
+
+
+def _settings() -> frozenset[str]:
+    import wandb  # noqa: PLC0415 - only for who mistypes
+
+    return frozenset(wandb.Settings.model_fields)
+
+
+def _of_tune(name: str) -> str | None:
+    """Where Tune takes an argument of that name, as one writes it."""
+    from ray import tune  # noqa: PLC0415 - only for who mistypes
+
+    places = {
+        tune.Tuner: "{}",
+        tune.TuneConfig: "tune_config=TuneConfig({})",
+        tune.RunConfig: "run_config=RunConfig({})",
+        tune.CheckpointConfig: "run_config=RunConfig(checkpoint_config=CheckpointConfig({}))",
+        tune.FailureConfig: "run_config=RunConfig(failure_config=FailureConfig({}))",
+    }
+    for place, written in places.items():
+        if not name.startswith("_") and name in inspect.signature(place).parameters:
+            argument = f"{name}=..."
+            if place is tune.Tuner:
+                return f"give it to wandb_tuner or tune.Tuner ({argument})"
+            return written.format(argument)
+    return None
