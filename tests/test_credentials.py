@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from wbtune import _compat, credentials
+from wbtune import _compat, credentials, handover
 from wbtune.credentials import Login, Secret
 from wbtune.errors import CredentialsError
+from wbtune.identity import Identity
 from wbtune.options import RunOptions
 
 ARGUMENT, FILE, ENVIRONMENT, NETRC, HOOK = (letter * 40 for letter in "abcde")
@@ -328,13 +329,11 @@ def test_the_docstrings_examples_are_true() -> None:
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Ray's key-value store, a server that takes every key, and nothing in the environment."""
     store: dict[str, str] = {}
-
-    def put(name: str, text: str) -> bool:
-        store[name] = text
-        return False
-
-    monkeypatch.setattr(_compat, "hand_over", put)
-    monkeypatch.setattr(_compat, "handed_over", store.get)
+    monkeypatch.setattr(_compat, "job", lambda: "job")
+    monkeypatch.setattr(_compat, "is_driver", lambda: False)
+    monkeypatch.setattr(_compat, "store", store.__setitem__)
+    monkeypatch.setattr(_compat, "stored", store.get)
+    monkeypatch.setattr(_compat, "stored_keys", lambda prefix: [*store])
     monkeypatch.setattr(credentials.Server, "check", lambda server: None)
     monkeypatch.delenv("WANDB_MODE")
     return store
@@ -346,16 +345,37 @@ def shown(login: Login) -> tuple[str | None, dict[str, str]]:
 
 ONLINE = {"mode": "online", "settings": {"base_url": "https://wandb.example.com"}}
 SERVER = {"base_url": "https://wandb.example.com", "entity": "team"}
+FIT = handover.new_fit()
+
+
+def driver(options: RunOptions, key: str | None = None, fit: str = FIT) -> Login:
+    login = credentials.of_driver("door", options, key)
+    credentials.hand_over(login, fit)
+    return login
+
+
+def trial(
+    key: str | None = None, *, declared: bool = True, fit: str = FIT, **options: Any
+) -> tuple[str | None, dict[str, str]]:
+    """The login of a trial whose declaration says no more than this, and that is online."""
+    init = {"mode": options.pop("mode", "online")}
+    login, trouble = credentials.of_trial_or_offline(
+        "door",
+        RunOptions(**options, init_kwargs={name: text for name, text in init.items() if text}),
+        Identity("t", "t", "experiment", fit=fit),
+        key,
+        declared=declared,
+    )
+    assert not trouble
+    return shown(login)
 
 
 def test_a_trial_has_the_drivers_login(store: dict[str, str]) -> None:
     """Key, server and entity; a key file of the declaration is the driver's to read."""
-    options = RunOptions(init_kwargs={**ONLINE, "entity": "team"})
-    of_driver = credentials.of_driver("door", options, ARGUMENT)
+    of_driver = driver(RunOptions(init_kwargs={**ONLINE, "entity": "team"}), ARGUMENT)
     assert shown(of_driver) == (ARGUMENT, SERVER)
     for api_key_file in (None, "not/on/this/node"):
-        login = credentials.of_trial("door", None, api_key_file, "online", declared=True)
-        assert shown(login) == (ARGUMENT, SERVER)
+        assert trial(api_key_file=api_key_file) == (ARGUMENT, SERVER)
     assert ARGUMENT not in repr(of_driver)
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(of_driver)
@@ -363,11 +383,10 @@ def test_a_trial_has_the_drivers_login(store: dict[str, str]) -> None:
 
 def test_a_trials_own_key_comes_first(store: dict[str, str], tmp_path: Path) -> None:
     """What `setup_wandb` is given in the trial is meant for this trial."""
-    credentials.of_driver("door", RunOptions(init_kwargs=ONLINE), ARGUMENT)
+    driver(RunOptions(init_kwargs=ONLINE), ARGUMENT)
     (tmp_path / "key").write_text(FILE)
-    own = credentials.of_trial("door", HOOK, None, "online", declared=False)
-    file = credentials.of_trial("door", None, str(tmp_path / "key"), "online", declared=False)
-    assert (shown(own)[0], shown(file)[0]) == (HOOK, FILE)
+    assert trial(HOOK, declared=False)[0] == HOOK
+    assert trial(api_key_file=str(tmp_path / "key"), declared=False)[0] == FILE
 
 
 def test_an_identity_token_file_is_named_to_the_trials(
@@ -379,9 +398,7 @@ def test_an_identity_token_file_is_named_to_the_trials(
     monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", str(token))
     settings = {**ONLINE["settings"], "identity_token_file": str(token)}  # type: ignore[dict-item]
     options = RunOptions(init_kwargs={**ONLINE, "settings": settings})
-    assert shown(credentials.of_driver("door", options)) == (None, settings)
-    login = credentials.of_trial("door", None, None, "online", declared=True)
-    assert shown(login) == (None, settings)
+    assert shown(driver(options)) == trial() == (None, settings)
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
@@ -390,10 +407,9 @@ def test_a_mode_of_the_drivers_environment_is_the_trials(
 ) -> None:
     """So that one that is set after Ray was started holds for the trials as well."""
     monkeypatch.setenv("WANDB_MODE", mode)
-    credentials.of_driver("door", RunOptions())
+    driver(RunOptions())
     monkeypatch.delenv("WANDB_MODE")
-    login = credentials.of_trial("door", None, None, None, declared=True)
-    assert shown(login) == (None, {"mode": mode})
+    assert trial(mode=None) == (None, {"mode": mode})
 
 
 def test_without_a_driver_of_ours_a_trial_looks_for_itself(
@@ -401,5 +417,20 @@ def test_without_a_driver_of_ours_a_trial_looks_for_itself(
 ) -> None:
     """As wandb would: here, in the environment."""
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
-    login = credentials.of_trial("door", None, None, "online", declared=True)
-    assert shown(login) == (ENVIRONMENT, {})
+    assert trial() == (ENVIRONMENT, {})
+
+
+def test_who_does_not_know_his_experiment_has_the_login_that_all_have(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the workers of Ray Train have none; of two accounts, neither: it may be another's."""
+    driver(RunOptions(init_kwargs=ONLINE), NETRC, handover.process())
+    assert trial(fit="")[0] == NETRC
+    first, second, third = (handover.new_fit() for _ in range(3))
+    driver(RunOptions(init_kwargs=ONLINE), ARGUMENT, first)
+    driver(RunOptions(init_kwargs=ONLINE), ARGUMENT, second)
+    assert trial(fit="")[0] == ARGUMENT, "the running experiments come first"
+    driver(RunOptions(init_kwargs=ONLINE), FILE, third)
+    monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
+    assert trial(fit="")[0] == ENVIRONMENT
+    assert [trial(fit=fit)[0] for fit in (first, second, third)] == [ARGUMENT, ARGUMENT, FILE]

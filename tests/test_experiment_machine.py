@@ -30,7 +30,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.trainable import FunctionTrainable
 
-from wbtune import _compat, callback, experiment, options, restoring, runlog
+from wbtune import _compat, callback, experiment, handover, options, restoring, runlog
 from wbtune.outcomes import EXIT_CODES, Kind
 
 
@@ -142,7 +142,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.claims, self.on_disk, self.uploads = {}, {}, []
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(_compat, "claim", self.claim)
+        self.patch.setattr(handover, "claim", self.claim)
         self.patch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.patch.setattr(runlog, "ends", lambda folder: dict(self.on_disk))
         self.writer = RecordingWriter()
@@ -162,8 +162,8 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.trials["c"].stopping_criterion = {"training_iteration": BOUND}
         self.lives = {}
 
-    def claim(self, name, owner):
-        return self.claims.setdefault(name.removeprefix("experiment/"), owner)
+    def claim(self, name, owner, seconds=0.0):
+        return self.claims.setdefault(name.rpartition("/")[2], owner)
 
     def claimed(self, name):
         return self.claims.get(name, "driver")

@@ -28,9 +28,9 @@ FILES = sorted(
 #: From the ground up; a module imports only what stands before it.
 ORDER = (
     *("errors", "outcomes", "sanitize", "filtering", "keywords", "unknown", "checks", "options"),
-    *("_compat", "storage", "identity", "server", "credentials"),
+    *("_compat", "storage", "identity", "server", "handover"),
+    *("checkpoints", "credentials"),
     *("runlog", "endings", "restoring", "guard", "outbox"),
-    "checkpoints",
     "runs",
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),
     "decorated",

@@ -959,20 +959,54 @@ def sweep() -> Sweep:
     storage; its caller has both [Ray 2.60, ``tune/tune.py``, ``run``: ``metric``,
     ``mode``, ``scheduler``, ``experiments``].
     """
+    names = _tune_run()
+    if names is None:
+        return Sweep()
+    scheduler = names["scheduler"]
+    metric, mode = names["metric"], names.get("mode")
+    if not metric:
+        metric, mode = getattr(scheduler, "metric", None), None
+    mode = mode or getattr(scheduler, "_mode", None)
+    storage = names["experiments"][0].storage
+    return Sweep(
+        *(metric, mode, getattr(storage, "storage_filesystem", None)),
+        getattr(storage, "experiment_dir_name", ""),
+    )
+
+
+def _tune_run() -> dict[str, Any] | None:
+    """The locals of the ``tune.run`` that is calling; None elsewhere [Ray 2.60]."""
     for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
         names = frame.f_locals
         if frame.f_code.co_name == "run" and {"metric", "scheduler", "experiments"} <= set(names):
-            scheduler = names["scheduler"]
-            metric, mode = names["metric"], names.get("mode")
-            if not metric:
-                metric, mode = getattr(scheduler, "metric", None), None
-            mode = mode or getattr(scheduler, "_mode", None)
-            storage = names["experiments"][0].storage
-            return Sweep(
-                *(metric, mode, getattr(storage, "storage_filesystem", None)),
-                getattr(storage, "experiment_dir_name", ""),
-            )
-    return Sweep()
+            return names
+    return None
+
+
+def name_fit(name: str) -> bool:
+    """In `Callback.setup`: let the trials of this ``fit()`` know it by this name.
+
+    Two of them can have the same experiment, storage and second. Tune sends its
+    ``StorageContext`` to each trial, which is the only thing of one ``fit()`` that a trial
+    has, and pickles it with whatever attributes it has
+    [Ray 2.60, ``tune/tune.py``, ``run``: ``experiments``, ``runner``; ``Trial.storage``].
+
+    Returns:
+        Whether they will.
+    """
+    names = _tune_run()
+    if names is None:
+        return False
+    owners = [*names["experiments"], *getattr(names.get("runner"), "_trials", ())]  # restored ones
+    for storage in [getattr(owner, "storage", None) for owner in owners]:
+        if storage is not None:
+            storage.wbtune_fit = name
+    return True
+
+
+def fit_of(storage: Any) -> str:
+    """The name of the ``fit()`` that a ``StorageContext`` came from, if that has one."""
+    return str(getattr(storage, "wbtune_fit", ""))
 
 
 def keeps(trial: Any, checkpoint: Any) -> bool:
@@ -993,87 +1027,63 @@ def is_actor_death(error: BaseException) -> bool:
     return isinstance(error, RayActorError) and not error.actor_init_failed
 
 
-def claim(trial: str, owner: str) -> str:
-    """Claim the right to write one trial's run; who came first keeps it.
+# --- Ray's key-value store --------------------------------------------------------------
+#
+# It lives in the memory of the cluster's head process. Neither it nor what is asked of it
+# shows in the session's folder, in ``ps`` or in an environment. Each call waits as long as
+# that process does not answer, and may raise whatever gRPC does
+# [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
 
-    The driver's callback can't see whether a function calls `setup_wandb`, and the trial
-    can't see whether there is a callback. They meet in Ray's own key-value store
-    [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
 
-    The driver's callback removes the claims of its experiment. A trial does not: a callback
-    that has not yet asked, and asks when the trial has ended, would open its run again. So
-    without a callback a few bytes for each trial stay until the cluster ends.
+def job() -> str | None:
+    """The id of the job that this process works for; None without a cluster.
 
-    Args:
-        trial: names the trial, uniquely in the cluster.
-        owner: who asks: ``"driver"`` or ``"trial"``.
-
-    Returns:
-        Who has it.
+    A driver has one, and all processes that it starts, directly or not, have the same.
     """
     import ray  # noqa: PLC0415 - needs ray
+
+    return ray.get_runtime_context().get_job_id() if ray.is_initialized() else None
+
+
+def is_driver() -> bool:
+    """Is this process the driver of its job, and no worker? [Ray 2.60, ``worker.mode``]."""
+    from ray._private import worker  # noqa: PLC0415 - needs ray
+
+    return bool(worker.global_worker.mode == worker.SCRIPT_MODE)
+
+
+def store(key: str, text: str, *, overwrite: bool = True) -> None:
+    """Put a text where every process of the cluster can read it."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    if not ray.is_initialized():
-        return owner
-    key = trial.encode()
-    internal_kv._internal_kv_put(key, owner, overwrite=False, namespace=_NAMESPACE)  # noqa: SLF001
-    held = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)  # noqa: SLF001
-    return owner if held is None else bytes(held).decode()
+    internal_kv._internal_kv_put(  # noqa: SLF001 - see above
+        key.encode(), text.encode(), overwrite=overwrite, namespace=_NAMESPACE
+    )
 
 
-def unclaim(trial: str) -> None:
-    """Forget a claim, when the experiment has ended."""
-    import ray  # noqa: PLC0415 - needs ray
+def stored(key: str) -> str | None:
+    """What was put there; None for nothing."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    if ray.is_initialized():
-        internal_kv._internal_kv_del(trial.encode(), namespace=_NAMESPACE)  # noqa: SLF001
-
-
-def hand_over(name: str, text: str) -> bool:
-    """Put a text where every process of this driver's job finds it, in memory alone.
-
-    Ray's key-value store lives in the cluster's head process. Neither it nor what is asked
-    of it shows in the session's folder, in ``ps`` or in an environment
-    [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
-
-    Returns:
-        Whether there is a cluster.
-    """
-    import ray  # noqa: PLC0415 - needs ray
-    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
-
-    if not ray.is_initialized():
-        return False
-    internal_kv._internal_kv_put(_of_this_job(name), text.encode(), namespace=_NAMESPACE)  # noqa: SLF001
-    return True
-
-
-def handed_over(name: str) -> str | None:
-    """What the driver has handed over under this name."""
-    import ray  # noqa: PLC0415 - needs ray
-    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
-
-    if not ray.is_initialized():
-        return None
-    text = internal_kv._internal_kv_get(_of_this_job(name), namespace=_NAMESPACE)  # noqa: SLF001
+    text = internal_kv._internal_kv_get(key.encode(), namespace=_NAMESPACE)  # noqa: SLF001
     return None if text is None else bytes(text).decode()
 
 
-def take_back(name: str) -> None:
-    """Remove what was handed over."""
-    import ray  # noqa: PLC0415 - needs ray
+def stored_keys(prefix: str) -> list[str]:
+    """The keys that begin like this."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    if ray.is_initialized():
-        internal_kv._internal_kv_del(_of_this_job(name), namespace=_NAMESPACE)  # noqa: SLF001
+    found = internal_kv._internal_kv_list(prefix.encode(), namespace=_NAMESPACE)  # noqa: SLF001
+    return [bytes(key).decode() for key in found]
 
 
-def _of_this_job(name: str) -> bytes:
-    import ray  # noqa: PLC0415 - needs ray
+def remove_stored(prefix: str) -> None:
+    """Remove everything whose key begins like this."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    return f"{name}/{ray.get_runtime_context().get_job_id()}".encode()
+    internal_kv._internal_kv_del(  # noqa: SLF001 - see above
+        prefix.encode(), del_by_prefix=True, namespace=_NAMESPACE
+    )
 
 
 _NAMESPACE = b"wbtune"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import _compat, credentials, runs
-from wbtune.checkpoints import Objective, announce, missing_for_references, scheme_of
+from wbtune import _compat, credentials, handover, runs
+from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.keywords import Checkpoints, DropInOptions, Names
 from wbtune.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
@@ -196,9 +196,11 @@ class WandbLoggerCallback(LoggerCallback):
         sweep = _compat.sweep()
         _check_checkpoints(who, options, sweep)
         key = None if self._api_key is None else self._api_key.reveal()
-        login = credentials.of_driver(who, options, key, sweep.experiment)
-        self._name = sweep.experiment
-        announce(_objective(sweep), sweep.experiment)
+        fit = handover.new_fit()
+        # Where Tune's loop is not what it was, its trials have no name to ask by.
+        self._fit = fit if _compat.name_fit(fit) else handover.process()
+        login = credentials.of_driver(who, options, key)
+        credentials.hand_over(login, self._fit, _objective(sweep))
         self._experiment = Experiment(
             who,
             options,
@@ -246,7 +248,7 @@ class WandbLoggerCallback(LoggerCallback):
             try:
                 experiment.close(trials)
             finally:
-                credentials.take_back(self._name)
+                credentials.take_back(self._fit)
 
     def get_state(self) -> dict[str, Any] | None:
         """What `tune.Tuner.restore` needs to go on with the same runs."""

@@ -13,7 +13,6 @@ counts only if Tune had not begun to delete the checkpoint when it was complete.
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import math
 import os
@@ -83,9 +82,6 @@ class SavedCheckpoint(NamedTuple):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_OBJECTIVE: Final = "objective"
-
-
 class Objective(NamedTuple):
     """What makes a result the best: the tuner's metric and mode.
 
@@ -112,22 +108,6 @@ class Objective(NamedTuple):
         if value is None or on is None:
             return value is not None
         return value < on if self.mode == "min" else value > on
-
-
-def announce(objective: Objective | None, experiment: str) -> None:
-    """On the driver: tell the trials, which have no other way to know it."""
-    said = None if objective is None else [objective.metric, objective.mode]
-    _compat.hand_over(f"{_OBJECTIVE}/{experiment}", json.dumps(said))
-
-
-def announced(experiment: str) -> Objective | None:
-    """In a trial: what the driver's callback has told."""
-    try:
-        said = json.loads(_compat.handed_over(f"{_OBJECTIVE}/{experiment}") or "null")
-    except Exception as error:  # noqa: BLE001 - Ray's trouble with its store is not the trial's
-        logger.warning("wbtune: can't ask for the tuner's metric: %s", error)
-        said = None
-    return None if said is None else Objective(*said)
 
 
 def artifact_name(trial_name: str) -> str:

@@ -4,29 +4,29 @@ The order is the guide's: the argument ``api_key`` or ``api_key_file``; the envi
 variable ``WANDB_API_KEY``; what ``wandb login`` left behind; ``WANDB_SETUP_API_KEY_HOOK``.
 
 Logging in on the driver is enough: `of_driver` finds the key, asks the server whether it
-takes it, and hands it over to the trials through the memory of Ray's own key-value store
-(no file, no environment, no argument of a process); `of_trial` finds it there.
+takes it, and `hand_over` hands it over to the trials (:mod:`wbtune.handover`); `of_trial`
+takes it from there. A driver needs a key; a trial that has begun goes on without one, and
+its run is kept on disk.
 """
 
 # Over 250 lines: one home for everything that knows a key.
 
 from __future__ import annotations
 
-import atexit
-import functools
-import json
 import logging
 import os
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
-from wbtune import _compat
+from wbtune import _compat, handover, identity
+from wbtune.checkpoints import Objective
 from wbtune.errors import CredentialsError
 from wbtune.server import Server
 
 if TYPE_CHECKING:
+    from wbtune.identity import Identity
     from wbtune.options import RunOptions
 
 logger = logging.getLogger("wbtune")
@@ -70,10 +70,12 @@ class Login(NamedTuple):
         secret: the key; None where none is needed, or an identity token is used instead.
         settings: W&B settings that belong to it and are no secret: ``base_url``,
             ``entity``, ``identity_token_file``, ``mode``.
+        objective: what is best, as the driver's tuner has it.
     """
 
     secret: Secret | None = None
     settings: Mapping[str, str] = {}
+    objective: Objective | None = None
 
 
 def needs_key(mode: str | None) -> bool:
@@ -183,34 +185,37 @@ def _from_hook(who: str, hook: str) -> str:
 #: ``init_timeout`` is not less.
 PATIENCE_S: Final = 20.0
 
-_LOGIN: Final = "login"
 _HANDED: Final = ("base_url", "entity", "identity_token_file")
 
 
-def of_driver(
-    who: str, options: RunOptions, api_key: str | None = None, experiment: str = ""
-) -> Login:
-    """Log in on the driver: find the key, check it with the server, hand it to the trials.
+def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Login:
+    """Log in on the driver: find the key, and check it with the server.
+
+    A driver that is itself a trial logs in as that trial does, and needs no key.
 
     Args:
         who: the door, for the messages.
         options: located and checked.
         api_key: an argument.
-        experiment: whose trials they are; other experiments may have another login.
 
     Raises:
         CredentialsError: without a usable key, or when the server refuses it.
         ServerUnreachableError: when there is no answer within wandb's ``init_timeout``, and
             20 s at most.
     """
+    here = identity.of_here()
+    if here is not None:
+        refuse_two(who, api_key, options.api_key_file)
+        login, trouble = of_trial_or_offline(who, options, here, api_key, declared=False)
+        if trouble:
+            logger.warning("%s: %s", who, trouble)
+        return login
     given = options.init_kwargs.get("settings") or {}
     secret = find(who, api_key, options.api_key_file, options.mode, given.get("base_url"))
     if not needs_key(options.mode):
         # Said by this process's environment alone, the trials' may not say it.
         mode = os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
-        login = Login(settings={} if options.mode else {"mode": mode})
-        _hand_over(login, experiment)
-        return login
+        return Login(settings={} if options.mode else {"mode": mode})
     found = {name: given.get(name) or _compat.wandb_setting(name) for name in _HANDED}
     found["entity"] = options.init_kwargs.get("entity") or found["entity"]
     settings = {name: str(value) for name, value in found.items() if value}
@@ -220,39 +225,35 @@ def of_driver(
         settings.pop("identity_token_file", None)
         patience = given.get("init_timeout") or _compat.wandb_setting("init_timeout")
         _check(who, Server(settings["base_url"], secret, min(float(patience), PATIENCE_S)))
-    login = Login(secret, settings)
-    _hand_over(login, experiment)
-    return login
+    return Login(secret, settings)
 
 
 def of_trial(
     who: str,
+    handed: Login,
     api_key: str | None,
     api_key_file: str | None,
     mode: str | None,
     *,
     declared: bool,
-    experiment: str = "",
     base_url: str | None = None,
 ) -> Login:
     """Log in where a trial runs, with what the driver has handed over.
 
     Args:
         who: the door, for the messages.
+        handed: that, see `handed_over`.
         api_key: an argument of the user's code in the trial.
         api_key_file: the same, or part of a declaration.
         mode: W&B's ``mode``, where it was given.
         declared: the arguments come from a declaration, which the driver has read, too; a
             path in it need not exist on this node.
-        experiment: the trial's; empty in a worker of Ray Train, which has the driver's
-            newest login.
         base_url: the server that was given; else that of this process's environment, or the
             driver's.
 
     Raises:
         CredentialsError: without a usable key.
     """
-    handed = _handed_over(experiment)
     if mode is None and "WANDB_MODE" not in os.environ:
         mode = handed.settings.get("mode")
     if not needs_key(mode):
@@ -271,9 +272,89 @@ def of_trial(
     return Login(secret or _found_by_wandb(server), settings)
 
 
-def take_back(experiment: str) -> None:
+def of_trial_or_offline(
+    who: str,
+    options: RunOptions,
+    trial: Identity,
+    api_key: str | None = None,
+    *,
+    declared: bool,
+) -> tuple[Login, str]:
+    """Log in where a trial runs; without a key, and while Ray's store is away, stay offline.
+
+    Args:
+        who: the door, for the messages.
+        options: located and checked.
+        trial: asks.
+        api_key: as in `of_trial`.
+        declared: the same.
+
+    Returns:
+        ``(login, trouble)``: and why the runs are kept on disk, where nobody asked for that.
+
+    Raises:
+        CredentialsError: without a usable key, outside of trials.
+    """
+    trouble, handed = "", Login()
+    try:
+        handed = handed_over(trial)
+    except handover.StoreError as error:
+        trouble = f"{error}, which has the driver's login"
+    given = options.init_kwargs.get("settings") or {}
+    arguments = (api_key, options.api_key_file, options.mode)
+    try:
+        login = of_trial(
+            *(who, handed, *arguments), declared=declared, base_url=given.get("base_url")
+        )
+    except CredentialsError as error:
+        if trial.trial_id is None and trial.directory is None:
+            raise
+        return OFFLINE, trouble or str(error).removeprefix(f"{who}: ")
+    if trouble and needs_key(options.mode or login.settings.get("mode")):
+        return OFFLINE, trouble
+    return login._replace(objective=handed.objective), ""
+
+
+#: Of runs that are kept on disk.
+OFFLINE: Final = Login(settings={"mode": "offline"})
+
+
+def hand_over(login: Login, fit: str, objective: Objective | None = None) -> None:
+    """On the driver: let the trials of this ``fit()`` have its login, and know what is best.
+
+    Says so when Ray's store does not answer: the trials go on without.
+    """
+    key = None if login.secret is None else login.secret.reveal()
+    told = {"key": key, "settings": dict(login.settings), "objective": objective}
+    try:
+        handover.hand_over(fit, told)
+    except handover.StoreError as error:
+        logger.warning("wbtune: the trials don't get the driver's login: %s", error)
+
+
+def handed_over(trial: Identity) -> Login:
+    """In a trial: what its driver has handed over.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    told = handover.handed_over(trial.fit)
+    if told is None:
+        return Login()
+    key, objective = told["key"], told["objective"]
+    return Login(
+        None if key is None else Secret(key),
+        told["settings"],
+        None if objective is None else Objective(*objective),
+    )
+
+
+def take_back(fit: str) -> None:
     """On the driver, when an experiment has ended: nobody needs its login any more."""
-    _compat.take_back(f"{_LOGIN}/{experiment}")
+    try:
+        handover.take_back(fit)
+    except handover.StoreError as error:
+        logger.warning("wbtune: a login stays in the memory of Ray's head: %s", error)
 
 
 def _check(who: str, server: Server) -> None:
@@ -292,31 +373,3 @@ def _check(who: str, server: Server) -> None:
 def _found_by_wandb(base_url: str) -> Secret | None:
     key = _compat.found_key(base_url)
     return None if key is None else Secret(key)
-
-
-def _hand_over(login: Login, experiment: str) -> None:
-    key = None if login.secret is None else login.secret.reveal()
-    text = json.dumps({"key": key, "settings": dict(login.settings)})
-    # The second for who belongs to the same driver, but to no trial: Ray Train's workers.
-    for name in (f"{_LOGIN}/{experiment}", _LOGIN):
-        if _compat.hand_over(name, text):
-            _take_back_at_exit(name)
-
-
-@functools.cache
-def _take_back_at_exit(name: str) -> None:
-    # A cluster may outlive this driver, and its store with it.
-    atexit.register(_compat.take_back, name)
-
-
-def _handed_over(experiment: str) -> Login:
-    try:
-        text = _compat.handed_over(f"{_LOGIN}/{experiment}" if experiment else _LOGIN)
-    except Exception as error:  # noqa: BLE001 - Ray's trouble with its store is not the trial's
-        logger.warning("wbtune: can't ask for the driver's login: %s", error)
-        text = None
-    if text is None:
-        return Login()
-    said: dict[str, Any] = json.loads(text)
-    key = said["key"]
-    return Login(None if key is None else Secret(key), said["settings"])

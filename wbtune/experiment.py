@@ -20,7 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import _compat, endings, identity, lifecycle, restoring, runlog, runs, storage
+from wbtune import (
+    _compat,
+    endings,
+    handover,
+    identity,
+    lifecycle,
+    restoring,
+    runlog,
+    runs,
+    storage,
+)
 from wbtune.checkpoints import BEST, LATEST, Objective, SavedCheckpoint, Shelf
 from wbtune.credentials import Login
 from wbtune.errors import WbtuneError
@@ -139,6 +149,7 @@ class Experiment:
         self._remote: storage.Remote | None = None
         self._shelf: Shelf | None = None
         self._said_id = False
+        self._store_is_away_until = 0.0
         self._taken_aside: list[SavedCheckpoint] = []
         self._found: dict[str, runlog.RunLog] | None = None
 
@@ -382,13 +393,29 @@ class Experiment:
         watched.due = 0.0
         if watched.own or watched.is_open:
             return
-        if _compat.claim(watched.claim, "driver") != "driver":
+        if self._claimed(watched) != "driver":
             watched.own = True
             return
         watched.is_open = True
         self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
         if watched.perturbations:
             self._writer.configure(watched.key, {"wbtune/perturbations": watched.perturbations})
+
+    def _claimed(self, watched: Watched) -> str:
+        """Who writes the run; if that can't be asked, rather two than nobody."""
+        if time.monotonic() < self._store_is_away_until:
+            return "driver"
+        try:
+            return handover.claim(watched.claim, "driver", handover.LOOP_S)
+        except handover.StoreError as error:
+            # Tune's loop does not wait for it again at once.
+            self._store_is_away_until = time.monotonic() + CLAIM_S
+            logger.warning(
+                "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
+                self._who,
+                error,
+            )
+            return "driver"
 
     def _end(self, watched: Watched, outcome: Outcome) -> None:
         watched.outcome, watched.ended = outcome, True
@@ -465,8 +492,14 @@ class Experiment:
             complete = self._writer.close(left)
             self._say_where(complete=complete, delivered=self._deliver(deadline - time.monotonic()))
             self._say_what_is_left()
-            for watched in self._watched.values():
-                _compat.unclaim(watched.claim)
+            self._forget_claims()
+
+    def _forget_claims(self) -> None:
+        for trials in {watched.claim.rpartition("/")[0] for watched in self._watched.values()}:
+            try:
+                handover.unclaim(f"{trials}/")
+            except handover.StoreError as error:
+                logger.info("wbtune: a few bytes stay in Ray's store: %s", error)
 
     def _timeout(self, rest: Outcome) -> float:
         """Seconds to wait for uploads."""

@@ -35,6 +35,8 @@ class Identity(NamedTuple):
             others, which may have trials of the same ids.
         remote: the experiment's storage, where ``directory`` is only on the way there.
         contested: a callback on the driver may want to write the same run.
+        fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune.handover`); empty
+            where no callback has given it a name.
     """
 
     trial_id: str | None = None
@@ -44,11 +46,12 @@ class Identity(NamedTuple):
     remote: Remote | None = None
     contested: bool = False
     mark: str = ""
+    fit: str = ""
 
     @property
     def claim(self) -> str:
         """Names the trial among those of the whole cluster."""
-        return f"{self.experiment}/{self.trial_id}"
+        return f"{self.fit or self.mark}/{self.trial_id}"
 
 
 def of_trainable(
@@ -65,7 +68,7 @@ def of_trainable(
     storage = _compat.storage_of(trainable) if storage is None else storage
     directory, remote = _places(storage)
     if info is None:
-        return Identity(directory=directory, remote=remote)
+        return Identity(directory=directory, remote=remote, fit=_compat.fit_of(storage))
     return Identity(
         info.trial_id,
         info.trial_name,
@@ -74,6 +77,7 @@ def of_trainable(
         remote,
         contested=True,
         mark=_mark(storage),
+        fit=_compat.fit_of(storage),
     )
 
 
@@ -87,6 +91,7 @@ def of_trial(trial: Trial) -> Identity:
         directory=directory or trial.local_experiment_path,
         remote=remote,
         mark=_mark(trial.storage),
+        fit=_compat.fit_of(trial.storage),
     )
 
 
@@ -127,6 +132,7 @@ def of_worker(
         remote=remote,
         contested=worker.trial is not None and only,
         mark=_mark(worker.storage),
+        fit=_compat.fit_of(worker.storage) or (trial.fit if trial is not None else ""),
     )
 
 
@@ -147,6 +153,8 @@ def rank() -> int | None:
 
 def of_here() -> Identity | None:
     """The trial of Tune that this code runs in, to be pickled; None elsewhere."""
-    info = _compat.trial_info(_compat.find_trainable())
+    here = of_trainable(_compat.find_trainable())
+    if here.trial_id is None:
+        return None
     # Without the places: a file system may hold the keys to it.
-    return None if info is None else Identity(info.trial_id, info.trial_name, info.experiment_name)
+    return Identity(here.trial_id, here.trial_name, here.experiment, fit=here.fit)

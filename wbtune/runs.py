@@ -227,7 +227,7 @@ def open_run(
             logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
             if not for_trial_elsewhere:
                 _compat.forget_core()  # it keeps the id of what it could not open
-            run = _init(_offline(spec), secret, on_stop, **how)
+            run = _init(offline(spec), secret, on_stop, **how)
             runlog.mark_not_uploaded(Path(run.dir).parent)
         if away:
             runlog.mark_not_uploaded(Path(run.dir).parent)
@@ -241,7 +241,8 @@ def open_run(
     return run
 
 
-def _offline(spec: RunSpec) -> RunSpec:
+def offline(spec: RunSpec) -> RunSpec:
+    """The same run, kept on disk."""
     return spec._replace(init={**spec.init, "mode": "offline"})
 
 
@@ -259,7 +260,7 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
         theirs = Server(base_url, secret, patience).run_config(entity, project, run_id or "none")
     except WbtuneError as error:
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
-        return _offline(spec._replace(config=config)), True
+        return offline(spec._replace(config=config)), True
     if spec.experiment and theirs is not None and theirs.get(MARK) != spec.experiment:
         other = spec.ids[0]
         logger.warning(

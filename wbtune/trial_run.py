@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune import _compat, checkpoints, credentials, identity, runlog, runs
+from wbtune import _compat, credentials, handover, identity, runlog, runs
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
@@ -104,27 +106,27 @@ class TrialRun:
         if self._api_key:  # an argument comes before what config["wandb"] says
             options = replace(options, api_key_file=None)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
-        login = credentials.of_trial(
-            *(self.who, api_key, options.api_key_file, options.mode),
-            declared=self._declared,
-            experiment=(who_am_i.experiment or "") if identity.rank() is None else "",
-            base_url=(options.init_kwargs.get("settings") or {}).get("base_url"),
+        login, trouble = credentials.of_trial_or_offline(
+            *(self.who, options, who_am_i, api_key), declared=self._declared
         )
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
         spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
-        self._spec = spec._replace(objective=checkpoints.announced(who_am_i.experiment or ""))
+        self._spec = spec._replace(objective=login.objective)
         self._dropped, self._returned, self._error = 0, False, None
         self.stop_asked = self._left_open = False
         self._mirrors = bool(options.log_results)
         try:
-            if who_am_i.contested and _compat.claim(who_am_i.claim, "trial") != "trial":
-                msg = "the experiment's WandbLoggerCallback writes it already"
-                raise RuntimeError(msg)  # noqa: TRY301 - said below, as all trouble is
+            unclaimed = _claim(who_am_i)
+            if credentials.needs_key(options.mode or login.settings.get("mode")):
+                trouble = trouble or unclaimed
+            if trouble:
+                self._spec, login = runs.offline(self._spec), credentials.OFFLINE
             self._attempt = _attempt(who_am_i, self._spec)
-            run = runs.open_run(
-                self._spec, login.secret, on_stop=self._stop_is_asked if self.can_stop else None
-            )
+            on_stop = self._stop_is_asked if self.can_stop else None
+            run = runs.open_run(self._spec, login.secret, on_stop=on_stop)
+            if trouble:
+                self._is_on_disk(run, trouble)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
@@ -138,6 +140,16 @@ class TrialRun:
         self.run, self._open, self._who_am_i = run, True, who_am_i
         self._prepare(run)
         return run
+
+    def _is_on_disk(self, run: Run, trouble: str) -> None:
+        """Say that a run which was to be uploaded is kept on disk, and why."""
+        folder = Path(run.dir).parent
+        runlog.mark_not_uploaded(folder)
+        logger.warning(
+            "%s: %s Run %s is kept on disk meanwhile; send it by: wandb sync %s",
+            *(self.who, trouble if trouble.endswith(".") else f"{trouble}.", run.id),
+            shlex.quote(str(folder)),
+        )
 
     def _stop_is_asked(self) -> None:
         self.stop_asked = True  # by wandb's own thread; the next result ends the trial
@@ -236,6 +248,24 @@ class TrialRun:
                 for newest in runlog.parts(directory, self.run.id)[-1:]:
                     runlog.wait_for_end(newest)
                 remote.deliver(directory, self.run.id, seconds=DELIVER_S)
+
+
+def _claim(who_am_i: identity.Identity) -> str:
+    """Claim the trial's run, if a callback may want to write it; what went wrong in asking.
+
+    Raises:
+        RuntimeError: when the callback has it.
+    """
+    if not who_am_i.contested:
+        return ""
+    try:
+        owner = handover.claim(who_am_i.claim, "trial")
+    except handover.StoreError as error:
+        return f"{error}, which knows whether a callback writes the run"
+    if owner != "trial":
+        msg = "the experiment's WandbLoggerCallback writes it already"
+        raise RuntimeError(msg)
+    return ""
 
 
 def _attempt(who_am_i: identity.Identity, spec: runs.RunSpec) -> int:
