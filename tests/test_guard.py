@@ -610,7 +610,7 @@ def killed_before_its_metrics_are_defined(program):
         run.log({"i": i})
     program.ends_with(5, run)
     newest = runlog.parts(program.folder, "t")[-1]
-    kinds = [record.WhichOneof("record_type") for record in runlog._parsed(runlog._records(newest))]
+    kinds = [record.WhichOneof("record_type") for record in runlog.records(newest, runlog.ROWS)]
     assert kinds.index("metric") < kinds.index("history")
 
 
@@ -631,7 +631,7 @@ def killed_long_after_its_metrics_were_defined(program):
         run.log({"i": i})
     program.ends_with(40, run)
     newest = runlog.parts(program.folder, "t")[-1]
-    told = [record.metric for record in runlog._parsed(runlog._records(newest))]
+    told = [record.metric for record in runlog.records(newest, runlog.ROWS)]
     names = {metric.name or metric.glob_name for metric in told}
     assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
 

@@ -30,7 +30,7 @@ ORDER = (
     *("errors", "outcomes", "sanitize", "filtering", "keywords", "unknown", "checks", "options"),
     *("_compat", "storage", "identity", "server", "handover"),
     *("checkpoints", "credentials"),
-    *("runlog", "endings", "restoring", "guard", "outbox"),
+    *("logfile", "runlog", "endings", "restoring", "segments", "guard", "outbox"),
     "runs",
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),
     "decorated",

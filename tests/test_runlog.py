@@ -1,20 +1,44 @@
-"""Reading W&B's logs back, where no real run would show it."""
+"""Reading W&B's logs back, where no real run would show it: damaged ones above all."""
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wbtune import _compat, runlog
 
 BLOCK = 32 * 1024
+HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 
 
 def chunk(payload: bytes, kind: int = 1) -> bytes:
-    return struct.pack("<IHB", 0, len(payload), kind) + payload
+    checksum = zlib.crc32(bytes([kind]) + payload)
+    return struct.pack("<IHB", checksum, len(payload), kind) + payload
+
+
+def log_of(payloads: list[bytes]) -> tuple[bytes, list[int]]:
+    """The file of these records, and where each of them ends."""
+    data, ends = HEADER, []
+    for payload in payloads:
+        first, rest = True, payload
+        while first or rest:
+            left = BLOCK - len(data) % BLOCK
+            if left < 7:
+                data += bytes(left)
+                continue
+            part, rest = rest[: left - 7], rest[left - 7 :]
+            kind = (1 if first else 4) if not rest else (2 if first else 3)
+            data, first = data + chunk(part, kind), False
+        ends.append(len(data))
+    return data, ends
 
 
 def log_with_end(path: Path, exit_code: int) -> None:
@@ -22,8 +46,7 @@ def log_with_end(path: Path, exit_code: int) -> None:
     record = _compat.record_type()()
     record.exit.exit_code = exit_code
     path.parent.mkdir(parents=True)
-    header = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
-    path.write_bytes(header + chunk(record.SerializeToString()))
+    path.write_bytes(HEADER + chunk(record.SerializeToString()))
 
 
 def test_the_newest_part_tells_how_a_run_ended(tmp_path: Path) -> None:
@@ -42,7 +65,7 @@ def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
     record.exit.exit_code = 7
     path = tmp_path / "run-a.wandb"
     with path.open("wb") as file:
-        file.write(struct.pack("<4sHB", b":W&B", 0xBEE1, 0))
+        file.write(HEADER)
         if blocks > 1:  # the last part of a record that began before
             file.seek((blocks - 2) * BLOCK)
             file.write(chunk(bytes(BLOCK - 7), 4))
@@ -53,3 +76,194 @@ def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 20 * BLOCK
     finally:
         tracemalloc.stop()
+
+
+# --- Damage -----------------------------------------------------------------------------
+
+
+def kind(record: Any) -> str:
+    return str(record.WhichOneof("record_type"))
+
+
+def records(note: str) -> list[Any]:
+    """A run of three rows, as wandb-core writes one down."""
+    new = _compat.record_type()
+    run, config, metric, artifact, end = new(), new(), new(), new(), new()
+    run.run.run_id, run.run.project, run.run.display_name = "a", "p", "trial a"
+    run.run.start_time.seconds = 1795656510
+    config.config.update.add(key="note", value_json=json.dumps(note))
+    metric.metric.name, metric.metric.summary.min = "loss", True
+    artifact.artifact.name, artifact.artifact.metadata = "checkpoint_a", '{"loss": 1}'
+    artifact.artifact.manifest.contents.add(path="model", local_path="/model")
+    end.exit.exit_code = 3
+    rows = []
+    for step in range(3):
+        summary, row = new(), new()
+        for key, value in (("loss", {"min": 1 / (1 + step)}), ("text", f"é {step}")):
+            summary.summary.update.add(nested_key=[key], value_json=json.dumps(value))
+        summary.summary.update.add(nested_key=["deep", "x"], value_json=str(step))
+        for key, value in (("training_iteration", step + 1), ("loss", 0.5), ("text", f"é {step}")):
+            row.history.item.add(nested_key=[key], value_json=json.dumps(value))
+        row.history.item.add(nested_key=["deep", "x"], value_json=str(step))
+        row.history.step.num = step
+        rows += [summary, row]
+    made = [run, config, metric, *rows, artifact, end]
+    for number, record in enumerate(made, 1):
+        record.num = number
+    return made
+
+
+def everything(path: Path) -> tuple[runlog.RunLog, list[Any], list[Any]]:
+    """All that is ever read of a log; none of it raises but `read`, and that of no log."""
+    numbers = [n for n in runlog.numbers([path], "training_iteration", "loss") if None not in n]
+    list(runlog.steps(path))
+    runlog.exit_code(path)
+    try:
+        log = runlog.read(path)
+    except ValueError:
+        log = runlog.RunLog()
+    assert isinstance(log.summary, dict)
+    return log, log.rows, numbers
+
+
+def overwritten(data: bytes, random: random.Random, ends: list[int]) -> tuple[bytes, int]:
+    """The file after something has happened to it, and the first byte that is another one."""
+    # Chunks' own headers are little of a file, and much of what can go wrong.
+    at = random.choice([random.randrange(len(data)), random.choice(ends) + random.randrange(7)])
+    at = min(at, len(data) - 1)
+    size = random.choice([1, 2, 4, 40, BLOCK])
+    match random.randrange(5):
+        case 0:
+            return data[:at], at
+        case 1:
+            flipped = data[at] ^ (1 << random.randrange(8))
+            return data[:at] + bytes([flipped]) + data[at + 1 :], at
+        case 2:
+            changed = data[:at] + bytes(size) + data[at + size :]
+        case 3:
+            changed = data[:at] + random.randbytes(size) + data[at + size :]
+        case _:
+            changed = data + random.choice([random.randbytes(size), bytes(size), data])
+    both = zip(data, changed, strict=False)
+    same = (i for i, (one, other) in enumerate(both) if one != other)
+    return changed, next(same, min(len(data), len(changed)))
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_damaged_log_ends_where_the_damage_begins(long, tmp_path):
+    """Thousands of overwritten logs: every record before the first wrong byte, none after it."""
+    chance = random.Random(25)
+    made = records("x" * (3 * BLOCK if long else 3))
+    data, ends = log_of([record.SerializeToString() for record in made])
+    path = tmp_path / "run-a.wandb"
+    path.write_bytes(data)
+    _, rows, numbers = everything(path)
+    kinds = [kind(record) for record in made]
+    assert len(rows) == 3 and runlog.exit_code(path) == 3
+    for _ in range(200 if long else 6000):
+        changed, at = overwritten(data, chance, ends)
+        path.write_bytes(changed)
+        whole = sum(end <= at for end in ends)
+        expected = kinds[:whole].count("history") if at >= len(HEADER) else 0
+        log, found, told = everything(path)
+        assert found == rows[:expected], (at, changed[at - 8 : at + 8])
+        assert told == numbers[:expected]
+        assert log.id == ("a" if whole and at >= len(HEADER) else "")
+        assert log.exit_code in ({3} if whole == len(made) else {None})
+
+
+ODD = (
+    *("", "{", "nul", "1e999", "-Infinity", "[" * 20_000, "9" * 5000, '"\\ud800"', "[1, {}]"),
+    *("{}", "null", "true", "-1", '"text"', "1.5", '{"a": {"b": []}}'),
+)
+
+
+def test_a_record_that_no_run_writes_costs_that_run_alone(tmp_path):
+    """Chunks are whole, and what is in them is nonsense: rows before that count, nothing raises."""
+    chance = random.Random(26)
+    path = tmp_path / "wandb" / "offline-run-20260101_000000-a" / "run-a.wandb"
+    log_with_end(path, 0)
+    other = tmp_path / "wandb" / "offline-run-20260101_000001-b" / "run-b.wandb"
+    log_with_end(other, 0)
+    sound = records("sound")
+    sound[0].run.run_id = "b"
+    other.write_bytes(log_of([record.SerializeToString() for record in sound])[0])
+    made = records("odd")
+    before = [sum(kind(record) == "history" for record in made[:n]) for n in range(len(made))]
+    whole = [record.SerializeToString() for record in made]
+    for turn in range(3800):
+        payloads, number = [*whole], chance.randrange(len(made))
+        if chance.random() < 0.5:
+            damaged = bytearray(payloads[number])
+            for _ in range(chance.choice([1, 3])):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            payloads[number] = bytes(damaged)
+        else:
+            record = _compat.record_type().FromString(whole[number])
+            payloads[number] = odd(record, chance).SerializeToString()
+        path.write_bytes(log_of(payloads)[0])
+        _, rows, _ = everything(path)
+        iterations = [row.get("training_iteration") for row in rows[: before[number]]]
+        assert iterations == list(range(1, before[number] + 1))
+        if turn % 50 == 0:
+            assert len(runlog.of_experiment(tmp_path)["b"].rows) == 3
+            assert runlog.ends(tmp_path)["b"] == 3
+
+
+def odd(record: Any, chance: random.Random) -> Any:
+    """The record with a value, or all of its steps and names, that is not as expected."""
+    match kind(record):
+        case "history":
+            items = record.history.item
+            if chance.random() < 0.3:
+                record.history.ClearField("step")
+        case "summary":
+            items = record.summary.update
+        case "config":
+            items = record.config.update
+        case "artifact":
+            record.artifact.metadata = chance.choice(ODD)
+            return record
+        case _:
+            record.run.start_time.seconds = chance.choice([-(2**62), 2**62])
+            return record
+    item = chance.choice(items)
+    item.value_json = chance.choice(ODD)
+    if chance.random() < 0.5:
+        item.key, item.nested_key[:] = "", chance.choice([[], ["loss", "x"], ["deep"], [""] * 50])
+    return record
+
+
+def test_a_huge_damaged_file_costs_nothing(tmp_path):
+    """A gigabyte of zeros, or a record that has no end: what is read of it is a few blocks."""
+    path = tmp_path / "run-a.wandb"
+    data, _ = log_of([record.SerializeToString() for record in records("")])
+    tracemalloc.start()
+    try:
+        for begin in (data, data[:9], b""):
+            path.write_bytes(begin)
+            with path.open("r+b") as file:
+                file.truncate(1024**3)
+            everything(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "no permission", "text"])
+def test_what_is_no_log_costs_no_other_run(what, tmp_path):
+    """It is passed over, wherever the logs of an experiment are looked through."""
+    log_with_end(tmp_path / "wandb" / "offline-run-20260101_000001-b" / "run-b.wandb", 3)
+    path = tmp_path / "wandb" / "offline-run-20260101_000000-a" / "run-a.wandb"
+    path.parent.mkdir()
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_text("text of eight")
+        path.chmod(0 if what == "no permission" else 0o600)
+    assert runlog.of_experiment(tmp_path).keys() <= {"b"}
+    assert runlog.ends(tmp_path) == {"a": None, "b": 3}
+    assert runlog.attempts(tmp_path, "a") == 1
+    assert (list(runlog.rows([path])), runlog.summary([path])) == ([], {})

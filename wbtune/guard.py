@@ -376,7 +376,7 @@ class Guard:
         if runlog.wait_for_end(paths[0]):
             return None
         rows, _ = _counted(self._recent, *self._forgotten)
-        return max(0, rows - len(runlog.read(paths[0]).rows))
+        return max(0, rows - sum(1 for _ in runlog.steps(paths[0])))
 
 
 def of(run: Run) -> Guard | None:
@@ -387,8 +387,5 @@ def of(run: Run) -> Guard | None:
 
 def _written(run: Run) -> int:
     """The last step of the run that is on disk; -1 before the first."""
-    last = -1
-    for path in Path(run.dir).parent.glob("*.wandb"):
-        with contextlib.suppress(OSError, ValueError):
-            last = max([last, *(row["_step"] for row in runlog.read(path).rows)])
-    return last
+    paths = Path(run.dir).parent.glob("*.wandb")
+    return max((step for path in paths for step in runlog.steps(path)), default=-1)

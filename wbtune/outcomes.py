@@ -46,6 +46,11 @@ EXIT_CODES: Final = {
 
 
 OUTCOME_TAGS: Final = frozenset(kind.value for kind in Kind)
+#: What `Outcome.summary` may say.
+OUTCOME_KEYS: Final[tuple[str, ...]] = (
+    *("wbtune/outcome", "wbtune/reason"),
+    *("wbtune/error", "wbtune/error_message", "wbtune/traceback"),
+)
 
 
 class Outcome(NamedTuple):

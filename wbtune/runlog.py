@@ -1,40 +1,51 @@
-"""Read back what is on disk: the transaction log that wandb-core writes for each run.
+"""Read back what is on disk: the records of the transaction log that wandb-core writes.
 
 A run that was interrupted and continued has several logs, which ``wandb sync`` merges in
 the order in which they were begun. `read` reads one, `of_experiment` all of a folder,
-merged in the same way. A log whose writer was killed ends in the middle of a record; what
-comes before it counts.
-
-The format, read in wandb 0.31: a header of 7 bytes (``:W&B``, the magic 0xBEE1, version 0),
-then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32), length
-(u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record).
+merged in the same way. Each ends where it is damaged (see :mod:`wbtune.logfile`), or where
+its records say what no run says; that costs no other log anything.
 """
 
-# Over 250 lines: the format and what its records say are read together.
+# Over 250 lines: what the records say of one run, and where the logs of a run are.
 
 from __future__ import annotations
 
 import contextlib
-import glob
-import io
 import json
-import struct
+import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wbtune import _compat
+from wbtune import _compat, logfile
 
-_HEADER: Final = struct.Struct("<4sHB")
-_CHUNK: Final = struct.Struct("<IHB")
-_BLOCK: Final = 32 * 1024
 #: A file of ours in the folder of a run that was not uploaded, or not in full.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
 #: Seconds after ``finish`` within which a log that is whole has its exit record.
 CLOSED_S: Final = 2.0
-_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+#: What making sense of a record raises that W&B would not have written.
+_DAMAGE: Final = (
+    *(ValueError, TypeError, AttributeError, LookupError, OverflowError),
+    RecursionError,
+)
+#: A record of wandb-core's that is a row or a part of the summary, as its first bytes tell:
+#: its number, then that. They are most of a log, and to parse them takes most of the time.
+_ROW_OR_SUMMARY: Final = re.compile(rb"\x08[\x80-\xff]*[\x00-\x7f]([\x12\x1a])", re.DOTALL).match
+ROWS: Final = b"\x12"
+SUMMARIES: Final = b"\x1a"
+#: What is computed of a metric (``define_metric(summary="min")``), of two logs of a run.
+_TOGETHER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "min": min,
+    "max": max,
+    "first": lambda earlier, _: earlier,
+}
+#: What an item of a row begins with.
+_ITEM: Final = 0x0A
 
 
 class LoggedArtifact(NamedTuple):
@@ -55,7 +66,7 @@ class LoggedArtifact(NamedTuple):
     files: dict[str, str]
 
 
-@dataclass(slots=True)
+@dataclass
 class RunLog:
     """One run, as its files tell it.
 
@@ -64,10 +75,11 @@ class RunLog:
         name: its display name.
         project: its project.
         group: its group.
+        notes: its notes.
         tags: its tags.
+        changed: which of name and notes were changed after it was opened.
+        summarized: the metrics, or patterns of them, whose summary is not the last value.
         config: its config, as last updated.
-        rows: the logged rows in order, with W&B's ``_step``.
-        summary: what the summary was set to explicitly.
         artifacts: the artifacts that were logged, in order.
         exit_code: what the run was finished with; None without an exit record.
         paths: the logs that it was read from, the oldest first.
@@ -78,14 +90,25 @@ class RunLog:
     name: str = ""
     project: str = ""
     group: str = ""
+    notes: str = ""
     tags: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    summarized: set[str] = field(default_factory=set)
     config: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
     artifacts: list[LoggedArtifact] = field(default_factory=list)
     exit_code: int | None = None
     paths: list[Path] = field(default_factory=list)
     started: float = 0.0
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The logged rows in order, with W&B's ``_step``: read when first asked for."""
+        return list(rows(self.paths))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What the summary says, as wandb-core computed it: read when first asked for."""
+        return summary(self.paths, self.summarized)
 
     @property
     def next_step(self) -> int:
@@ -100,32 +123,35 @@ def read(path: Path) -> RunLog:
         path: the file.
 
     Returns:
-        What it holds, up to the first record that is not whole.
+        What it holds, up to where it is damaged.
 
     Raises:
         ValueError: when the file is not a log of W&B's.
         OSError: when it can't be read.
     """
     log = RunLog(paths=[path])
-    for record in _parsed(_records(path)):
-        match record.WhichOneof("record_type"):
-            case "run":
-                _take_run(log, record.run)
-            case "config":
-                _take_config(log, record.config)
-            case "history":
-                row = _nested(record.history.item)
-                row["_step"] = record.history.step.num
-                log.rows.append(row)
-            case "summary":
-                log.summary.update({_key(i): _value(i) for i in record.summary.update})
-            case "artifact":
-                log.artifacts.append(_artifact(record.artifact))
-            case "exit":
-                log.exit_code = record.exit.exit_code
-            case _:
-                pass
+    for record in records(path, strict=True):
+        try:
+            _take(log, record)
+        except _DAMAGE:
+            break
     return log
+
+
+def _take(log: RunLog, record: Any) -> None:
+    match record.WhichOneof("record_type"):
+        case "run":
+            _take_run(log, record.run)
+        case "config":
+            _take_config(log, record.config)
+        case "artifact":
+            log.artifacts.append(_artifact(record.artifact))
+        case "metric" if record.metric.HasField("summary"):
+            log.summarized.add(record.metric.name or record.metric.glob_name)
+        case "exit":
+            log.exit_code = record.exit.exit_code
+        case _:
+            pass
 
 
 def of_experiment(directory: Path | str, run_id: str | None = None) -> dict[str, RunLog]:
@@ -134,34 +160,204 @@ def of_experiment(directory: Path | str, run_id: str | None = None) -> dict[str,
     As ``wandb sync`` merges them: in the order in which they were begun, each row's step
     the greater of its own and the next that is free.
     """
-    name = "*" if run_id is None else f"run-{glob.escape(run_id)}"
-    parts = [read(path) for path in Path(directory, "wandb").glob(f"*run-*/{name}.wandb")]
-    merged: dict[str, RunLog] = {}
-    for part in sorted((part for part in parts if part.id), key=lambda part: part.started):
-        run = merged.setdefault(part.id, RunLog(part.id, started=part.started))
-        free = run.next_step
-        for row in part.rows:
-            step = max(row["_step"], free)
-            run.rows.append({**row, "_step": step})
-            free = step + 1
+    by_id: dict[str, list[RunLog]] = {}
+    for part in _read_all(_paths(directory, run_id)):
+        by_id.setdefault(part.id, []).append(part)
+    return {run_id: _merged(parts) for run_id, parts in by_id.items()}
+
+
+def merged(paths: Iterable[Path]) -> RunLog:
+    """The segments of one run, the oldest first, as one."""
+    return _merged(_read_all(paths))
+
+
+def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # that log's loss, and nobody else's
+            log = read(path)
+            if log.id:
+                yield log
+
+
+def _merged(parts: Iterable[RunLog]) -> RunLog:
+    run = RunLog()
+    for part in parts:
+        run.id, run.started = part.id, run.started or part.started
         run.name, run.project = part.name or run.name, part.project or run.project
-        run.group, run.tags = part.group or run.group, part.tags
+        run.group, run.notes = part.group or run.group, part.notes or run.notes
+        run.tags = part.tags
+        run.changed |= part.changed
+        run.summarized |= part.summarized
         run.config.update(part.config)
-        run.summary.update(part.summary)
         run.artifacts += part.artifacts
         run.exit_code = part.exit_code
         run.paths += part.paths
-    return merged
+    return run
 
 
-def rows(directory: Path | str, run_id: str) -> Iterator[dict[str, Any]]:
-    """The rows of a run below ``<directory>/wandb``, all parts, as far as they are whole.
+def rows(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The rows of one run's logs, the oldest log first, each as far as it is whole."""
+    free = 0
+    for path in paths:
+        for row in _rows(path):
+            row["_step"] = max(row["_step"], free)
+            free = row["_step"] + 1
+            yield row
 
-    And of those whose id begins with its id: the server may have the id for another run.
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    free = 0
+    for record in records(path, ROWS):
+        try:
+            if record.WhichOneof("record_type") == "history":
+                row = _row(record.history, free)
+                free = row["_step"] + 1
+                yield row
+        except _DAMAGE:
+            return
+
+
+def _row(history: Any, free: int) -> dict[str, Any]:
+    row = _nested(history.item)
+    step = history.step.num if history.HasField("step") else row.get("_step")
+    row["_step"] = step if type(step) is int and step >= 0 else free
+    return row
+
+
+def summary(paths: Iterable[Path], summarized: Collection[str] = ()) -> dict[str, Any]:
+    """What the logs of one run make of its summary.
+
+    wandb-core writes each change of it into the log: what was set, and what it computes
+    from the rows.
+
+    Args:
+        paths: the logs, the oldest first.
+        summarized: metrics, or patterns of them, whose least value, say, is computed: from
+            the rows of each log alone.
     """
-    for path in Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}*.wandb"):
-        with contextlib.suppress(OSError, ValueError):
-            yield from read(path).rows
+    computed: list[dict[str, Any]] = []
+    # By place, as text: of the same key there may be a million values, and one counts.
+    leaves: dict[tuple[str, ...], str] = {}
+    # The first names of places that are deeper than that.
+    deep: set[str] = set()
+    for path in paths:
+        for record in records(path, SUMMARIES):
+            if record.WhichOneof("record_type") == "summary":
+                _take_summary(leaves, deep, record.summary)
+        if summarized:
+            computed.append(computed_in(_tree(leaves), summarized))
+    found = _tree(leaves)
+    for one in computed[:-1]:
+        found |= {key: together(value, found[key]) for key, value in one.items() if key in found}
+    return found
+
+
+def _take_summary(leaves: dict[tuple[str, ...], str], deep: set[str], changes: Any) -> None:
+    for item in changes.remove:
+        _drop(leaves, deep, _place(item))
+    for item in changes.update:
+        place = _place(item)
+        _drop(leaves, deep, place)
+        leaves[place] = item.value_json
+        if len(place) > 1:
+            deep.add(place[0])
+
+
+def _tree(leaves: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (*outer, last), text in leaves.items():
+        with contextlib.suppress(*_DAMAGE):  # that key's loss
+            _inner(found, outer)[last] = json.loads(text) if text else None
+    return found
+
+
+def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict[str, Any]:
+    """What wandb-core has computed of these metrics: as ``{"min": 0.1}``."""
+    return {
+        key: value
+        for key, value in summary.items()
+        if isinstance(value, dict)
+        and value.keys() & _TOGETHER.keys()
+        and any(fnmatchcase(key, metric) for metric in summarized)
+    }
+
+
+def together(earlier: Any, later: Any) -> Any:
+    """What was computed of the rows of two logs of a run, as of all their rows.
+
+    A mean can't be told from two: the later one stands.
+    """
+    if not (isinstance(earlier, dict) and isinstance(later, dict)):
+        return later
+    both = {}
+    for how, choose in _TOGETHER.items():
+        with contextlib.suppress(KeyError, TypeError):  # not computed, or of no numbers
+            both[how] = choose(earlier[how], later[how])
+    return {**later, **both}
+
+
+def _place(item: Any) -> tuple[str, ...]:
+    return tuple(item.nested_key) or (item.key,)
+
+
+def _drop(leaves: dict[tuple[str, ...], str], deep: set[str], place: tuple[str, ...]) -> None:
+    """Take a value out, and what is in it."""
+    if len(place) == 1 and place[0] in deep:
+        deep.discard(place[0])
+        for other in [other for other in leaves if other[0] == place[0]]:
+            del leaves[other]
+    leaves.pop(place, None)
+
+
+class _Number:
+    """Finds one number of rows that is not nested, in the rows' bytes.
+
+    To parse a row takes ten times as long. As W&B writes it, an item of a row is (0x0A, its
+    length), (0x12, a length) the name, (0x82 0x01, a length) the value as JSON. Such bytes
+    are in no value: in JSON, control characters are escaped.
+    """
+
+    def __init__(self, name: str) -> None:
+        key = name.encode()
+        self._name, self._key = name, key
+        self._item = bytes([0x12, len(key)]) + key + b"\x82\x01"
+
+    def of(self, payload: bytes) -> int | float | None:
+        """The number; None if the row has none by that name."""
+        at = payload.find(self._item)
+        if at > 1 and payload.find(self._item, at + 1) < 0:
+            begin = at + len(self._item)
+            size = payload[begin]
+            if payload[at - 2] == _ITEM and payload[at - 1] == len(self._item) + 1 + size:
+                text = payload[begin + 1 : begin + 1 + size]
+                with contextlib.suppress(ValueError):
+                    return int(text) if text.isdigit() else float(text)
+        elif self._key not in payload:
+            return None
+        value = _row(_compat.record_type().FromString(payload).history, 0).get(self._name)
+        return value if type(value) in {int, float} else None
+
+
+def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | None, ...]]:
+    """These numbers of each row of a run's logs, as far as each is whole; None for no number.
+
+    A log of a million rows is read in a few seconds, and not held in memory. What may be a
+    row, but is none, has no numbers.
+    """
+    wanted = [_Number(name) for name in names]
+    for path in paths:
+        for payload in _payloads(path, ROWS):
+            try:
+                yield tuple([number.of(payload) for number in wanted])
+            except (*_DAMAGE, _compat.not_a_record()):
+                break
+
+
+def steps(path: Path) -> Iterator[int]:
+    """The steps of a log's rows, as far as it is whole."""
+    for record in records(path, ROWS):
+        if record.WhichOneof("record_type") == "history":
+            yield record.history.step.num
 
 
 def ends(directory: Path | str) -> dict[str, int | None]:
@@ -170,9 +366,7 @@ def ends(directory: Path | str) -> dict[str, int | None]:
     Returns:
         By run id, the exit code of its newest part; None where that has no exit record.
     """
-    newest: dict[str, Path] = {}
-    for path in sorted(Path(directory, "wandb").glob("*run-*/run-*.wandb"), key=_begun):
-        newest[path.stem.removeprefix("run-")] = path
+    newest = {path.stem.removeprefix("run-"): path for path in _paths(directory)}
     return {run_id: exit_code(path) for run_id, path in newest.items()}
 
 
@@ -195,7 +389,21 @@ def attempts(directory: Path | str, run_id: str) -> int:
 
 def parts(directory: Path | str, run_id: str) -> list[Path]:
     """The logs of a run, the oldest first."""
-    found = Path(directory, "wandb").glob(f"*run-*/run-{glob.escape(run_id)}.wandb")
+    return _paths(directory, run_id)
+
+
+def _paths(directory: Path | str, run_id: str | None = None) -> list[Path]:
+    """The logs below ``<directory>/wandb``, or those of one run, the oldest first."""
+    wandb = Path(directory, "wandb")
+    try:
+        folders = [entry.name for entry in os.scandir(wandb) if "run-" in entry.name]
+    except OSError:
+        return []
+    if run_id is None:
+        found = [path for name in folders for path in (wandb / name).glob("run-*.wandb")]
+    else:
+        found = [wandb / name / f"run-{run_id}.wandb" for name in folders if run_id in name]
+        found = [path for path in found if path.exists()]
     return sorted(found, key=_begun)
 
 
@@ -221,7 +429,7 @@ def wait_for_end(path: Path) -> bool:
 def exit_code(path: Path) -> int | None:
     """What a log's last blocks say of its end; None without an exit record."""
     code = None
-    for record in _parsed(_records(path, last_blocks=2)):
+    for record in records(path, last_blocks=2):
         if record.WhichOneof("record_type") == "exit":
             code = record.exit.exit_code
     return code
@@ -238,8 +446,11 @@ def _artifact(record: Any) -> LoggedArtifact:
 
 
 def _take_run(log: RunLog, run: Any) -> None:
+    if log.id:  # opened before, and changed now
+        log.changed |= {"name"} if log.name != run.display_name else set()
+        log.changed |= {"notes"} if log.notes != run.notes else set()
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
-    log.name, log.group = run.display_name, run.run_group
+    log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
     log.started = log.started or run.start_time.ToMicroseconds() / 1e6
     _take_config(log, run.config)
 
@@ -257,21 +468,49 @@ def _nested(items: Any) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for item in items:
         *outer, last = item.nested_key or [item.key]
-        inner = row
-        for name in outer:
-            inner = inner.setdefault(name, {})
-        inner[last] = _value(item)
+        _inner(row, outer)[last] = _value(item)
     return row
 
 
-def _parsed(payloads: Iterator[bytes]) -> Iterator[Any]:
-    new_record = _compat.record_type()
-    for payload in payloads:
+def _inner(outermost: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    inner = outermost
+    for name in names:
+        inner = inner.setdefault(name, {})
+    return inner
+
+
+def records(
+    path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
+) -> Iterator[Any]:
+    """The records of a log: as `_payloads`, parsed."""
+    new_record, no_record = _compat.record_type(), _compat.not_a_record()
+    for payload in _payloads(path, frequent, strict=strict, last_blocks=last_blocks):
         try:
             record = new_record.FromString(payload)
-        except _compat.not_a_record():
-            return  # garbled by a kill
+        except no_record:
+            return
         yield record
+
+
+def _payloads(
+    path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
+) -> Iterator[bytes]:
+    """The records of a log that are neither rows nor the summary; and the frequent ones of a kind.
+
+    Args:
+        path: the log.
+        frequent: `ROWS` or `SUMMARIES`: these, too.
+        strict: raise ValueError or OSError for a file that is no log.
+        last_blocks: see `logfile.payloads`.
+    """
+    try:
+        for payload in logfile.payloads(path, last_blocks=last_blocks):
+            found = _ROW_OR_SUMMARY(payload)
+            if found is None or found[1] == frequent:
+                yield payload
+    except (OSError, ValueError):
+        if strict:
+            raise
 
 
 def _key(item: Any) -> str:
@@ -280,44 +519,3 @@ def _key(item: Any) -> str:
 
 def _value(item: Any) -> Any:
     return json.loads(item.value_json) if item.value_json else None
-
-
-def _records(path: Path, last_blocks: int | None = None) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        header = file.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            return  # killed before the first write
-        magic, number, version = _HEADER.unpack(header)
-        if (magic, number, version) != (b":W&B", 0xBEE1, 0):
-            msg = f"{path} is not a transaction log of W&B."
-            raise ValueError(msg)
-        begin = 0
-        if last_blocks is not None:
-            # A block begins with a chunk; records that began before it are passed over.
-            size = file.seek(0, io.SEEK_END)
-            begin = max(0, (size // _BLOCK + 1 - last_blocks) * _BLOCK)
-        file.seek(begin)
-        data = file.read()
-    yield from _of_blocks(data, 0 if begin else _HEADER.size)
-
-
-def _of_blocks(data: bytes, position: int) -> Iterator[bytes]:
-    """The records of whole blocks; the header of a log is part of its first."""
-    parts: list[bytes] = []
-    whole = position == _HEADER.size
-    while position + _CHUNK.size <= len(data):
-        left = _BLOCK - position % _BLOCK
-        if left < _CHUNK.size:  # the tail of a block is padding
-            position += left
-            continue
-        _, length, kind = _CHUNK.unpack_from(data, position)
-        position += _CHUNK.size
-        chunk = data[position : position + length]
-        if len(chunk) < length or kind not in {_WHOLE, _FIRST, _MIDDLE, _LAST}:
-            return  # the writer was killed here
-        position += length
-        whole = whole or kind in {_WHOLE, _FIRST}
-        parts = [chunk] if kind in {_WHOLE, _FIRST} else [*parts, chunk]
-        if kind in {_WHOLE, _LAST} and whole:
-            yield b"".join(parts)
-            parts = []

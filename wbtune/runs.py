@@ -15,10 +15,11 @@ import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, guard, runlog, sanitize
+from wbtune import _compat, guard, runlog, sanitize, segments
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.errors import ConfigurationError, WbtuneError
 from wbtune.filtering import excludes_of
@@ -215,7 +216,7 @@ def open_run(
 
     online = not away and (secret is not None or "identity_token_file" in spec.settings)
 
-    def opened(*, beside: bool = False) -> Run:
+    def opened(*, beside: bool = False, first: bool = False) -> Run:
         how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "beside": beside}
         try:
             run = _init(spec, secret, on_stop, **how)
@@ -231,9 +232,13 @@ def open_run(
             runlog.mark_not_uploaded(Path(run.dir).parent)
         if away:
             runlog.mark_not_uploaded(Path(run.dir).parent)
+        if spec.init.get("resume") in {"allow", "must", "auto", True}:
+            if first:
+                segments.wait_for_newest(run)
+            segments.bring(run)
         return run
 
-    run = guard.opened(opened)
+    run = guard.opened(partial(opened, first=True))
     # Opened again, it is the same run, also where wandb gave it its id.
     spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
     guard.Guard(run, opened)
@@ -390,6 +395,7 @@ def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
 
 def leave_run(run: Run, exit_code: int) -> None:
     """Close a run that had ended before and was opened again, and change nothing else."""
+    segments.bring_outcome(run)
     run.finish(exit_code=exit_code)
     _note_timeout(run)
 
@@ -408,6 +414,7 @@ def go_on(run: Run) -> Run:
     protection = guard.of(run) if _compat.is_finished(run) else None
     if protection is None:
         return run
+    segments.wait_for_end(run)
     other = protection.reopen()
     guard.Guard(other, protection.reopen)
     return other
@@ -431,6 +438,7 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
     if user_finished is not None:
         # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
         _note_timeout(run)
+        segments.wait_for_end(run)
         part = user_finished.reopen()
         _close(part, outcome, notes or {})
         _note_timeout(part)
@@ -478,6 +486,7 @@ def _say_what_is_lost(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     run.summary.update({**outcome.summary(), **notes})
+    segments.bring_computed(run)
     # An earlier attempt may have left its own.
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):

@@ -180,10 +180,12 @@ def _stamps(sent: list[Sent]) -> set[float]:
     """The stamps of the rows that are on disk, of the run that these orders are about."""
     specs = [one.order.spec for one in sent if isinstance(one.order, Start)]
     folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
+    oldest = min((one.order.row[STAMP] for one in sent if isinstance(one.order, Log)), default=0.0)
     return {
-        row.get(STAMP, 0.0)
+        stamp
         for directory, run_id in folders
-        for row in runlog.rows(directory, run_id)
+        for (stamp,) in runlog.numbers(runlog.parts(directory, run_id), STAMP)
+        if stamp is not None and stamp >= oldest
     }
 
 

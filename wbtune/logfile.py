@@ -1,0 +1,123 @@
+"""The transaction log that wandb-core writes for each run, as the bytes of its records.
+
+The format, read in wandb 0.31: a header of 7 bytes (``:W&B``, the magic 0xBEE1, version 0),
+then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32), length
+(u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record). The checksum is
+CRC-32 as in zip files, of the type and the data; LevelDB's own would be another one.
+
+A log ends where it is damaged: cut off because its writer was killed, or overwritten.
+What comes before that counts. It is read block by block, whatever its size.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+_HEADER: Final = struct.Struct("<4sHB")
+_CHUNK: Final = struct.Struct("<IHB")
+BLOCK: Final = 32 * 1024
+_WHOLE, _FIRST, _LAST = 1, 2, 4
+#: What a checksum begins with, by the type of the chunk.
+_BEGUN: Final = (0, *(zlib.crc32(bytes([kind])) for kind in range(_WHOLE, _LAST + 1)))
+#: Bytes of the longest record; one that goes on after that was not written by W&B, which
+#: refuses rows of a tenth of it.
+LONGEST: Final = 256 * 1024 * 1024
+
+
+def payloads(path: Path, *, last_blocks: int | None = None) -> Iterator[bytes]:
+    """The records of a ``.wandb`` file, as far as it is whole.
+
+    Args:
+        path: the file.
+        last_blocks: read so many from its end only; a record that began before them is
+            passed over.
+
+    Raises:
+        ValueError: when the file is not a log of W&B's.
+        OSError: when it can't be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        msg = f"{path} is no regular file."
+        raise ValueError(msg)
+    with path.open("rb") as file:
+        header = _read(file, _HEADER.size)
+        if len(header) < _HEADER.size:
+            return  # killed before the first write
+        if _HEADER.unpack(header) != (b":W&B", 0xBEE1, 0):
+            msg = f"{path} is not a transaction log of W&B."
+            raise ValueError(msg)
+        begin = 0
+        if last_blocks is not None:
+            size = file.seek(0, io.SEEK_END)
+            begin = max(0, (size // BLOCK + 1 - last_blocks) * BLOCK)
+        file.seek(begin)
+        chunks = _chunks(file, 0 if begin else _HEADER.size)
+        yield from _joined(chunks, begun=not begin)
+
+
+def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[bytes]:
+    """The records that these chunks are parts of.
+
+    Args:
+        chunks: their types and data.
+        begun: False when the first record may have begun in an earlier block.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for kind, data in chunks:
+        if kind <= _FIRST:
+            if parts:
+                return  # the record before it has no end
+            begun = True
+            if kind == _WHOLE:
+                yield data
+            else:
+                parts, size = [data], len(data)
+        elif parts:
+            parts.append(data)
+            size += len(data)
+            if size > LONGEST:
+                return
+            if kind == _LAST:
+                record, parts = b"".join(parts), []
+                yield record
+        elif begun:
+            return  # a part of nothing
+
+
+def _chunks(file: IO[bytes], position: int) -> Iterator[tuple[int, bytes]]:
+    """The chunks from a block's beginning on, while their checksums are right.
+
+    Args:
+        file: is there.
+        position: in the block, of its first chunk.
+    """
+    header_size, unpack, checksum_of = _CHUNK.size, _CHUNK.unpack_from, zlib.crc32
+    end = BLOCK
+    while end == BLOCK:
+        block = _read(file, BLOCK)
+        end = len(block)
+        while position + header_size <= end:  # a tail that is shorter is padding
+            checksum, length, kind = unpack(block, position)
+            begin = position + header_size
+            position = begin + length
+            if position > end or not _WHOLE <= kind <= _LAST:
+                return
+            data = block[begin:position]
+            if checksum_of(data, _BEGUN[kind]) != checksum:
+                return
+            yield kind, data
+        position = 0
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    try:
+        return file.read(size)
+    except OSError:  # a bad sector
+        return b""
