@@ -1,3 +1,4 @@
+# Over 250 lines: a small log, and all that can happen to it.
 """Reading W&B's logs back, where no real run would show it: damaged ones above all."""
 
 from __future__ import annotations
