@@ -27,11 +27,22 @@ FILES = sorted(
 
 #: From the ground up; a module imports only what stands before it.
 ORDER = (
-    *("errors", "outcomes", "sanitize", "filtering", "keywords", "unknown", "checks", "options"),
+    *(
+        "errors",
+        "masking",
+        "outcomes",
+        "fields",
+        "sanitize",
+        "filtering",
+        "keywords",
+        "unknown",
+        "checks",
+        "options",
+    ),
     *("_compat", "storage", "identity", "server", "handover"),
     *("checkpoints", "credentials"),
     *("logfile", "runlog", "endings", "restoring", "segments", "guard", "outbox"),
-    "runs",
+    *("runs", "media"),
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),
     "decorated",
     *("decorator", "mixin", "callback", "setup"),

@@ -20,7 +20,9 @@ from wbtune import _compat, credentials, handover, runs
 from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.keywords import Checkpoints, DropInOptions, Names
+from wbtune.masking import looks_secret
 from wbtune.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
+from wbtune.sanitize import is_of_a_signal
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -39,6 +41,9 @@ ELSEWHERE: Final = {
     "log_results": "A trial that opens its own run says it: @wandb_trial(log_results=...).",
 }
 
+#: The key of the callback's state in Tune's.
+STATE = "wbtune"
+
 
 def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
     """Tune calls its callbacks without a guard: one that raises ends the experiment."""
@@ -47,10 +52,20 @@ def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             hook(*args, **kwargs)
-        except Exception:
+        except BaseException as error:
+            # A result's values may even exit when they are asked; but Ctrl-C is heard.
+            if is_of_a_signal(error):
+                raise
             logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
 
     return guarded
+
+
+class _Declaration:
+    """``callback.options``: to be read; a subclass may have an attribute of that name."""
+
+    def __get__(self, callback: WandbLoggerCallback, _: type) -> RunOptions:
+        return declaration_of(callback)
 
 
 class WandbLoggerCallback(LoggerCallback):
@@ -140,8 +155,10 @@ class WandbLoggerCallback(LoggerCallback):
         }
         names = _compat.init_parameters() if init_kwargs else frozenset()
         self.use(WHO, parse(WHO, {**named, **init_kwargs}, names, ELSEWHERE), api_key)
-        self._experiment: Experiment | None = None
-        self._state: dict[str, Any] = {}
+        self.__experiment: Experiment | None = None
+        self.__state: dict[str, Any] = {}
+
+    # The attributes have two underscores, so that no subclass's are the same by chance.
 
     def use(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
         """Take the options that another door has checked.
@@ -151,30 +168,34 @@ class WandbLoggerCallback(LoggerCallback):
                 option that has no effect without another.
             CredentialsError: with both an ``api_key_file`` and an ``api_key``.
         """
-        self._who = who
+        self.__who = who
         if options.checkpoint_references and not options.checkpoints:
             msg = "checkpoint_references= has no effect without upload_checkpoints=. Give both."
             raise ConfigurationError(f"{who}: {msg}")
         check_travels(who, options)
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)
-        self._options = options
-        self._api_key = None if api_key is None else credentials.Secret(api_key)
+        self.__options = options
+        self.__api_key = None if api_key is None else credentials.Secret(api_key)
 
-    @property
-    def options(self) -> RunOptions:
-        """The declaration."""
-        return self._options
+    #: The declaration.
+    options = _Declaration()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What Tune pickles into the experiment's storage: the declaration, no more."""
-        return {"_who": self._who, "_options": self._options}
+        """What Tune pickles into the experiment's storage: the declaration, without a secret.
+
+        And a subclass's own attributes; but not text that looks like a secret, or is the key.
+        """
+        key = None if self.__api_key is None else self.__api_key.reveal()
+        kept = {
+            name: None if type(value) is str and (looks_secret(name) or value == key) else value
+            for name, value in vars(self).items()
+        }
+        ours = f"_{WHO}__"
+        return kept | {f"{ours}api_key": None, f"{ours}experiment": None, f"{ours}state": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._who, self._options = state["_who"], state["_options"]
-        self._api_key = None
-        self._experiment = None
-        self._state = {}
+        vars(self).update(state)
 
     # --- Tune's hooks, in the order in which they are called ---
 
@@ -189,74 +210,83 @@ class WandbLoggerCallback(LoggerCallback):
         # A third of what importing wbtune would take; a trial's process never needs it.
         from wbtune.experiment import Experiment  # noqa: PLC0415 - as said
 
-        who = self._who
-        options = self._options = runs.locate(who, self._options)
+        who = self.__who
+        options = self.__options = runs.locate(who, self.__options)
         if not options.project:
             raise ConfigurationError(runs.no_project(who))
         sweep = _compat.sweep()
         _check_checkpoints(who, options, sweep)
-        key = None if self._api_key is None else self._api_key.reveal()
+        key = None if self.__api_key is None else self.__api_key.reveal()
         fit = handover.new_fit()
         # Where Tune's loop is not what it was, its trials have no name to ask by.
-        self._fit = fit if _compat.name_fit(fit) else handover.process()
+        self.__fit = fit if _compat.name_fit(fit) else handover.process()
         login = credentials.of_driver(who, options, key)
-        credentials.hand_over(login, self._fit, _objective(sweep))
-        self._experiment = Experiment(
+        credentials.hand_over(login, self.__fit, _objective(sweep))
+        self.__experiment = Experiment(
             who,
             options,
             login,
             objective=_objective(sweep),
             stops=_compat.observe_stops(info.get("time_budget_s")),
-            restored=self._state,
+            restored=self.__state,
         )
 
     @never_raises
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
         """Open the runs that have waited long enough to be claimed by their trials."""
-        if self._experiment is not None:
-            self._experiment.open_overdue()
+        if self.__experiment is not None:
+            self.__experiment.open_overdue()
 
     @never_raises
     def log_trial_start(self, trial: Trial) -> None:
         """A trial starts, or starts again: after a failure, a pause, a perturbation."""
-        if self._experiment is not None:
-            self._experiment.start(trial)
+        if self.__experiment is not None:
+            self.__experiment.start(trial)
 
     @never_raises
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
         """Log one result; a few microseconds of Tune's loop."""
-        if self._experiment is not None:
-            self._experiment.result(trial, result)
+        if self.__experiment is not None:
+            self.__experiment.result(trial, result)
 
     @never_raises
     def log_trial_save(self, trial: Trial) -> None:
         """Upload the checkpoint that was just saved, if that was asked for."""
-        if self._experiment is not None and self._options.upload_checkpoints:
-            self._experiment.save(trial)
+        if self.__experiment is not None and self.__options.upload_checkpoints:
+            self.__experiment.save(trial)
 
     @never_raises
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Close the trial's run with the truth about how it ended."""
-        if self._experiment is not None:
-            self._experiment.end(trial, failed=failed)
+        if self.__experiment is not None:
+            self.__experiment.end(trial, failed=failed)
 
     @never_raises
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
         """Close what is still open, and wait for uploads as long as ``upload_timeout``."""
-        experiment, self._experiment = self._experiment, None
+        experiment, self.__experiment = self.__experiment, None
         if experiment is not None:
             try:
                 experiment.close(trials)
             finally:
-                credentials.take_back(self._fit)
+                credentials.take_back(self.__fit)
 
-    def get_state(self) -> dict[str, Any] | None:
-        """What `tune.Tuner.restore` needs to go on with the same runs."""
-        return None if self._experiment is None else self._experiment.state()
+    def get_state(self) -> dict[str, Any]:
+        """What `tune.Tuner.restore` needs to go on with the same runs.
+
+        In one key, so that a subclass can add its own.
+        """
+        return {} if self.__experiment is None else {STATE: self.__experiment.state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Tune restores an experiment; called before ``setup``."""
-        self._state = state
+        self.__state = state.get(STATE, {})
+
+
+def declaration_of(callback: WandbLoggerCallback) -> RunOptions:
+    """What the callback was told, whatever attributes a subclass has."""
+    options: RunOptions = vars(callback)[f"_{WHO}__options"]
+    return options
 
 
 def _objective(sweep: _compat.Sweep) -> Objective | None:

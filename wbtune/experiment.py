@@ -26,6 +26,7 @@ from wbtune import (
     handover,
     identity,
     lifecycle,
+    media,
     restoring,
     runlog,
     runs,
@@ -198,15 +199,17 @@ class Experiment:
             self._open(watched)
         if watched.ended:  # it goes on, whatever was said before
             watched.ended, watched.outcome = False, None
+        if not watched.own:
+            row = watched.router.snapshot(result, media.take)
+            if watched.attempt > 1:
+                row["wbtune/attempt"] = watched.attempt
+            self._writer.log(watched.key, row)
+        # After it: a value that can't even be compared with a bound costs no row.
         if result.get("done"):
             asked = watched.key in self._writer.stops
             watched.outcome = (
                 STOPPED_AT_WANDB if asked else endings.after_result(trial, result, self._stops)
             )
-        if not watched.own:
-            if watched.attempt > 1:
-                result = {**result, "wbtune/attempt": watched.attempt}
-            self._writer.log(watched.key, result)
 
     def _stop_if_asked(self, trial: Trial) -> None:
         """Somebody pressed "Stop run" at W&B: the trial's next result is its last.

@@ -9,8 +9,9 @@ Inside a *config* a plain name is dropped wherever it stands, because there it i
 often a secret: ``excludes=["password"]`` also drops ``config["db"]["password"]``. Among
 metrics it is not: ``loss`` leaves ``train/loss`` alone.
 
-Text in a config whose key looks like a secret (`SECRETS`) is masked, unless ``unmask`` names
-the key: ``unmask=["tokenizer"]``.
+Text in a config whose key looks like a secret (`masking.looks_secret`) is masked, unless
+``unmask`` names the key: ``unmask=["token_type"]``. A list of pairs has keys, too, and so have
+the fields of objects (`fields`).
 """
 
 # Over 250 lines: what is left out, what is masked and where the rest goes is asked of each
@@ -25,7 +26,8 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
-from wbtune.sanitize import key_text, plain, plain_metric
+from wbtune.masking import MASK, looks_secret, mask_given
+from wbtune.sanitize import is_clean, key_text, plain, plain_metric
 
 #: Results that belong to the run's config, because they don't change (the guide's
 #: callback, ``AUTO_CONFIG_KEYS``).
@@ -39,16 +41,10 @@ BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_nam
 #: W&B writes these into each row itself and takes them from nobody.
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 
-#: What the key of a secret looks like: in lower case, without ``-`` and ``_``.
-SECRETS: Final = ("apikey", "token", "secret", "password")
-
-MASK: Final = "****"
-
 _GLOB = frozenset("*?[")
 
-_NUMBERS = frozenset({int, float})
-_CONSTANTS = frozenset({bool, type(None)})
 _LARGEST = sys.float_info.max
+_PAIR = 2
 
 
 class Route(Enum):
@@ -94,53 +90,85 @@ class Excludes(NamedTuple):
             del kept["experiment_tag"]
         return kept if isinstance(kept, dict) else {}
 
-    def config(self, config: Mapping[Any, Any]) -> dict[str, Any]:
+    def config(self, config: Any) -> dict[str, Any]:
         """A config without what is excluded, as plain data; the argument is left alone.
 
-        Sanitised first: a dataclass is a mapping of its fields by then, and cycles are cut.
+        Sanitised first: a record is a mapping of its fields by then, and cycles are cut.
         """
-        kept = self._masked(pruned(plain(config), "", self.drops_config), "")
+        kept = _without_wandb(plain(config, hides=self._hides))
+        kept = self._masked(pruned(kept, "", self.drops_config, pairs=True), "")
         return kept if isinstance(kept, dict) else {}
+
+    def _hides(self, name: str) -> bool:
+        return self.drops_config(name) or self.masks(name)
 
     def masks(self, path: str) -> bool:
         """Is the text under this key of a config masked?"""
         if not any(looks_secret(name) for name in path.split("/")):
             return False
-        return not Excludes(self.unmask).drops_config(path)
+        return not self._shows(path)
+
+    def _shows(self, path: str) -> bool:
+        return bool(self.unmask) and Excludes(self.unmask).drops_config(path)
 
     def _masked(self, value: Any, path: str) -> Any:
         """Plain data with its secrets masked; a number is none (``max_tokens``)."""
         if type(value) is dict:
+            named = _named_value(value)
             return {
-                key: self._masked(inner, f"{path}/{key}" if path else key)
+                key: self._masked(inner, _join(path, named if key == "value" and named else key))
                 for key, inner in value.items()
             }
         if type(value) is list:
-            return [self._masked(item, path) for item in value]
-        return MASK if type(value) is str and self.masks(path) else value
+            paths = [path] * len(value)
+            for at, name in enumerate(value[:-1]):
+                # A pair's key, or an option of a command line, and what comes after it.
+                if type(name) is str and (len(value) == _PAIR or name.startswith("-")):
+                    paths[at + 1] = _join(path, name.lstrip("-"))
+            return [self._masked(*one) for one in zip(value, paths, strict=True)]
+        if type(value) is not str:
+            return value
+        if self.masks(path):
+            return MASK
+        return value if self._shows(path) else mask_given(value)
 
 
-def pruned(value: Any, prefix: str, drops: Callable[[str], bool]) -> Any:
-    """Plain data without the keys that ``drops`` names, at any depth, in lists too."""
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def _named_value(mapping: dict[str, Any]) -> str | None:
+    """The name in ``{"name": ..., "value": ...}``, as Kubernetes writes an environment."""
+    name = mapping.get("name", mapping.get("key"))
+    return name if type(name) is str and "value" in mapping else None
+
+
+def pruned(value: Any, prefix: str, drops: Callable[[str], bool], *, pairs: bool = False) -> Any:
+    """Plain data without the keys that ``drops`` names, at any depth, in lists too.
+
+    Args:
+        value: plain data.
+        prefix: of its keys.
+        drops: asked of each.
+        pairs: lists of two, with a text first, have keys as well.
+    """
     if type(value) is dict:
         return {
-            key: pruned(inner, f"{prefix}{key}/", drops)
+            key: pruned(inner, f"{prefix}{key}/", drops, pairs=pairs)
             for key, inner in value.items()
             if not drops(f"{prefix}{key}")
         }
     if type(value) is list:
-        return [pruned(item, prefix, drops) for item in value]
+        return [
+            pruned(item, prefix, drops, pairs=pairs)
+            for item in value
+            if not (pairs and _is_pair(item) and drops(f"{prefix}{item[0]}"))
+        ]
     return value
 
 
-def looks_secret(name: str) -> bool:
-    """Is this what the key of a secret is called?
-
-    >>> looks_secret("WANDB_API_KEY"), looks_secret("max_tokens"), looks_secret("lr")
-    (True, True, False)
-    """
-    compact = name.lower().replace("_", "").replace("-", "")
-    return any(word in compact for word in SECRETS)
+def _is_pair(item: Any) -> bool:
+    return type(item) is list and len(item) == _PAIR and type(item[0]) is str
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -178,6 +206,8 @@ class Router:
     reserved: set[str] = field(default_factory=set)
     _routes: dict[str, Route] = field(default_factory=dict)
     _config: dict[str, Any] = field(default_factory=dict)
+    # That of the result, if it is logged.
+    _whole: dict[str, Any] = field(default_factory=dict)
 
     def route(self, result: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Split one result.
@@ -192,6 +222,7 @@ class Router:
         """
         row: dict[str, Any] = {}
         config: dict[str, Any] = {}
+        self._whole = {}
         for key, value in self._flat(result):
             route = self._routes.get(key)
             if route is None:
@@ -205,8 +236,7 @@ class Router:
                 config[key] = value if type(value) is str else plain(value)
             elif route is Route.RESERVED:
                 self.reserved.add(key)
-        if self.log_config and "config" in result:
-            config.update(self.excludes.config(_without_wandb(result["config"])))
+        config.update(self._whole)
         changed = {
             key: value
             for key, value in config.items()
@@ -214,6 +244,25 @@ class Router:
         }
         self._config.update(changed)
         return row, changed
+
+    def snapshot(self, result: Mapping[Any, Any], take: Callable[[Any], Any]) -> dict[Any, Any]:
+        """A result as it is now, whatever becomes of its values later; it is not changed.
+
+        Args:
+            result: as Tune delivers it. This is done in Tune's loop, for each.
+            take: see `plain_metric`.
+        """
+        copy = {}
+        for key, value in result.items():
+            kind = type(value)
+            if kind is float or kind is int or kind is str or kind is bool or value is None:
+                copy[key] = value
+            elif type(key) is str and key == "config":
+                if self.log_config:
+                    copy[key] = self.excludes.config(value)
+            else:
+                copy[key] = plain_metric(value, self.excludes.masks, take)
+        return copy
 
     def _decide(self, key: str) -> Route:
         top, _, inside = key.partition("/")
@@ -226,21 +275,23 @@ class Router:
 
     def _flat(self, result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, value in result.items():
-            key = name if type(name) is str and name.isascii() else key_text(name)
+            key = name if type(name) is str and is_clean(name) else key_text(name)
             kind = type(value)
             if key == "config":
                 if self.log_config:
                     # What is excluded or secret in it is dropped first.
-                    config = self.excludes.config(_without_wandb(value))
+                    config = self.excludes.config(value)
                     yield from self._flatten(key, plain_metric(config))
+                    self._whole = config
             elif (
-                (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST)
-                or (kind is str and value.isascii())
-                or kind in _CONSTANTS
+                ((kind is float or kind is int) and -_LARGEST <= value <= _LARGEST)
+                or (kind is str and is_clean(value))
+                or kind is bool
+                or value is None
             ):
                 yield key, value  # most of a result: it is plain already
             elif self._routes.get(key) is not Route.NOWHERE:
-                yield from self._flatten(key, plain_metric(value))
+                yield from self._flatten(key, plain_metric(value, self.excludes.masks))
 
     def _flatten(self, key: str, value: Any) -> Iterator[tuple[str, Any]]:
         # `_type` marks W&B's own JSON forms (a histogram): they are values, not nesting.
@@ -252,11 +303,11 @@ class Router:
 
 
 def _without_wandb(config: Any) -> Any:
-    """A config without the arguments for W&B that the guide allows in it: not logged.
+    """A plain config without the arguments for W&B that the guide allows in it: not logged.
 
     They may hold an API key.
     """
-    if isinstance(config, Mapping) and isinstance(config.get("wandb"), Mapping):
+    if type(config) is dict and type(config.get("wandb")) is dict:
         return {key: value for key, value in config.items() if key != "wandb"}
     return config
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import runs, sanitize
+from wbtune import media, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.outbox import Outbox
 from wbtune.outcomes import Kind, Outcome
@@ -186,6 +186,7 @@ class _Stream:
     steps: runs.Steps = field(default_factory=runs.Steps)
     backlog: deque[Message] = field(default_factory=deque)
     dropped: int = 0
+    left_out: set[str] = field(default_factory=set)
     uploads: list[tuple[SavedCheckpoint, Any]] = field(default_factory=list)
 
 
@@ -355,14 +356,15 @@ class Helper:
             return
         try:
             row = message.row
-            if any(map(sanitize.is_media_array, row.values())):
+            step = stream.steps.next(row.get(runs.X_AXIS))
+            if media.has_media(row):
                 self._outbox.send()  # a video takes seconds, which no other row waits for
-                row, left_out = runs.to_media(row, stream.spec)
-                for reason in left_out:
-                    self._say(message.key, f"left out {reason}")
+                row, left_out = media.into_run(stream.run, row, stream.spec, step)
+                for key in left_out.keys() - stream.left_out:
+                    self._say(message.key, f"left out {key} ({left_out[key]})")
+                stream.left_out |= left_out.keys()
             if message.config:
                 runs.update_config(stream.run, message.config)
-            step = stream.steps.next(row.get(runs.X_AXIS))
             self._outbox.log(stream.run, row, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
             stream.dropped += 1

@@ -172,7 +172,7 @@ def check_travels(who: str, options: RunOptions) -> None:
         inner = values if isinstance(values, Mapping) else {"": values}
         for key, value in inner.items():
             try:
-                _Traveller(io.BytesIO()).dump(value)
+                check_travels_alone(value)
             except Exception as error:  # whatever a foreign __reduce__ raises
                 what = f"{name}[{key!r}]" if key else f"{name}="
                 msg = (
@@ -180,6 +180,15 @@ def check_travels(who: str, options: RunOptions) -> None:
                     "Give plain data, or what an importable module defines."
                 )
                 raise ConfigurationError(msg) from error
+
+
+def check_travels_alone(value: Any) -> None:
+    """Refuse a value that another process could not have.
+
+    Raises:
+        Exception: the reason; whatever a foreign ``__reduce__`` raises, too.
+    """
+    _Traveller(io.BytesIO()).dump(value)
 
 
 class _Traveller(pickle.Pickler):

@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, guard, runlog, sanitize, segments
+from wbtune import _compat, guard, runlog, segments
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.errors import ConfigurationError, WbtuneError
 from wbtune.filtering import excludes_of
 from wbtune.outcomes import OUTCOME_TAGS
+from wbtune.sanitize import clean
 from wbtune.server import Server
 
 if TYPE_CHECKING:
@@ -180,13 +181,22 @@ def spec(
     }
     init = {**defaults, **given}
     return RunSpec(
-        init={name: value for name, value in init.items() if value is not None},
+        init={name: _sendable(value) for name, value in init.items() if value is not None},
         config={**config, **(excludes.config(extra) if isinstance(extra, Mapping) else {})},
         settings=settings,
         video_kwargs=dict(options.video_kwargs or {}),
         image_kwargs=dict(options.image_kwargs or {}),
         experiment="" if "id" in given or not identity.trial_id else identity.mark,
     )
+
+
+def _sendable(value: Any) -> Any:
+    """An argument for ``wandb.init`` whose text W&B's protocol can send: names, tags, notes."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(map(_sendable, value))
+    return value
 
 
 def open_run(
@@ -504,6 +514,11 @@ def _call_run_info_hook(run: Run) -> None:
         logger.exception("The hook %s=%s failed for run %s.", RUN_INFO_HOOK, hook, run.id)
 
 
+#: Above this no number is a step: W&B's web page could not tell it from the next one, and the
+#: protocol's numbers end soon after.
+_LAST_STEP: Final = 2**53 - 2**32
+
+
 class Steps:
     """W&B's step, which must only grow, from Tune's iteration, which need not.
 
@@ -519,48 +534,7 @@ class Steps:
 
     def next(self, iteration: object, at_least: int = 0) -> int:
         """The step of the next row: its iteration, or the next free one above."""
-        wanted = iteration if type(iteration) is int else 0
+        wanted = iteration if type(iteration) is int and iteration < _LAST_STEP else 0
         step = max(wanted, self._free, at_least)
         self._free = step + 1
         return step
-
-
-def to_media(row: dict[str, Any], spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
-    """Turn arrays into the guide's images and videos, where the run is.
-
-    ========== ==================== ============================
-    dimensions shape                becomes
-    ========== ==================== ============================
-    3          (H, W, C)            one image
-    4          (N, H, W, C)         N images
-    5          (N, T, C, H, W)      N videos
-    ========== ==================== ============================
-
-    Returns:
-        ``(row, left_out)``: the row, and what could not be turned, with the reason; such
-        a value is described in text, so that the row itself is never lost.
-    """
-    left_out: list[str] = []
-    for key, value in row.items():
-        if sanitize.is_media_array(value):
-            try:
-                row[key] = _media(value, spec)
-            except Exception as error:  # noqa: BLE001 - wandb's codecs raise what they like
-                row[key] = f"array of {value.dtype} {value.shape}"
-                left_out.append(f"{key} ({type(error).__name__}: {error})")
-    return row, left_out
-
-
-def _media(array: Any, spec: RunSpec) -> Any:
-    import wandb  # noqa: PLC0415 - wandb is imported when first needed
-
-    images, videos = dict(spec.image_kwargs), dict(spec.video_kwargs)
-    made: list[Any]
-    match array.ndim:
-        case 3:
-            made = [wandb.Image(array, **images)]
-        case 4:
-            made = [wandb.Image(item, **images) for item in array]
-        case _:
-            made = [wandb.Video(item, **videos) for item in array]
-    return made[0] if len(made) == 1 else made

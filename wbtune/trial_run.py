@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune import _compat, credentials, handover, identity, runlog, runs
+from wbtune import _compat, credentials, handover, identity, media, runlog, runs, sanitize
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
@@ -76,6 +76,7 @@ class TrialRun:
         self._spec = runs.RunSpec({})
         self._steps = runs.Steps()
         self._dropped = 0
+        self._left_out: set[str] = set()
         self._attempt = 1
         self._returned = False
         self._mirrors = self._left_open = False
@@ -204,17 +205,21 @@ class TrialRun:
             if self.run is not run:
                 run = self.run
                 self._prepare(run)
-            row, config = self._router.route(result)
+            # Not the user's own objects: Tune, which gets them next, could not pickle them.
+            row, config = self._router.route(self._router.snapshot(result, media.take))
             if self._attempt > 1:
                 row[ATTEMPT] = self._attempt
-            row, left_out = runs.to_media(row, self._spec)
-            for reason in left_out:
-                logger.warning("%s: left out %s", self.who, reason)
+            step = self._steps.next(row.get(runs.X_AXIS), at_least=runs.next_step(run))
+            row, left_out = media.into_run(run, row, self._spec, step)
+            for key in left_out.keys() - self._left_out:
+                logger.warning("%s: left out %s (%s)", self.who, key, left_out[key])
+            self._left_out |= left_out.keys()
             if config:
                 runs.update_config(run, config)
-            step = self._steps.next(row.get(runs.X_AXIS), at_least=runs.next_step(run))
             run.log(row, step=step, commit=True)
-        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+        except BaseException as error:
+            if sanitize.is_of_a_signal(error):
+                raise
             self._dropped += 1
             if self._dropped == 1:
                 logger.warning("%s: could not log a result: %s", self.who, error)

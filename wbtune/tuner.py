@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ray import tune
 
 from wbtune import _compat, runs
-from wbtune.callback import WandbLoggerCallback
+from wbtune.callback import WandbLoggerCallback, declaration_of
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 from wbtune.keywords import Checkpoints, InitOptions, Names
 from wbtune.lifecycle import OwnsRun
@@ -203,11 +203,11 @@ def restore_wandb_tuner(
     Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
     """
     tuner = tune.Tuner.restore(path, trainable, **restore_options)
-    declared, _ = _declare(RESTORE, trainable, _callback_of(tuner, path).options)
+    declared, _ = _declare(RESTORE, trainable, declaration_of(_callback_of(tuner, path)))
     if declared is not trainable:
         tuner = tune.Tuner.restore(path, declared, **restore_options)
     callback = _callback_of(tuner, path)
-    callback.use(RESTORE, callback.options, api_key)
+    WandbLoggerCallback.use(callback, RESTORE, declaration_of(callback), api_key)
     return tuner
 
 

@@ -54,12 +54,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from wbtune import guard, runlog, runs
+from wbtune import guard, media, runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
 from wbtune.helper import STOP, Configure, End, Log, Message, Start, Upload, UploadRest, Visit, pack
+from wbtune.options import check_travels_alone
 from wbtune.outcomes import Outcome
-from wbtune.sanitize import is_media
 
 if TYPE_CHECKING:
     from wbtune.credentials import Secret
@@ -202,6 +202,7 @@ class Writer:
         self._orders: deque[Callable[[], Iterator[Message | UploadRest]]] = deque()
         self._routers: dict[str, Router] = {}
         self._told: set[tuple[str, str]] = set()
+        self._left_out: dict[str, set[str]] = {}
         self.stops: set[str] = set()
         self._wake = threading.Event()
         self._closing = False
@@ -278,6 +279,7 @@ class Writer:
 
         def order() -> Iterator[Message]:
             router = self._routers.pop(key, None)
+            self._left_out.pop(key, None)
             if router is not None and router.reserved:
                 self._tell(key, f"W&B keeps {sorted(router.reserved)} for itself: not logged")
             yield End(key, outcome, dict(notes or {}))
@@ -326,7 +328,7 @@ class Writer:
     def _serve(self) -> None:
         try:
             self._serve_by_helpers()
-        except Exception as error:  # noqa: BLE001 - whatever it is: `close` must not call it complete
+        except BaseException as error:  # noqa: BLE001 - whatever it is: `close` must not call it complete
             self._tell("", f"the sending thread failed: {type(error).__name__}: {error}")
             self._give_up()
 
@@ -419,7 +421,7 @@ class Writer:
                     else:
                         self._memory.setdefault(message.key, Memory()).remember(message, packed)
                     gathered.append(packed)
-            except Exception as error:  # noqa: BLE001 - whatever it is: say it, go on
+            except BaseException as error:  # noqa: BLE001 - whatever it is: say it, go on
                 self._tell("", f"an order is left out: {type(error).__name__}: {error}")
         return gathered
 
@@ -428,12 +430,14 @@ class Writer:
         if router is None:
             return
         row, config = router.route(result)
-        for name in [name for name, value in row.items() if is_media(value)]:
+        for name in [name for name, value in row.items() if media.is_media(value)]:
             try:
-                pickle.dumps(row[name])
-            except Exception as error:  # noqa: BLE001 - W&B's objects raise what they like
-                del row[name]
-                self._tell(key, f"left out {name}: {error}")
+                check_travels_alone(row[name])
+            except BaseException as error:  # noqa: BLE001 - W&B's objects hold a user's values
+                row[name] = media.described(row[name])
+                if name not in self._left_out.setdefault(key, set()):
+                    self._left_out[key].add(name)
+                    self._tell(key, f"left out {name} ({type(error).__name__}: {error})")
         # No two rows have the same; a float this large resolves a quarter of a microsecond.
         self._stamp = max(reported, self._stamp + 1e-6)
         yield Log(key, {**row, STAMP: self._stamp}, config)
@@ -456,7 +460,7 @@ class Writer:
         while self._orders:
             try:
                 sent += self._orders.popleft()()
-            except Exception:  # noqa: BLE001 - a row that W&B would not have got either way
+            except BaseException:  # noqa: BLE001 - a row that W&B would not have got either way
                 self._skipped += 1
         for order in sent:
             self._skipped += isinstance(order, Log)
