@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import json
+import logging
 import math
 import operator
+import os
 import sys
 import threading
 import time
@@ -307,12 +310,128 @@ def core_of(run: Any) -> object:
     return run._interface._client  # noqa: SLF001 - there is nothing public
 
 
+#: What wandb raises when wandb-core is no more, could not be reached, or its client has let go
+#: of it; where a wandb lacks one, it does not raise it [wandb 0.31].
+_GONE: Final = {
+    "wandb.sdk.mailbox": ("MailboxClosedError", "HandleAbandonedError"),
+    "wandb.sdk.lib.asyncio_manager": ("AlreadyJoinedError",),
+    "wandb.sdk.lib.service.service_token": ("WandbServiceConnectionError",),
+}
+
+
 @functools.cache
 def core_is_gone() -> tuple[type[BaseException], ...]:
-    """What wandb raises when wandb-core is no more [wandb 0.31]."""
-    from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
+    """What is raised when wandb-core is no more."""
+    found: list[type[BaseException]] = [ConnectionError]
+    for path, names in _GONE.items():
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(path)
+            found += [getattr(module, name) for name in names if hasattr(module, name)]
+    return tuple(found)
 
-    return (ConnectionError, mailbox.MailboxClosedError, mailbox.HandleAbandonedError)
+
+#: Where wandb leaves the address of its core, for the processes that are started later.
+CORE_ENV: Final = "WANDB_SERVICE"
+
+#: The processes that asked for a core of their own: this one, and whose fork it is.
+_OWNERS: Final[set[int]] = set()
+
+
+def ensure_core(*, own: bool) -> None:
+    """Connect this process to a wandb-core; leave it to wandb where no address was inherited.
+
+    ``wandb.login``, ``init`` and ``setup`` export the address of their core, and every process
+    that is started later, Ray's workers among them, connects to that. It may have gone, it
+    goes with its owner, and it keeps a killed process's run open, so that a retry can't open it.
+    Nothing public says otherwise: taking the address out of the environment would take it from
+    the children of this process as well
+    [wandb 0.31, ``_WandbSetup.ensure_service``, ``service_connection.connect_to_service``].
+
+    Args:
+        own: a core of this process, or of the one that it was forked from, and no other's.
+            False: as wandb does, but an address where nobody answers is none.
+    """
+    try:
+        _ensure_core(own=own)
+    except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
+        _say_once(f"wbtune: this wandb shares the core of {CORE_ENV}, if there is one ({error})")
+
+
+def _ensure_core(*, own: bool) -> None:
+    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.lib.service import service_connection  # noqa: PLC0415 - as above
+
+    address = os.environ.get(CORE_ENV, "")
+    ours = any(f"-{owner}-" in address for owner in _OWNERS)
+    setup = wandb_setup.singleton()
+    with setup._connection_lock:  # noqa: SLF001 - there is nothing public
+        connection = setup._connection  # noqa: SLF001 - as above
+        if connection is not None and (connection.owns_service or ours or not own):
+            return
+        if own and not ours:
+            _OWNERS.add(os.getpid())
+        if connection is None and not address:
+            return
+        if ours or not own:
+            with contextlib.suppress(ValueError, *core_is_gone()):
+                setup._connection = service_connection.connect_to_service(  # noqa: SLF001
+                    setup.asyncer, setup.settings
+                )
+                return
+        # Runs that a user has opened by the other core stay with that.
+        setup._connection = service_connection._start_and_connect_service(  # noqa: SLF001
+            setup.asyncer, setup.settings
+        )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logging.getLogger("wbtune").warning("%s", text)
+
+
+#: Of settings of this process that are left out for the moment: what they were, and for how many.
+_LEFT_OUT: Final[dict[int, tuple[Any, dict[str, Any], list[int]]]] = {}
+_LEAVING_OUT = threading.Lock()
+
+
+@contextlib.contextmanager
+def settings_left_out(names: frozenset[str]) -> Iterator[None]:
+    """While a run is opened, W&B's settings of this process say nothing of these.
+
+    ``wandb.Settings`` that are given to ``wandb.init`` can't unset one, and what
+    `WANDB_SWEEP_ID` and `WANDB_LAUNCH` do is decided by the process's own
+    [wandb 0.31, ``_WandbInit.clear_run_path_if_sweep_or_launch``, ``wandb_setup.singleton``].
+    Several runs may be opened at once; the last that is open puts back what was there.
+    """
+    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
+
+    settings: Any = wandb_setup.singleton().settings
+    with _LEAVING_OUT:
+        _, kept, count = _LEFT_OUT.setdefault(id(settings), (settings, {}, [0]))
+        count[0] += 1
+        for name, default in _defaults(names).items():
+            value = getattr(settings, name, default)
+            if value != default:
+                kept[name] = value
+                setattr(settings, name, default)
+    try:
+        yield
+    finally:
+        with _LEAVING_OUT:
+            count[0] -= 1
+            if not count[0]:
+                del _LEFT_OUT[id(settings)]
+                for name, value in kept.items():
+                    setattr(settings, name, value)
+
+
+@functools.cache
+def _defaults(names: frozenset[str]) -> dict[str, Any]:
+    """What these settings are where nobody says anything: neither environment nor file."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    nothing = wandb.Settings()
+    return {name: getattr(nothing, name) for name in names if hasattr(nothing, name)}
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import _compat, credentials, handover, runs
+from wbtune import _compat, credentials, handover, runs, surroundings
 from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.keywords import Checkpoints, DropInOptions, Names
@@ -216,6 +216,7 @@ class WandbLoggerCallback(LoggerCallback):
             raise ConfigurationError(runs.no_project(who))
         sweep = _compat.sweep()
         _check_checkpoints(who, options, sweep)
+        surroundings.say_whose_run_it_is_not(who, options.group or sweep.experiment)
         key = None if self.__api_key is None else self.__api_key.reveal()
         fit = handover.new_fit()
         # Where Tune's loop is not what it was, its trials have no name to ask by.

@@ -224,7 +224,8 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
     if secret is not None:
         settings.pop("identity_token_file", None)
         patience = given.get("init_timeout") or _compat.wandb_setting("init_timeout")
-        _check(who, Server(settings["base_url"], secret, min(float(patience), PATIENCE_S)))
+        patience = min(float(patience), PATIENCE_S)
+        _check(who, Server(settings["base_url"], secret, patience, given))
     return Login(secret, settings)
 
 

@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, guard, runlog, segments
+from wbtune import _compat, guard, runlog, segments, surroundings
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.errors import ConfigurationError, WbtuneError
 from wbtune.filtering import excludes_of
+from wbtune.identity import Identity
 from wbtune.outcomes import OUTCOME_TAGS
 from wbtune.sanitize import clean
 from wbtune.server import Server
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from wandb import Run
 
     from wbtune.credentials import Secret
-    from wbtune.identity import Identity
     from wbtune.options import RunOptions
     from wbtune.outcomes import Outcome
 
@@ -98,6 +98,7 @@ class RunSpec(NamedTuple):
         experiment: marks the run on the server as one of this experiment; empty when the
             id was chosen by the user, who may want to continue another's.
         objective: what is best; None where nobody said.
+        plain: nobody's trial: a run as ``wandb.init`` opens it, by what the environment says.
     """
 
     init: Mapping[str, Any]
@@ -107,6 +108,7 @@ class RunSpec(NamedTuple):
     image_kwargs: Mapping[str, Any] = {}
     experiment: str = ""
     objective: Objective | None = None
+    plain: bool = False
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ def spec(
         video_kwargs=dict(options.video_kwargs or {}),
         image_kwargs=dict(options.image_kwargs or {}),
         experiment="" if "id" in given or not identity.trial_id else identity.mark,
+        plain=identity == Identity(),
     )
 
 
@@ -272,7 +275,8 @@ def _placed(spec: RunSpec, secret: Secret, patience: float) -> tuple[RunSpec, bo
     run_id, project = spec.init.get("id"), spec.init.get("project") or "uncategorized"
     config = {**spec.config, MARK: spec.experiment} if spec.experiment else spec.config
     try:
-        theirs = Server(base_url, secret, patience).run_config(entity, project, run_id or "none")
+        server = Server(base_url, secret, patience, spec.settings)
+        theirs = server.run_config(entity, project, run_id or "none")
     except WbtuneError as error:
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
         return offline(spec._replace(config=config)), True
@@ -297,7 +301,7 @@ def _init(
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
-    settings = {**ours, **spec.settings}
+    settings = {**ours, **({} if spec.plain else surroundings.SETTINGS), **spec.settings}
     if on_stop is not None:
         # A plain function: wandb copies its settings deeply, and a method's object with them.
         settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
@@ -314,13 +318,16 @@ def _init(
         name: value for name, value in settings.items() if _compat.wandb_setting(name) != value
     }
     _compat.start_without_launch()
-    # A fresh Settings for each run: wandb writes the run's id into the one it is given.
-    return wandb.init(
-        **spec.init,
-        config=dict(spec.config),
-        reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
-        settings=wandb.Settings(**settings),
-    )
+    if "disabled" not in {spec.init.get("mode"), _compat.wandb_setting("mode")}:
+        _compat.ensure_core(own=not spec.plain)
+    with _compat.settings_left_out(frozenset() if spec.plain else surroundings.OF_OTHER_RUNS):
+        # A fresh Settings for each run: wandb writes the run's id into the one it is given.
+        return wandb.init(
+            **spec.init,
+            config=dict(spec.config),
+            reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
+            settings=wandb.Settings(**settings),
+        )
 
 
 def prepare_for_many() -> None:
@@ -332,6 +339,7 @@ def prepare_for_many() -> None:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     common: dict[str, Any] = {**_SETTINGS, **_DRIVER_SETTINGS}
+    _compat.ensure_core(own=True)
     wandb.setup(wandb.Settings(**common))
     logging.getLogger("wandb").setLevel(logging.WARNING)
     gc.collect()

@@ -7,25 +7,24 @@ asked first, answer in seconds.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
 import logging
 import ssl
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune.errors import CredentialsError, ServerUnreachableError
+from wbtune.transport import CannotAskError, Transport, UnreadableError
 
 if TYPE_CHECKING:
     from wbtune.credentials import Secret
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds that one question may take.
+#: Seconds that one question may take, until its whole answer is there.
 ANSWER_S: Final = 5.0
 #: Seconds between the first two attempts; doubled each time.
 RETRY_S: Final = 0.5
@@ -50,10 +49,17 @@ class Server:
         base_url: where it is: ``https://api.wandb.ai``, or a self-hosted one.
         secret: the key.
         patience: seconds for which a question is repeated while the server is away or busy.
+        settings: W&B settings that were given; the others are this process's own.
     """
 
-    def __init__(self, base_url: str, secret: Secret, patience: float) -> None:
-        self._base_url = base_url.rstrip("/")
+    def __init__(
+        self,
+        base_url: str,
+        secret: Secret,
+        patience: float,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._transport = Transport(base_url, settings)
         self._secret = secret
         self._patience = patience
 
@@ -65,8 +71,8 @@ class Server:
             CredentialsError: when it refuses the key.
         """
         data = self._ask(_VIEWER, {})
-        if data is not None and not data.get("viewer"):
-            raise CredentialsError(f"{self._base_url} does not know the API key")
+        if data is not None and "viewer" in data and not self._part(data, "viewer"):
+            raise CredentialsError(f"{self._transport.shown} does not know the API key")
 
     def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
         """The config of the run that has this id; None when there is none.
@@ -76,12 +82,11 @@ class Server:
             CredentialsError: when it refuses the key.
         """
         names = {"entity": entity, "project": project, "name": run_id}
-        model = (self._ask(_RUN, names) or {}).get("model") or {}
-        bucket = model.get("bucket")
+        bucket = self._part(self._part(self._ask(_RUN, names), "model"), "bucket")
         if not bucket:
             return None
         config: Any = {}
-        with contextlib.suppress(ValueError, TypeError):  # not a config of wandb's, so not ours
+        with contextlib.suppress(ValueError, TypeError, RecursionError):  # not wandb's, so not ours
             config = json.loads(bucket.get("config") or "{}")
         items = config.items() if isinstance(config, dict) else ()
         return {key: item.get("value") for key, item in items if isinstance(item, dict)}
@@ -99,36 +104,39 @@ class Server:
             wait *= 2
 
     def _once(self, query: str, variables: dict[str, Any], left: float) -> dict[str, Any] | None:
-        """One question; None when only wandb itself can talk to this server (TLS)."""
-        credentials = base64.b64encode(f"api:{self._secret.reveal()}".encode()).decode()
+        """One question; None when only wandb itself can tell."""
         operation = query.replace("(", " ").split(maxsplit=2)[1]
-        request = urllib.request.Request(  # noqa: S310 - the user's own server
-            f"{self._base_url}/graphql",
-            json.dumps(
-                {"operationName": operation, "query": query, "variables": variables}
-            ).encode(),
-            {"Content-Type": "application/json"},
-        )
-        # A redirection to another host must not take the key along.
-        request.add_unredirected_header("Authorization", f"Basic {credentials}")
+        content = {"operationName": operation, "query": query, "variables": variables}
+        key, shown = self._secret.reveal(), self._transport.shown
         try:
-            with urllib.request.urlopen(request, timeout=min(ANSWER_S, left)) as response:  # noqa: S310
-                answer = json.load(response)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in _REFUSED:
-                msg = f"{self._base_url} refuses the API key (HTTP {error.code})"
-                raise CredentialsError(msg) from None
-            if error.code == _BUSY or error.code >= _BROKEN:
-                msg = f"the W&B server {self._base_url} answers with HTTP {error.code}"
-                raise ServerUnreachableError(msg) from None
-            logger.info("wbtune: %s answers with HTTP %d", self._base_url, error.code)
+            answer = self._transport.post("/graphql", key, content, min(ANSWER_S, left))
+        except (ssl.SSLError, CannotAskError) as error:
+            # wandb-core has certificates of its own, and knows other proxies.
+            logger.info("wbtune: %s can't be asked (%s)", shown, error)
             return None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, ssl.SSLError):
-                return None  # wandb-core has certificates of its own
-            msg = f"the W&B server {self._base_url} can't be reached ({reason})"
+        except UnreadableError as error:
+            msg = f"{shown} does not answer as a W&B server does ({error})"
             raise ServerUnreachableError(msg) from None
-        data = answer.get("data") if isinstance(answer, dict) else None
-        return data if isinstance(data, dict) else None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            msg = f"the W&B server {shown} can't be reached ({error or type(error).__name__})"
+            raise ServerUnreachableError(msg) from None
+        if answer.status in _REFUSED and not answer.redirected:
+            raise CredentialsError(f"{shown} refuses the API key (HTTP {answer.status})")
+        if answer.status == _BUSY or answer.status >= _BROKEN:
+            msg = f"the W&B server {shown} answers with HTTP {answer.status}"
+            raise ServerUnreachableError(msg)
+        if answer.status != http.HTTPStatus.OK:
+            logger.info("wbtune: %s answers with HTTP %d", shown, answer.status)
+            return None
+        if not isinstance(answer.content, dict):
+            answer = answer._replace(content={"data": answer.content})
+        return self._part(answer.content, "data")
+
+    def _part(self, content: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+        """A part of an answer, which has parts of its own; None where there is none."""
+        part = None if content is None else content.get(name)
+        if part is not None and not isinstance(part, dict):
+            got = f"{name} is of type {type(part).__name__}"
+            msg = f"{self._transport.shown} does not answer as a W&B server does ({got})"
+            raise ServerUnreachableError(msg)
+        return part

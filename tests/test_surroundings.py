@@ -1,0 +1,128 @@
+"""What surrounds a script (a core, an agent, a launched job) does not become its trials' own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import strategies_functions as functions
+from drivers import fitted
+from surroundings_program import ROWS
+
+from wbtune import runlog
+
+
+@pytest.fixture(scope="module")
+def inside_an_agent(tmp_path_factory):
+    """The program's folder, and what it said."""
+    folder = tmp_path_factory.mktemp("agent")
+    return folder, fitted("surroundings_program.py", folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["decorated", "plain", "setup_wandb"])
+def test_trials_inside_an_agent(door, inside_an_agent):
+    """Each trial is a run of its own in the project that was declared, and no row is missing.
+
+    Also when it writes again after its process was killed, and when the driver's core is killed.
+    """
+    folder, _ = inside_an_agent
+    logs = runlog.of_experiment(folder / door)
+    assert len(logs) == 2 and "agents" not in logs
+    again = list(range(5)) if door == "decorated" else []
+    for log in logs.values():
+        key = "loss" if door == "plain" else "mine"
+        assert [row[key] for row in log.rows if key in row] == again + list(range(ROWS))
+        assert (log.project, log.group, log.exit_code) == ("p", door, 0)
+        assert "from-outside" in log.tags
+
+
+@pytest.mark.slow
+def test_the_drivers_own_run_goes_on(inside_an_agent):
+    """It is the agent's, in the agent's project, with what was logged before and after the fits."""
+    folder, said = inside_an_agent
+    (log,) = runlog.of_experiment(folder).values()
+    assert (log.id, log.project, log.exit_code) == ("agents", "of-the-sweep", 0)
+    assert [set(row) & {"before", "after"} for row in log.rows] == [{"before"}, {"after"}]
+    lines = [line for line in said.splitlines() if "started by the sweep" in line]
+    assert len(lines) == 2  # of two experiments that a callback watches
+    assert all("agents" in line for line in lines)
+
+
+OPENS = """
+import json, os, sys
+from pathlib import Path
+from wbtune import runlog, runs
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.outcomes import FINISHED
+
+folder = sys.argv[1]
+before = dict(os.environ)
+options = runs.locate("test", RunOptions(project="p", init_kwargs={"mode": "offline"}))
+opened = {}
+for trial, elsewhere in [("a", False), ("b", False), ("c", True), ("d", True)]:
+    who = Identity(trial, f"trial {trial}", "exp", folder)
+    run = runs.open_run(runs.spec(options, who, {"lr": trial}), for_trial_elsewhere=elsewhere)
+    run.log({"x": 1})
+    opened[trial] = [Path(run.dir).parent.parent.parent.name, Path(run.dir).name]
+    runs.close_run(run, FINISHED)
+plain = runs.open_run(runs.spec(options, Identity(), {}))
+said = [plain.id, plain.project]
+runs.close_run(plain, FINISHED)
+runs.end_core()
+changed = {name for name, _ in before.items() ^ os.environ.items()}
+logs = runlog.of_experiment(folder).values()
+found = {log.id: [log.name, log.project, log.group, log.config, len(log.rows)] for log in logs}
+print(json.dumps([found, opened, said, sorted(changed)]))
+"""
+
+SURROUNDINGS = {
+    "an agent, and the address of a core that is gone": {
+        "WANDB_SWEEP_ID": "sweep",
+        "WANDB_SWEEP_PARAM_PATH": "sweep.yaml",
+        "WANDB_SERVICE": "3-1-unix-/nowhere/socket",
+        "WANDB_RESUME": "must",
+    },
+    "a launched job, and an address that is none": {
+        "WANDB_LAUNCH": "true",
+        "WANDB_CONFIG": '{"lr": "of the job"}',
+        "WANDB_ARTIFACTS": '{"a": {}}',
+        "WANDB_SERVICE": "nonsense",
+        "WANDB_RESUME_FROM": "other?_step=3",
+    },
+    "SageMaker": {
+        "SM_TRAINING_ENV": '{"lr": "of the job"}',
+        "TRAINING_JOB_NAME": "job",
+        "WANDB_X_FILES_DIR": "elsewhere",
+        "WANDB_RESUME": "never",
+    },
+}
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS)
+def test_what_names_another_run(around, tmp_path):
+    """Id, name, project, group, config and folder of a trial's run are what wbtune decided.
+
+    A run that is nobody's trial is what wandb makes of the environment. That is not changed.
+    """
+    (tmp_path / "sweep.yaml").write_text("wandb_version: 1\nlr:\n  value: of the sweep\n")
+    of_one_run = {"WANDB_PROJECT": "other", "WANDB_NAME": "other", "WANDB_DIR": "other"}
+    if around != "SageMaker":  # which gives its own only where there is none
+        of_one_run["WANDB_RUN_ID"] = "other"
+    (tmp_path / "other").mkdir()
+    env = functions.clean_env(tmp_path) | of_one_run | SURROUNDINGS[around]
+    folder = tmp_path / "experiment"
+    said = functions.program(env, tmp_path, "-c", OPENS, str(folder))
+    found, opened, plain, changed = json.loads(said.splitlines()[-1])
+    expected = {
+        trial: [f"trial {trial}", "p", "exp", {"lr": trial}, 1] for trial in ("a", "b", "c", "d")
+    }
+    assert found == expected
+    assert opened == {trial: ["experiment", "files"] for trial in "abcd"}
+    assert changed in ([], ["WANDB_SERVICE"])  # that of its own core, which wandb takes back
+    match around:
+        case "SageMaker":
+            assert plain[0].startswith("job-")
+        case _:
+            assert plain == ["other", "other"]
