@@ -6,6 +6,7 @@ Its wandb-core and its environment are what the trials inherit.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -90,7 +91,7 @@ def main(folder):
     address = os.environ["WANDB_SERVICE"]
     local_ray(2)
     fit(wandb_tuner, killed_once, folder, "decorated")
-    fit(wandb_tuner, plain, folder, "plain")
+    fit(functools.partial(wandb_tuner, project="p"), plain, folder, "plain")
     assert wandb.run is mine and os.environ["WANDB_SERVICE"] == address
     mine.log({"after": 1})
     mine.finish()
