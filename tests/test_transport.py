@@ -1,3 +1,4 @@
+# Over 250 lines: what a server may answer, and the ways to it.
 """wbtune asks the server by the way that wandb-core takes, within a time and a size."""
 
 from __future__ import annotations
