@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -715,6 +716,131 @@ def user_opens_and_finishes(program):
     assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
+def in_children(work, count=4):
+    """Let forked children do it, and see them all end well."""
+    children = [
+        multiprocessing.get_context("fork").Process(target=work, args=(k,)) for k in range(count)
+    ]
+    for child in children:
+        child.start()
+    return children
+
+
+def all_ended(children):
+    for child in children:
+        child.join(HANGS_S)
+    codes = [child.exitcode for child in children]
+    for child in children:
+        child.kill()
+    assert codes == [0] * len(children), codes
+
+
+def by_whom(program):
+    """The numbers of the rows of each process, in the run's order."""
+    rows = {}
+    for row in program.written():
+        rows.setdefault(row.get("child", "parent"), []).append(row["i"])
+    steps = [row["_step"] for row in program.written()]
+    assert steps == sorted(set(steps)), steps
+    return rows
+
+
+def forked_while_a_thread_logs(program):
+    """A child that is forked while a row is being sent logs, too; and closes nothing."""
+    run = program.open()
+    done, parents = threading.Event(), []
+
+    def background():
+        while not done.is_set():
+            run.log({"i": len(parents)})
+            parents.append(0)
+
+    thread = threading.Thread(target=background)
+    thread.start()
+
+    def work(k):
+        for i in range(3):
+            run.log({"child": k, "i": i})
+        run.define_metric("child")
+        runs.close_run(run, FINISHED)
+        runs.end_core()
+
+    for _ in range(4):
+        all_ended(in_children(work))
+    done.set()
+    thread.join()
+    run.log({"i": len(parents)})
+    runs.close_run(run, FINISHED)
+    rows = by_whom(program)
+    assert rows.pop("parent") == list(range(len(parents) + 1))
+    assert rows == {k: [0, 1, 2] * 4 for k in range(4)}
+    assert runlog.of_experiment(program.folder)["t"].exit_code == 0
+
+
+def beside_forked_children(program):
+    """Tune's results and rows with steps, between those of children with and without steps."""
+    declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
+    trial_run = lifecycle.TrialRun("test", declared)
+    run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
+    trial_run.result({"i": 0, "training_iteration": 1})
+
+    def work(k):
+        for i in range(5):
+            run.log({"child": k, "i": i}, **({"step": 100 + i} if k == 1 else {}))
+        trial_run.close(FINISHED)
+
+    for i in range(1, 13, 3):
+        children = in_children(work, 2)
+        trial_run.result({"i": i, "training_iteration": i + 1})
+        run.log({"i": i + 1}, step=i, commit=True)
+        trial_run.result({"i": i + 2, "training_iteration": i + 2})
+        all_ended(children)
+    trial_run.close(FINISHED)
+    rows = by_whom(program)
+    assert rows.pop("parent") == list(range(13))
+    assert rows == {k: [0, 1, 2, 3, 4] * 4 for k in range(2)}
+    assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+
+
+def killed_beside_forked_children(program):
+    """The core dies when children have logged: each of the parent's rows is there once."""
+    run = program.open()
+    run.log({"i": 0}, step=0, commit=True)
+    all_ended(in_children(lambda k: [run.log({"child": k, "i": i}) for i in range(9)], 1))
+    for i in range(1, 20):
+        if i in {7, 8, 14}:
+            program.kill()
+        run.log({"i": i}, **({"step": i, "commit": True} if i % 2 else {}))
+    runs.close_run(run, FINISHED)
+    assert by_whom(program)["parent"] == list(range(20))
+
+
+def stopped_when_it_is_closed(program):
+    """A core that hangs holds the end of the trial no longer than its time; no row is lost."""
+    run = program.open()
+    for i in range(5):
+        run.log({"i": i})
+    program.on_disk(5)
+    for core in program.cores():
+        core.suspend()
+    for i in range(5, 9):
+        run.log({"i": i})
+    guard.of(run).patience = 1.0
+    program.ends_with(9, run)
+    runs.end_core()
+
+
+def stopped_when_the_process_ends(program):
+    """A core that hangs when it is to end is killed."""
+    runs.close_run(program.open(), FINISHED)
+    [core] = program.cores()
+    core.suspend()
+    runs.LAST_S = 0.5
+    runs.end_core()
+    psutil.wait_procs([core], HANGS_S)
+    assert not program.cores()
+
+
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
@@ -751,6 +877,11 @@ SCENARIOS = {
         rows_with_steps_that_are_lost,
         killed_again_after_a_slow_recovery,
         a_row_in_many_parts,
+        forked_while_a_thread_logs,
+        beside_forked_children,
+        killed_beside_forked_children,
+        stopped_when_it_is_closed,
+        stopped_when_the_process_ends,
     )
 }
 
@@ -797,9 +928,11 @@ def _words(process):
     return words if any("wandb-core" in word for word in words) else []
 
 
-def main(folder):
+def main(folder, *names):
     """Play the scenarios, one after the other; each begins without a core."""
     for name, scenario in SCENARIOS.items():
+        if names and name not in names:
+            continue
         print(MARK, name, MARK, sep="", flush=True)
         under_test = Program(Path(folder, name))
         under_test.folder.mkdir()
@@ -816,4 +949,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -42,7 +42,7 @@ ORDER = (
     *("_compat", "surroundings", "storage", "identity"),
     *("proxies", "transport", "server", "handover"),
     *("checkpoints", "credentials"),
-    *("logfile", "runlog", "endings", "restoring", "segments", "guard", "outbox"),
+    *("logfile", "runlog", "endings", "restoring", "segments", "deadline", "guard", "outbox"),
     *("runs", "media"),
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),
     "decorated",

@@ -460,7 +460,37 @@ def forget_core() -> None:
     """Drop the connection to wandb-core, so that the next run starts another."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    wandb.teardown()
+    with contextlib.suppress(SystemExit):  # how it says that the core was killed
+        wandb.teardown()
+
+
+def core_killer() -> Callable[[], None]:
+    """What kills this process's own wandb-core, if that does not answer any more.
+
+    A core that another process has started is left alone. To be asked for before the core
+    is let go of [wandb 0.31, ``wandb_setup._singleton``, ``ServiceConnection._proc``].
+    """
+    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
+
+    setup = wandb_setup._singleton  # noqa: SLF001 - to ask for it could start another
+    connection = getattr(setup, "_connection", None)
+    process = getattr(getattr(connection, "_proc", None), "_process", None)
+    if process is None or getattr(setup, "_pid", None) != os.getpid():
+        return lambda: None
+    kill: Callable[[], None] = process.kill
+    return kill
+
+
+def core_step(run: Any, seconds: float) -> int | None:
+    """W&B's step of the next row, whichever process logs it; None without an answer in time.
+
+    ``run.step`` is public, but waits for half a minute [wandb 0.31, ``Run.step``].
+    """
+    try:
+        handle = run._interface.deliver_history_step()  # noqa: SLF001 - as said
+        return int(handle.wait_or(timeout=seconds).step)
+    except TimeoutError:
+        return None
 
 
 def record_type() -> Any:

@@ -14,14 +14,17 @@ object afterwards. Before there is a run to guard, `opened` tries again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import index
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat, runlog
@@ -38,6 +41,8 @@ REMEMBER_S: Final = 1.5
 TOGETHER_S: Final = 0.02
 #: Of these, how many are remembered in any case.
 KEEP: Final = 10
+#: Seconds to ask wandb-core which step comes next, where other processes log to the run.
+ASK_S: Final = 5.0
 #: Cores that are tried, before a row is given up.
 TRIES: Final = 5
 
@@ -68,6 +73,55 @@ class Core:
 
 
 CORE: Final = Core()
+
+
+class _Forks:
+    """The forks of this process. A child has the locks as they were when it was forked.
+
+    One that was held then is never released in the child: so the child gets others, and the
+    runs are its parent's there.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.in_child = False
+        self._guards: dict[int, weakref.ref[Guard]] = {}
+
+    def watch(self, guard: Guard) -> None:
+        """Let a guard know when it finds itself in a forked child."""
+        _notice_forks()
+        key = id(guard)
+        self._guards[key] = weakref.ref(guard, lambda _: self._guards.pop(key, None))
+
+    def in_parent(self) -> None:
+        """One more child, which may log to the runs of this process."""
+        self.count += 1
+
+    def after(self) -> None:
+        """Begin to be a child."""
+        self.in_child = True
+        CORE.__init__()  # type: ignore[misc]
+        for reference in list(self._guards.values()):
+            guard = reference()
+            if guard is not None:
+                guard.leave_to_parent()
+
+
+_FORKS: Final = _Forks()
+
+
+@functools.cache
+def _notice_forks() -> None:
+    os.register_at_fork(after_in_parent=_FORKS.in_parent, after_in_child=_FORKS.after)
+
+
+def in_child() -> bool:
+    """Was this process forked from one that had runs? They are not its own, nor is its core."""
+    return _FORKS.in_child
+
+
+#: W&B's own key of when a row was logged.
+STAMP: Final = "_timestamp"
 
 
 class _Sent(NamedTuple):
@@ -101,6 +155,13 @@ class _Sent(NamedTuple):
             return _Sent(now, self.step + first, rows) if rows else None
         return _Sent(now, self.step, self.what) if self.step > step else None
 
+    def missing(self, stamps: set[float], step: int) -> _Sent | None:
+        """What of it is not among the rows of these times, from a step on; None for nothing."""
+        if not isinstance(self.what, list):
+            return _Sent(monotonic(), step, self.what)
+        rows = [row for row in self.what if row.get(STAMP) not in stamps]
+        return _Sent(monotonic(), step, rows) if rows else None
+
 
 def _counted(sent: Iterable[_Sent], rows: int, last: int) -> tuple[int, int]:
     """So many rows, and these; and the last step of theirs, which parts of one row share."""
@@ -131,12 +192,31 @@ class Guard:
     Args:
         run: an open run.
         reopen: opens a run of the same id; ``beside=True``, one that is not `wandb.run`
-            and leaves that alone.
+            and leaves that alone; ``on_disk=True``, one that needs no server.
+        patience: seconds after which wandb-core is taken to hang when the run is closed.
+        may_be_shared: forked and spawned processes may log to the run as well.
+
+    Attributes:
+        is_ours: the run is this process's: False in a forked child, which only sends.
     """
 
-    def __init__(self, run: Run, reopen: Callable[..., Run]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        reopen: Callable[..., Run],
+        *,
+        patience: float = 60.0,
+        may_be_shared: bool = False,
+    ) -> None:
         self._run = run
         self._reopen = reopen
+        self.patience = patience
+        self.is_ours = True
+        self._may_be_shared = may_be_shared
+        self._forks = _FORKS.count
+        # Other processes have logged to the run: the core counts its steps, not this object.
+        self._others = False
+        self._on_disk = False
         self._lock = threading.RLock()
         # The step that was asked for, of the row that waits to be committed.
         self._asked: int | None = None
@@ -160,6 +240,29 @@ class Guard:
         self._said = False
         run.__dict__["wbtune_guard"] = self
         _compat.send_updates_by(run, self._send)
+        _FORKS.watch(self)
+
+    def leave_to_parent(self) -> None:
+        """From now on, in a forked child: send, and neither remember nor recover."""
+        self._lock = threading.RLock()
+        self.is_ours = False
+
+    def hand_on(self, run: Run) -> None:
+        """Guard another part of the same run in the same way."""
+        Guard(run, self.reopen, patience=self.patience, may_be_shared=self._may_be_shared)
+
+    def give_up_core(self) -> None:
+        """Kill wandb-core, which does not answer: whoever waits for it goes on in a new one.
+
+        In one that needs no server: there is no time left for that.
+        """
+        self._on_disk = True
+        _compat.core_killer()()
+
+    @property
+    def at_risk(self) -> int:
+        """How many of the run's last rows are not known to be on disk."""
+        return _counted(list(self._recent), 0, -1)[0]
 
     @property
     def step(self) -> int:
@@ -175,30 +278,86 @@ class Guard:
         A step that is taken already (Tune's results are rows of this run, too, and so are
         those of an earlier attempt) becomes the next free one: W&B would drop the row.
         """
+        if not self.is_ours:
+            self._send_from_child(data, step, commit)
+            return
         # A copy: its user may fill the same dict again. By `copy`, numbers and text stay what the
         # garbage collector need not look at, of which there may be thousands.
         row = data.copy() if type(data) is dict else dict(data)
+        row.setdefault(STAMP, time())  # as wandb would; here, it tells the row from others'
         if step is not None:
             step = index(step)  # what is no step is refused here, as wandb would
         # For a user's threads, and the one that logs Tune's results. Not `with`: on this path,
         # which is all that a guarded row costs, that takes twice as long.
-        self._lock.acquire()
+        lock = self._lock
+        lock.acquire()
         before = None
         try:
             if step is None and commit is None and monotonic() < self._together_until:
                 self._rows.append(row)
-                self._publish(data)
+                self._publish(row)
             else:
+                if self._may_be_shared and (step is not None or self._recovered):
+                    step, commit = self._beside_others(step, commit)
                 before = self._asked, self.step
                 step, commit = self._remember(row, step, commit)
-                self._publish(data, step, commit)
+                self._publish(row, step, commit)
         except _compat.core_is_gone():
             self.survive()
         except Exception:
             self._take_back(before)
             raise
         finally:
-            self._lock.release()
+            lock.release()
+
+    def _send_from_child(
+        self, data: Mapping[str, Any], step: int | None, commit: bool | None
+    ) -> None:
+        """Send a row of a forked child, without a lock; its step must be free, too."""
+        try:
+            if step is not None:
+                # At once: what waits for more would be mixed with the next row of the parent.
+                commit = commit is not False
+                if index(step) < (_compat.core_step(self._run, ASK_S) or 0):
+                    step = None
+            self._publish(data, step, commit)
+        except _compat.core_is_gone():
+            if not self._said:
+                self._said = True
+                logger.warning(
+                    "wbtune: wandb-core is gone; what this forked process logs to run %s is lost.",
+                    self._run.id,
+                )
+
+    def _beside_others(
+        self, step: int | None, commit: bool | None
+    ) -> tuple[int | None, bool | None]:
+        """With which step and commit a row is to be logged, if other processes log as well.
+
+        They attach to the same core, where their rows advance the run's step. A step that
+        was chosen here may be taken by then, and W&B would drop the row; so if there are
+        others, its own count decides.
+        """
+        forked = self._forks != _FORKS.count
+        if not commit and not forked:
+            return step, commit  # asking costs as much as the row does
+        try:
+            counted = _compat.core_step(self._run, ASK_S)
+        except _compat.core_is_gone():
+            counted = None
+            self.survive()
+        if counted is None or counted < self.step:
+            return step, commit
+        if counted == self.step and not self._others and not (forked and commit):
+            return step, commit  # nobody has logged yet
+        self._others = True
+        self._end_together()
+        if self._asked not in {None, step} and counted == self._step:
+            self._publish({}, None, True)  # the row that waits for another step
+            counted += 1
+        self._step, self._asked = counted, None
+        # What waits for more would be mixed with the next row of somebody else.
+        return None, commit
 
     def hold(self, row: dict[str, Any], step: int) -> _compat.HeldRow:
         """Remember a row, and get what is to be sent for it.
@@ -216,6 +375,9 @@ class Guard:
 
     def _send_metric(self, definition: Any) -> None:
         """Send a metric's definition, which each new core has to be told."""
+        if not self.is_ours:
+            self._publish_metric(definition)
+            return
         with self._lock:
             if definition in self._metrics:  # the same again; but then it is the last
                 self._metrics.remove(definition)
@@ -230,7 +392,8 @@ class Guard:
     ) -> tuple[int | None, bool | None]:
         """Remember a row, or a part of one; with which step and commit it is to be logged."""
         self._end_together()
-        if step is None and commit is None and self._asked is None and not self._recovered:
+        counts = not self._recovered or self._others  # W&B does, by itself, as it should
+        if step is None and commit is None and self._asked is None and counts:
             rows = [row]
             self._keep(rows)
             self._rows, self._together_until = rows, monotonic() + TOGETHER_S
@@ -242,7 +405,7 @@ class Guard:
             step = self._step = max(step, self._step + waits_for_another)
         self._asked = None if commits else asked
         self._keep([row] if commits else row)
-        if self._recovered:  # the new part of the run counts its steps from 0 by itself
+        if not counts:  # the new part of the run counts its steps from 0 by itself
             step, commit = self._step, commits
         self._step += commits
         return step, commit
@@ -263,6 +426,8 @@ class Guard:
 
     def _send(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Send an update of config or summary, or ask for what the summary says."""
+        if not self.is_ours:
+            return update(*args, **kwargs)
         with self._lock:
             if args:  # not the config's: that is sent as a whole to a new core
                 # Where the next row is on disk, this is, too: one log, in order.
@@ -332,9 +497,10 @@ class Guard:
         run = self._run
         # What an earlier part of the run holds is not in the newest one.
         self._written = max(self._written, _written(run))
+        stamps = _stamps(run) if self._others else set()
         CORE.replace(self._generation)
         self._generation = CORE.generation
-        new = self._reopen()
+        new = self._reopen(on_disk=self._on_disk)
         self._recovered = True
         _compat.same_global_run(new, run)
         # It began with the config that the first began with.
@@ -342,7 +508,10 @@ class Guard:
         # Whoever holds the old object or finds the new one has the same run.
         _compat.become(run, new, wbtune_guard=self)
         self._end_together()
-        again = [sent for one in self._recent if (sent := one.after(self._written))]
+        if self._others:
+            again = self._missing(stamps)
+        else:
+            again = [sent for one in self._recent if (sent := one.after(self._written))]
         # The others are on disk; and the new core has these only from now on.
         self._recent = deque(again)
         self._forgotten = 0, -1
@@ -357,9 +526,21 @@ class Guard:
                 for step, row in enumerate(sent.what, sent.step):
                     self._publish({**row}, step, True)
 
-    def reopen(self, *, beside: bool = True) -> Run:
+    def _missing(self, stamps: set[float]) -> list[_Sent]:
+        """What is not on disk, of a run whose steps are not counted here; on free ones."""
+        again = []
+        self._step = self._written + 1
+        for one in self._recent:
+            sent = one.missing(stamps, self._step)
+            if sent is not None:
+                again.append(sent)
+                self._step += len(sent.what) if isinstance(sent.what, list) else 0
+        self._others = False  # they were attached to the core that is gone
+        return again
+
+    def reopen(self, *, beside: bool = True, on_disk: bool = False) -> Run:
         """Another part of the same run."""
-        return self._reopen(beside=beside)
+        return self._reopen(beside=beside, on_disk=on_disk)
 
     def lost(self) -> int | None:
         """After ``finish``: how many rows never reached the disk, because it is full.
@@ -389,3 +570,12 @@ def _written(run: Run) -> int:
     """The last step of the run that is on disk; -1 before the first."""
     paths = Path(run.dir).parent.glob("*.wandb")
     return max((step for path in paths for step in runlog.steps(path)), default=-1)
+
+
+def _stamps(run: Run) -> set[float]:
+    """When the rows of the run that are on disk were logged."""
+    stamps = set[float]()
+    for path in Path(run.dir).parent.glob("*.wandb"):
+        with contextlib.suppress(OSError, ValueError):
+            stamps.update(row.get(STAMP, 0.0) for row in runlog.read(path).rows)
+    return stamps

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat, guard, runlog, segments, surroundings
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
+from wbtune.deadline import Waiting
 from wbtune.errors import ConfigurationError, WbtuneError
 from wbtune.filtering import excludes_of
 from wbtune.identity import Identity
@@ -68,6 +69,15 @@ TRIAL_UPLOAD_S: Final = 10.0
 
 #: The same for a run of the driver: several end at a time, and others are waiting.
 RUN_UPLOAD_S: Final = 60.0
+
+#: Seconds that closing a run takes at most, besides its uploads, before wandb-core is taken
+#: to hang: in a trial, and on the driver, where nobody counts the seconds.
+_TRIAL_CLOSES_S: Final = 1.0
+_DRIVER_CLOSES_S: Final = 30.0
+#: The same where there is nothing to upload.
+_OFFLINE_CLOSES_S: Final = 8.0
+#: Seconds to close a run after all, when the core that hung was killed.
+LAST_S: Final = 5.0
 
 #: Seconds for which the server may be away when a run is opened, before that is kept on
 #: disk; a trial waits, the driver does not.
@@ -229,10 +239,10 @@ def open_run(
 
     online = not away and (secret is not None or "identity_token_file" in spec.settings)
 
-    def opened(*, beside: bool = False, first: bool = False) -> Run:
+    def opened(*, beside: bool = False, first: bool = False, on_disk: bool = False) -> Run:
         how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "beside": beside}
         try:
-            run = _init(spec, secret, on_stop, **how)
+            run = _init(offline(spec) if on_disk else spec, secret, on_stop, **how)
         except _compat.core_is_gone():
             raise
         except Exception as error:
@@ -243,7 +253,7 @@ def open_run(
                 _compat.forget_core()  # it keeps the id of what it could not open
             run = _init(offline(spec), secret, on_stop, **how)
             runlog.mark_not_uploaded(Path(run.dir).parent)
-        if away:
+        if away or (online and on_disk):
             runlog.mark_not_uploaded(Path(run.dir).parent)
         if spec.init.get("resume") in {"allow", "must", "auto", True}:
             if first:
@@ -254,9 +264,29 @@ def open_run(
     run = guard.opened(partial(opened, first=True))
     # Opened again, it is the same run, also where wandb gave it its id.
     spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
-    guard.Guard(run, opened)
+    guard.Guard(
+        run,
+        opened,
+        patience=_patience(spec, for_trial_elsewhere=for_trial_elsewhere, online=online),
+        may_be_shared=not for_trial_elsewhere,
+    )
     _call_run_info_hook(run)
     return run
+
+
+def _upload_s(spec: RunSpec, *, for_trial_elsewhere: bool) -> float:
+    """Seconds that a run's end waits for its uploads."""
+    longest = RUN_UPLOAD_S if for_trial_elsewhere else TRIAL_UPLOAD_S
+    return min(spec.settings.get("finish_timeout") or longest, longest)
+
+
+def _patience(spec: RunSpec, *, for_trial_elsewhere: bool, online: bool) -> float:
+    """Seconds after which a run that is being closed is taken to hang."""
+    if for_trial_elsewhere:
+        return _upload_s(spec, for_trial_elsewhere=True) + _DRIVER_CLOSES_S
+    if online:
+        return _upload_s(spec, for_trial_elsewhere=False) + _TRIAL_CLOSES_S
+    return _OFFLINE_CLOSES_S
 
 
 def offline(spec: RunSpec) -> RunSpec:
@@ -305,8 +335,7 @@ def _init(
     if on_stop is not None:
         # A plain function: wandb copies its settings deeply, and a method's object with them.
         settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
-    longest = RUN_UPLOAD_S if for_trial_elsewhere else TRIAL_UPLOAD_S
-    settings["finish_timeout"] = min(settings.get("finish_timeout") or longest, longest)
+    settings["finish_timeout"] = _upload_s(spec, for_trial_elsewhere=for_trial_elsewhere)
     if secret is not None:
         base_url = settings.get("base_url") or _compat.wandb_setting("base_url")
         _compat.log_in(str(base_url), secret.reveal())
@@ -359,8 +388,16 @@ def end_core() -> None:
     Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
     every trial (wandb 0.31). Never on a driver: it would end the user's own runs.
     """
-    with contextlib.suppress(*_compat.core_is_gone()):
-        _compat.forget_core()
+
+    def end() -> None:
+        with contextlib.suppress(*_compat.core_is_gone()):
+            _compat.forget_core()
+
+    if not guard.in_child():  # else it is the parent's
+        kill, ending = _compat.core_killer(), Waiting(end)
+        if not ending.done_within(LAST_S):
+            kill()
+            ending.done_within(1.0)
 
 
 def define_metrics(run: Run, spec: RunSpec, *, mirrors: bool = True) -> None:
@@ -434,8 +471,14 @@ def go_on(run: Run) -> Run:
         return run
     segments.wait_for_end(run)
     other = protection.reopen()
-    guard.Guard(other, protection.reopen)
+    protection.hand_on(other)
     return other
+
+
+def is_ours(run: Run) -> bool:
+    """Is it this process's to close? Not in a forked child."""
+    protection = guard.of(run)
+    return protection is None or protection.is_ours
 
 
 def next_step(run: Run) -> int:
@@ -447,30 +490,52 @@ def next_step(run: Run) -> int:
 def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
     """Tell W&B how it ended, and wait until what was logged is safe.
 
+    When wandb-core does not answer, it is killed, and the run is closed in a new one, with
+    the rows that are not on disk. When that hangs, too (the disk does, say), the run stays
+    as it is there. In a forked child nothing is closed: the run is its parent's.
+
     Args:
         run: an open run.
         outcome: decides the exit code, the tag and what the summary says.
         notes: more for the summary.
     """
-    user_finished = guard.of(run) if _compat.is_finished(run) else None
-    if user_finished is not None:
+    protection = guard.of(run)
+    if protection is None:
+        _close_here(run, outcome, notes or {})
+        return
+    if not protection.is_ours:
+        return
+    closing = Waiting(partial(_close_here, run, outcome, notes or {}))
+    if closing.done_within(protection.patience):
+        return
+    logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
+    protection.give_up_core()
+    if not closing.done_within(LAST_S):
+        logger.warning(
+            "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
+            *(run.id, protection.at_risk),
+        )
+
+
+def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+    protection = guard.of(run)
+    if protection is not None and _compat.is_finished(run):
         # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
         _note_timeout(run)
         segments.wait_for_end(run)
-        part = user_finished.reopen()
-        _close(part, outcome, notes or {})
+        part = protection.reopen()
+        _close(part, outcome, notes)
         _note_timeout(part)
         return
     try:
-        _close(run, outcome, notes or {})
+        _close(run, outcome, notes)
     except _compat.core_is_gone():
-        protection = guard.of(run)
         if protection is None:
             raise
         protection.recover()
-        _close(run, outcome, notes or {})
+        _close(run, outcome, notes)
     _note_timeout(run)
-    _say_what_is_lost(run, outcome, dict(notes or {}))
+    _say_what_is_lost(run, outcome, dict(notes))
 
 
 def _note_timeout(run: Run) -> None:

@@ -237,6 +237,8 @@ class TrialRun:
 
     def close(self, outcome: Outcome) -> None:
         """Close the run, if it is open; from whichever thread comes first."""
+        if self.run is not None and not runs.is_ours(self.run):
+            return  # in a forked child, where the lock may be held for ever
         with self._lock:
             if not self._open or self.run is None:
                 return

@@ -1,0 +1,51 @@
+"""Wait for what may never return, such as a wandb-core that is stopped or on a stuck disk.
+
+W&B's own time limits are kept by wandb-core alone: when that hangs, ``run.finish`` and
+``wandb.teardown`` never return (wandb 0.31). So they are waited for here, from outside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Waiting:
+    """Something that is being done by a thread of its own.
+
+    Args:
+        act: what to do. It may still be going on when nobody waits for it any more: its
+            thread doesn't keep the process alive.
+    """
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name="wbtune-waiting", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._act()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+        finally:
+            self._done.set()
+
+    def done_within(self, seconds: float) -> bool:
+        """Wait.
+
+        Args:
+            seconds: how long at most.
+
+        Returns:
+            Whether it is done.
+
+        Raises:
+            BaseException: what it raised.
+        """
+        if not self._done.wait(seconds):
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
