@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -75,7 +76,10 @@ class Taken:
         self.kept = True
 
     def take(self, shelf: Shelf, checkpoint: tune.Checkpoint, trial: str = "trial") -> None:
-        shelf.take(checkpoint, trial, {"loss": 1}, self.saved.append, lambda: self.kept)
+        artifact = SavedCheckpoint(
+            f"checkpoint_{trial}", Path(checkpoint.path).name, metadata={"loss": 1}
+        )
+        shelf.take(checkpoint, trial, artifact, self.saved.append, lambda: self.kept)
 
     def discard(self) -> None:
         for saved in self.saved:
@@ -92,16 +96,36 @@ def taken() -> Iterator[Taken]:
 # --- What it is called, and which is the best -------------------------------------------
 
 
-@given(st.lists(st.text(max_size=300), min_size=2, max_size=2, unique=True))
-def test_artifact_names_are_legal(names):
-    """Any trial's name gives one that W&B takes; two long ones that begin alike stay two."""
-    for name in names:
-        legal = checkpoints.artifact_name(name)
-        assert 1 <= len(legal) <= 128
-        assert legal.isascii()
-        assert not set(legal) - set("._-") - {char for char in legal if char.isalnum()}
-    long = [checkpoints.artifact_name("x" * 200 + name) for name in names]
-    assert long[0] != long[1]
+IDS = st.from_regex(r"[0-9a-f]{5}_[0-9]{5}", fullmatch=True)
+NAMES = st.one_of(
+    st.text(max_size=200),
+    st.text(st.sampled_from("ab-./= é\ud800"), max_size=5),
+    st.builds("train_{}".format, IDS),
+)
+
+
+@given(st.lists(st.tuples(NAMES, IDS, st.sampled_from(["", "6b86b2", "d4735e"])), min_size=2))
+def test_no_two_trials_have_the_same_artifact(trials):
+    """Whatever they are called, the names are legal, and as many as there are trials."""
+    names = {trial: checkpoints.artifact_name(*trial) for trial in trials}
+    for name in names.values():
+        assert 1 <= len(name) <= 128 and name.isascii()
+        assert not set(name) - set("._-") - {char for char in name if char.isalnum()}
+    # Tune's own names end with the trial's own id; of another, they are another trial's.
+    assert len({name.lower() for name in names.values()}) == len(names)
+
+
+def test_an_artifact_is_called_as_its_trial_is():
+    """Where that is enough to tell it from others; and always the same."""
+    assert checkpoints.artifact_name("f_a1_0", "a1_0", "e") == "checkpoint_f_a1_0"
+    assert checkpoints.artifact_name("lr=1", "a1_0", "e") == checkpoints.artifact_name(
+        "lr=1", "a1_0", "e"
+    )
+    assert checkpoints.artifact_name("lr=1", "a1_0", "e").startswith("checkpoint_lr-1-")
+    saved = SavedCheckpoint("checkpoint_f_a1_0", "checkpoint_000000", run_id="a1_0")
+    # At the server, the trial's id was another experiment's run.
+    assert saved.name_in("a1_0-6b86b2") == "checkpoint_f_a1_0-6b86b2"
+    assert saved.name_in("a1_0") == saved.name
 
 
 @pytest.mark.parametrize(
@@ -136,6 +160,43 @@ def test_a_local_checkpoint_is_linked_at_once(tmp_path, taken):
     fs.LocalFileSystem().delete_dir(checkpoint.path)
     assert contents(saved.folder) == FILES
     assert (saved.source, saved.metadata) == ("c", {"loss": 1})
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch, caplog):
+    """Tune's loop waits for a few of them only; if Tune deletes the others, that is said."""
+    begun, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(checkpoints, "TAKE_S", 0)
+    link = os.link
+
+    def slow_link(source, target):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert go.wait(30)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", slow_link)
+    files = {f"inner/{number % 3}/{number}": str(number) for number in range(40)}
+    shelf = Shelf(tmp_path / "wandb")
+    taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "many"), files))
+    assert taken.saved == [] and begun.wait(30)
+    if deleted:
+        taken.kept = False
+        fs.LocalFileSystem().delete_dir(str(tmp_path / "many"))
+    monkeypatch.setattr(checkpoints, "TAKE_S", 60)
+    # The next is taken aside at once, and comes after it: `latest` has to be the last.
+    taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "next")))
+    assert taken.saved == []
+    go.set()
+    shelf.close(30)
+    sources = [saved.source for saved in taken.saved]
+    assert sources == (["next"] if deleted else ["many", "next"])
+    assert contents(taken.saved[-1].folder) == FILES
+    assert ("many of trial is lost" in caplog.text) == deleted
+    if not deleted:
+        assert contents(taken.saved[0].folder) == files
+    copies = list((tmp_path / "wandb").iterdir())
+    assert len(copies) == len(taken.saved)
 
 
 @pytest.mark.parametrize("kind", ["remote", "without hard links"])
@@ -225,7 +286,8 @@ def test_a_storage_that_does_not_answer(tmp_path, taken, caplog):
     answer, done = threading.Event(), threading.Event()
     _, checkpoint = in_memory(lambda storage: answer.wait(30))
     shelf = Shelf(tmp_path)
-    shelf.take(checkpoint, "mine", {}, taken.saved.append, lambda: not done.set())
+    artifact = SavedCheckpoint("checkpoint_mine", "checkpoint_000001")
+    shelf.take(checkpoint, "mine", artifact, taken.saved.append, lambda: not done.set())
     shelf.close(0)
     assert "checkpoint_000001 of mine was not fetched in time" in caplog.text
     answer.set()
@@ -269,6 +331,9 @@ class RecordingWriter:
         self.open.add(key)
 
     def log(self, key, result):
+        pass
+
+    def log_all(self, key, results):
         pass
 
     def upload(self, key, checkpoint, visit, secret):

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -25,12 +24,11 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.trainable import FunctionTrainable
 
-from wbtune import _compat, callback, experiment, handover, options, restoring, runlog
+from wbtune import _compat, callback, experiment, handover, options, runlog
 from wbtune.outcomes import EXIT_CODES, Kind
 
 
@@ -57,6 +55,11 @@ class RecordingWriter:
     def log(self, key, result):
         assert key in self.open
         self.rows.setdefault(key, []).append(dict(result))
+
+    def log_all(self, key, results):
+        assert key in self.open
+        for result in results():
+            self.log(key, result)
 
     def configure(self, key, config):
         assert key in self.open
@@ -545,21 +548,3 @@ def test_what_is_excluded_is_in_no_artifact(tmp_path):
     watching.save(trial)
     assert saved == [{"loss": 1}]
     watching.close([trial])
-
-
-@pytest.mark.parametrize("timed", [True, False])
-def test_what_a_crash_left_out_is_filled_in_once(timed, tmp_path):
-    """With or without the time in W&B (``excludes=["time_*"]``): no row twice, none missing."""
-    results = [{"training_iteration": i, "time_total_s": 0.1 * i, "loss": i} for i in range(1, 6)]
-    lines = [json.dumps(result) for result in results]
-    (tmp_path / "result.json").write_text("\n".join([*lines, lines[-1][:9]]))
-    trial = FakeTrial("a", tmp_path)
-    trial.storage = SimpleNamespace(
-        storage_filesystem=LocalFileSystem(), trial_fs_path=str(tmp_path)
-    )
-    left_out = set() if timed else {"time_total_s"}
-    rows = [{k: v for k, v in r.items() if k not in left_out} for r in results[:3]]
-    for known, count in ((rows, 2), ([], 5), ([{"other": 1}, *rows], 2)):
-        log = runlog.RunLog("a", rows=known)
-        assert list(restoring.missing(trial, log)) == results[5 - count :]
-    assert list(restoring.missing(trial, None)) == results

@@ -6,40 +6,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import struct
 import tracemalloc
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from logs import BLOCK, HEADER, chunk, log_of
 
 from wbtune import _compat, runlog
-
-BLOCK = 32 * 1024
-HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
-
-
-def chunk(payload: bytes, kind: int = 1) -> bytes:
-    checksum = zlib.crc32(bytes([kind]) + payload)
-    return struct.pack("<IHB", checksum, len(payload), kind) + payload
-
-
-def log_of(payloads: list[bytes]) -> tuple[bytes, list[int]]:
-    """The file of these records, and where each of them ends."""
-    data, ends = HEADER, []
-    for payload in payloads:
-        first, rest = True, payload
-        while first or rest:
-            left = BLOCK - len(data) % BLOCK
-            if left < 7:
-                data += bytes(left)
-                continue
-            part, rest = rest[: left - 7], rest[left - 7 :]
-            kind = (1 if first else 4) if not rest else (2 if first else 3)
-            data, first = data + chunk(part, kind), False
-        ends.append(len(data))
-    return data, ends
 
 
 def log_with_end(path: Path, exit_code: int) -> None:

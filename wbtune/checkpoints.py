@@ -3,8 +3,9 @@
 Tune deletes old checkpoints when it likes (``CheckpointConfig(num_to_keep=1)``: when the
 next one is saved), so a checkpoint is taken aside before Tune's hook returns: by hard
 links, which cost next to nothing, where the storage is a folder of this machine. From any
-other storage it is copied by a thread, because Tune's loop waits for nobody; a copy
-counts only if Tune had not begun to delete the checkpoint when it was complete.
+other storage it is copied by a thread, because Tune's loop waits for nobody, and a thread
+makes the links to files that are too many for it; what a thread has made counts only if
+Tune had not begun to delete the checkpoint when it was complete.
 """
 
 # Over 250 lines: what a checkpoint is called, whether it is the best, and how it is taken
@@ -20,15 +21,15 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat
-from wbtune.sanitize import plain
 
 if TYPE_CHECKING:
     from ray.tune import Checkpoint
@@ -43,6 +44,8 @@ _LONGEST: Final = 128
 _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
 #: Trials whose checkpoints are copied from a remote storage at the same time.
 _AT_ONCE: Final = 4
+#: Seconds for which Tune's loop waits for links, of some thousand files; a thread makes the rest.
+TAKE_S: Final = 0.02
 #: Where pyarrow's name of a file system is not its scheme.
 _SCHEMES: Final = {"gcs": "gs"}
 #: What wandb needs for a reference, by scheme: (module, what to install).
@@ -62,6 +65,8 @@ class SavedCheckpoint(NamedTuple):
         reference: where the checkpoint itself is, instead of a copy.
         metadata: the trial's metrics, its iteration and its id.
         aliases: of this version of the artifact.
+        run_id: what its run's id is to be; a run that has to have another one, because that
+            is another experiment's, has an artifact of another name, too.
     """
 
     name: str
@@ -70,6 +75,13 @@ class SavedCheckpoint(NamedTuple):
     reference: str | None = None
     metadata: Mapping[str, Any] = {}
     aliases: tuple[str, ...] = (LATEST,)
+    run_id: str = ""
+
+    def name_in(self, run_id: str) -> str:
+        """The artifact's name in the run of this id."""
+        is_another = bool(self.run_id) and run_id.startswith(f"{self.run_id}-")
+        suffix = run_id.removeprefix(f"{self.run_id}-")
+        return named_apart(self.name, suffix) if is_another else self.name
 
     @property
     def is_gone(self) -> bool:
@@ -110,18 +122,34 @@ class Objective(NamedTuple):
         return value < on if self.mode == "min" else value > on
 
 
-def artifact_name(trial_name: str) -> str:
+def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> str:
     """``checkpoint_<trial>``, in the characters and the length that W&B allows.
 
-    >>> artifact_name("train lr=0.1")
-    'checkpoint_train-lr-0.1'
+    A project's artifacts are told apart by nothing but their names. Tune's own names of
+    trials end with the trial's id, and so are nobody else's; one that does not, or that has
+    to be changed, is followed by a text that is made from all of these.
+
+    Args:
+        trial_name: what Tune calls the trial.
+        trial_id: unique within its experiment.
+        experiment: tells the experiment from others.
+
+    >>> artifact_name("train_fn_2f1a0_00000", "2f1a0_00000", "6b86b2")
+    'checkpoint_train_fn_2f1a0_00000'
+    >>> artifact_name("lr=0.1", "2f1a0_00000", "6b86b2")
+    'checkpoint_lr-0.1-d44cd3ed'
     """
     name = _FORBIDDEN.sub("-", f"checkpoint_{trial_name}")
-    if len(name) <= _LONGEST:
+    is_its_own = name == f"checkpoint_{trial_name}" and trial_name.endswith(trial_id)
+    if is_its_own and len(name) <= _LONGEST:
         return name
-    # Long names begin alike: what is cut off must not make two trials' artifacts one.
-    digest = sha256(trial_name.encode()).hexdigest()[:8]
-    return f"{name[: _LONGEST - 9]}-{digest}"
+    text = f"{trial_name}\0{trial_id}\0{experiment}"
+    return named_apart(name, sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8])
+
+
+def named_apart(name: str, suffix: str) -> str:
+    """An artifact's name and a suffix, in the length that W&B allows."""
+    return f"{name[: _LONGEST - len(suffix) - 1]}-{suffix}"
 
 
 def scheme_of(filesystem: Any) -> str:
@@ -170,14 +198,15 @@ class Shelf:
         self._references = references
         self._queues: list[SimpleQueue[Callable[[], None] | None]] = []
         self._changed = threading.Condition()
-        self._fetching: dict[str, str] = {}
+        # By trial, what its thread has yet to do: the checkpoint's name, or nothing to say.
+        self._waiting: dict[str, list[str]] = {}
         self._closed = False
 
     def take(
         self,
         checkpoint: Checkpoint,
         trial_name: str,
-        result: Mapping[str, Any],
+        artifact: SavedCheckpoint,
         then: Callable[[SavedCheckpoint], None],
         is_kept: Callable[[], bool],
     ) -> None:
@@ -185,30 +214,42 @@ class Shelf:
 
         Args:
             checkpoint: as Tune has stored it.
-            trial_name: names the artifact.
-            result: the trial's result with the checkpoint, for the metadata.
-            then: gets the copy; called at once, or later from a thread, but in order for
-                the checkpoints of one trial.
+            trial_name: for the messages.
+            artifact: what it is to become.
+            then: gets that with the copy; called at once, or later from a thread, but in
+                order for the checkpoints of one trial.
             is_kept: whether Tune still keeps the checkpoint; it forgets it, and only then
                 begins to delete it.
         """
-        metadata = {key: value for key, value in result.items() if key != "config"}
-        saved = SavedCheckpoint(
-            artifact_name(trial_name), Path(checkpoint.path).name, metadata=plain(metadata)
-        )
         local = _compat.is_local(checkpoint.filesystem)
         if self._references and not local:
-            then(saved._replace(reference=uri_of(checkpoint)))
+            then(artifact._replace(reference=uri_of(checkpoint)))
             return
         if local:
             self._below.mkdir(parents=True, exist_ok=True)
         # Not below, if the storage is remote: Tune would copy the copies there.
         place = self._below if local else None
-        saved = saved._replace(folder=tempfile.mkdtemp(prefix=".checkpoint-", dir=place))
-        if local and _link_tree(checkpoint.path, str(saved.folder)):
+        folder = tempfile.mkdtemp(prefix=".checkpoint-", dir=place)
+        saved = artifact._replace(folder=folder)
+        links = _links(checkpoint.path, folder) if local else None
+        linked = _advance(links, TAKE_S)
+        if linked and trial_name not in self._waiting:
             then(saved)
-        else:
-            self._later(trial_name, lambda: self._fetch(checkpoint, saved, then, is_kept), saved)
+            return
+        # What is complete stays so, whatever Tune deletes; it only waits for its turn.
+        is_safe = (lambda: True) if linked else is_kept
+        what = f"{saved.source} of {trial_name}"
+        self._later(
+            trial_name,
+            saved.source,
+            lambda: self._fetch(
+                checkpoint, saved, None if linked is None else links, then, is_safe, what
+            ),
+        )
+
+    def discard(self, trial_name: str, saved: SavedCheckpoint) -> None:
+        """Delete a copy; that of very many files takes a while."""
+        self._later(trial_name, "", saved.discard)
 
     def close(self, timeout: float) -> None:
         """Wait for the copies that are on their way; say which are given up after that.
@@ -217,16 +258,18 @@ class Shelf:
             timeout: seconds.
         """
         with self._changed:
-            self._changed.wait_for(lambda: not self._fetching, timeout)
+            self._changed.wait_for(lambda: not self._waiting, timeout)
             self._closed = True
-            for source in self._fetching.values():
-                logger.warning("wbtune: %s was not fetched in time: not uploaded", source)
+            for trial_name, sources in self._waiting.items():
+                for source in filter(None, sources):
+                    what = f"{source} of {trial_name}"
+                    logger.warning("wbtune: %s was not fetched in time: not uploaded", what)
         for queue in self._queues:
             queue.put(None)
 
-    def _later(self, trial_name: str, fetch: Callable[[], None], saved: SavedCheckpoint) -> None:
+    def _later(self, trial_name: str, source: str, work: Callable[[], None]) -> None:
         with self._changed:
-            self._fetching[str(saved.folder)] = f"{saved.source} of {trial_name}"
+            self._waiting.setdefault(trial_name, []).append(source)
         if not self._queues:
             self._queues = [SimpleQueue() for _ in range(_AT_ONCE)]
             for number, queue in enumerate(self._queues):
@@ -234,22 +277,35 @@ class Shelf:
                 threading.Thread(
                     target=_work, args=(queue,), name=f"wbtune-fetch-{number}", daemon=True
                 ).start()
+
+        def done() -> None:
+            try:
+                work()
+            finally:
+                with self._changed:
+                    self._waiting[trial_name].remove(source)
+                    if not self._waiting[trial_name]:
+                        del self._waiting[trial_name]
+                    self._changed.notify_all()
+
         # One trial, one thread: `latest` has to be the last.
-        self._queues[zlib.crc32(trial_name.encode()) % _AT_ONCE].put(fetch)
+        number = zlib.crc32(trial_name.encode("utf-8", "surrogatepass")) % _AT_ONCE
+        self._queues[number].put(done)
 
     def _fetch(
         self,
         checkpoint: Checkpoint,
         saved: SavedCheckpoint,
+        links: Iterator[None] | None,
         then: Callable[[SavedCheckpoint], None],
         is_kept: Callable[[], bool],
+        what: str,
     ) -> None:
-        folder = str(saved.folder)
-        what = self._fetching[folder]
+        """In a thread: complete the copy, and hand it on if it is whole."""
         lost = None
         try:
-            if not self._closed:
-                lost = _copy_tree(checkpoint, folder)
+            if not self._closed and not _advance(links, math.inf):
+                lost = _copy_tree(checkpoint, str(saved.folder))
         except Exception as error:  # noqa: BLE001 - a remote storage raises what it likes
             lost = f"{type(error).__name__}: {error}"
         if not is_kept():
@@ -261,8 +317,6 @@ class Shelf:
                 then(saved)
             if lost is not None and not self._closed:
                 logger.warning("wbtune: %s is lost, and not uploaded: %s", what, lost)
-            del self._fetching[folder]
-            self._changed.notify_all()
 
 
 def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
@@ -270,20 +324,34 @@ def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
         fetch()
 
 
-def _link_tree(source: str, folder: str) -> bool:
-    """Hard links to a folder's files; False where there can be none, and nothing is left."""
+def _links(source: str, folder: str) -> Iterator[None]:
+    """Make hard links to a folder's files, one with each step."""
+    Path(folder).mkdir(exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            target = str(Path(folder, entry.name))
+            if entry.is_dir():
+                yield from _links(entry.path, target)
+            else:
+                os.link(entry.path, target)
+                yield
+
+
+def _advance(links: Iterator[None] | None, seconds: float) -> bool | None:
+    """Make links for so long; False where some are left, None where there can be none."""
+    if links is None:
+        return None
+    until = time.monotonic() + seconds
     try:
-        shutil.copytree(source, folder, copy_function=os.link, dirs_exist_ok=True)
-    except OSError:  # another file system, or one without hard links
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(folder).mkdir()
-        return False
-    return True
+        return all(time.monotonic() < until for _ in links)
+    except OSError:  # another file system, one without hard links, or it was deleted
+        return None
 
 
 def _copy_tree(checkpoint: Checkpoint, folder: str) -> str | None:
     """Copy a checkpoint from its storage; None if it was whole, and stayed so."""
     before = _files(checkpoint)
+    shutil.rmtree(folder)  # where it was begun by links
     checkpoint.to_directory(folder)
     here = {
         path.relative_to(folder).as_posix(): path.stat().st_size

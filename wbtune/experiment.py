@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,13 +32,21 @@ from wbtune import (
     runs,
     storage,
 )
-from wbtune.checkpoints import BEST, LATEST, Objective, SavedCheckpoint, Shelf
+from wbtune.checkpoints import (
+    BEST,
+    LATEST,
+    Objective,
+    SavedCheckpoint,
+    Shelf,
+    artifact_name,
+)
 from wbtune.credentials import Login
 from wbtune.errors import WbtuneError
 from wbtune.filtering import Router, excludes_of
 from wbtune.helper import Visit
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
+from wbtune.sanitize import plain
 from wbtune.writer import Writer
 
 if TYPE_CHECKING:
@@ -69,6 +77,7 @@ class Watched:
         own: its own process writes its run.
         unbuilt: it failed without having started.
         is_open: its run is open, and the driver's.
+        behind: the trial, until what a crashed driver had not logged is filled in.
         due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
         perturbations: what a population-based scheduler did to it.
@@ -77,6 +86,8 @@ class Watched:
         last: takes its last checkpoint aside, if that is the one to upload.
         saved: where that is, or the newest that was handled.
         best: of its checkpoints' metric.
+        mark: tells its experiment from others.
+        artifact: the name of its checkpoints' artifact, once there is one.
         waiting: checkpoints for a run that its own process writes, until that has ended.
     """
 
@@ -87,6 +98,7 @@ class Watched:
     own: bool = False
     unbuilt: bool = False
     is_open: bool = False
+    behind: Trial | None = None
     due: float = 0.0
     attempt: int = 1
     perturbations: list[dict[str, Any]] = field(default_factory=list)
@@ -95,6 +107,8 @@ class Watched:
     last: Callable[[], None] | None = None
     saved: str = ""
     best: float | None = None
+    mark: str = ""
+    artifact: str = ""
     waiting: list[SavedCheckpoint] = field(default_factory=list)
 
     @property
@@ -152,7 +166,9 @@ class Experiment:
         self._said_id = False
         self._store_is_away_until = 0.0
         self._taken_aside: list[SavedCheckpoint] = []
-        self._found: dict[str, runlog.RunLog] | None = None
+        self._fetched = False
+        # How the runs of a restored experiment had ended.
+        self._ended: dict[str, int | None] | None = None
 
     def state(self) -> dict[str, Any]:
         """What a restored experiment has to know: plain data, without a secret."""
@@ -163,6 +179,7 @@ class Experiment:
                 "own": watched.own,
                 "id": watched.key,
                 "best": watched.best,
+                "artifact": watched.artifact,
             }
             for trial_id, watched in self._watched.items()
         }
@@ -242,11 +259,17 @@ class Experiment:
         value = None if self._objective is None else self._objective.value(result)
         if policy == "best" and not self._is_best(watched, value):
             return
+        metadata = watched.router.excludes.metrics(result)
         take = partial(
             self._shelf.take,
             checkpoint,
             str(trial),
-            watched.router.excludes.metrics(result),
+            SavedCheckpoint(
+                self._artifact_of(trial, watched),
+                Path(checkpoint.path).name,
+                metadata=plain({k: v for k, v in metadata.items() if k != "config"}),
+                run_id=watched.key,
+            ),
             partial(self._taken, watched, value),
             partial(_compat.keeps, trial, checkpoint),
         )
@@ -256,6 +279,18 @@ class Experiment:
         watched.last = take  # at the end: Tune never deletes a trial's last checkpoint
         if self._is_best(watched, value):
             watched.best = value
+
+    def _artifact_of(self, trial: Trial, watched: Watched) -> str:
+        """The name of the trial's artifact: always the same, and no other trial's."""
+        if not watched.artifact:
+            before = self._restored.get(trial.trial_id, {})
+            name = artifact_name(str(trial), trial.trial_id, watched.mark)
+            taken = {one.artifact.lower() for one in self._watched.values()}
+            taken |= {one.get("artifact", "").lower() for one in self._restored.values()}
+            if name.lower() in taken:
+                name = artifact_name(f"{trial} ", trial.trial_id, watched.mark)
+            watched.artifact = before.get("artifact") or name
+        return watched.artifact
 
     def _is_best(self, watched: Watched, value: float | None) -> bool:
         return self._objective is not None and self._objective.improves(value, watched.best)
@@ -267,7 +302,8 @@ class Experiment:
         if value is not None and value == watched.best:
             saved = saved._replace(aliases=(LATEST, BEST))
         elif self._options.checkpoints == "best":
-            saved.discard()  # a better one was still being fetched when it was saved
+            # A better one was still being fetched when it was saved.
+            self._discard(watched, saved)
             return
         self._taken_aside.append(saved)
         if not watched.own:
@@ -277,9 +313,13 @@ class Experiment:
             return
         if self._options.checkpoints != "all":
             for superseded in watched.waiting:
-                superseded.discard()
+                self._discard(watched, superseded)
             watched.waiting.clear()
         watched.waiting.append(saved)
+
+    def _discard(self, watched: Watched, saved: SavedCheckpoint) -> None:
+        assert self._shelf is not None  # noqa: S101 - it was taken aside
+        self._shelf.discard(watched.key, saved)
 
     @staticmethod
     def _visit(watched: Watched, log: runlog.RunLog | None = None) -> Visit:
@@ -291,16 +331,14 @@ class Experiment:
         """
         outcome = watched.outcome or FINISHED
         init = {name: value for name, value in watched.spec.init.items() if name != "tags"}
+        init = _as_opened(init, log)
         if log is not None:
-            # Its declaration may say more than the driver's options.
-            init |= {"project": log.project, "name": log.name, "group": log.group or None}
             tags: Iterable[str] = log.tags
         elif watched.own:
             tags = ()
         else:
             tags = watched.spec.init.get("tags") or ()
         tags = [*(tag for tag in tags if tag not in OUTCOME_TAGS), *outcome.tags]
-        init = {name: value for name, value in init.items() if value is not None}
         if tags:
             init["tags"] = tags
         return Visit(watched.spec._replace(init=init, config={}), outcome.exit_code)
@@ -332,6 +370,7 @@ class Experiment:
             claim=who_am_i.claim,
             config=kept,
             own=_owns_run(trial),
+            mark=who_am_i.mark,
         )
         before = self._restored.get(trial.trial_id)
         if before is not None:
@@ -347,7 +386,7 @@ class Experiment:
         # Tune's results were never in there.
         owned = before is not None and before.get("own", False)
         if self._restored and not watched.own and not owned:
-            self._fill_in(trial, watched)
+            watched.behind = trial
         return watched
 
     def _taken_from(self, trial: Trial) -> tuple[RunOptions, dict[str, Any]]:
@@ -400,7 +439,13 @@ class Experiment:
             watched.own = True
             return
         watched.is_open = True
+        if watched.behind is not None and self._remote is not None:
+            self._writer.call(self._fetch_once)
         self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
+        if watched.behind is not None:
+            # What a crashed driver had not yet logged, before anything new.
+            self._writer.log_all(watched.key, partial(self._missing, watched, watched.behind))
+            watched.behind = None
         if watched.perturbations:
             self._writer.configure(watched.key, {"wbtune/perturbations": watched.perturbations})
 
@@ -445,33 +490,28 @@ class Experiment:
             changes = {**found.new, "wbtune/perturbations": list(watched.perturbations)}
             self._writer.configure(watched.key, changes)
 
-    def _fill_in(self, trial: Trial, watched: Watched) -> None:
-        """Log what a crashed driver had not yet logged, before anything new."""
-        for result in restoring.missing(trial, self._log_of(watched)):
-            self._open(watched)
-            self._writer.log(watched.key, result)
+    def _missing(self, watched: Watched, trial: Trial) -> Iterator[Mapping[str, Any]]:
+        directory = self._directory or ""
+        logs = [runlog.parts(directory, run_id) for run_id in watched.spec.ids]
+        return restoring.missing(trial, next(filter(None, logs), []))
 
     def _take_over(self, trial: Trial, outcome: Outcome) -> None:
         """A trial that had ended before the driver was restored: is its run complete?"""
         watched = self._watch(trial)
-        log = self._log_of(watched)
-        said = None if log is None else log.exit_code
-        agrees = said is not None and (said == 0) == (outcome.exit_code == 0)
-        if watched.is_open or not agrees:  # open, because rows had to be filled in
-            self._end(watched, outcome)
-        else:
+        if self._ended is None:
+            self._fetch_once()
+            self._ended = runlog.ends(self._directory) if self._directory else {}
+        ends = self._ended
+        said = next((ends[run_id] for run_id in watched.spec.ids if run_id in ends), None)
+        if said == outcome.exit_code:  # the last that is written, so that all is there
             watched.ended, watched.outcome, watched.due = True, outcome, 0.0
+        else:
+            self._end(watched, outcome)
 
-    def _log_of(self, watched: Watched) -> runlog.RunLog | None:
-        found = self._on_disk()
-        return next((found[run_id] for run_id in watched.spec.ids if run_id in found), None)
-
-    def _on_disk(self) -> dict[str, runlog.RunLog]:
-        """The experiment's runs as a restored driver finds them; read once."""
-        if self._found is None:
+    def _fetch_once(self) -> None:
+        if not self._fetched:
+            self._fetched = True
             self._fetch()
-            self._found = runlog.of_experiment(self._directory) if self._directory else {}
-        return self._found
 
     def _fetch(self) -> None:
         """Have here what trials on other nodes, or an earlier driver, have left behind."""
@@ -539,13 +579,14 @@ class Experiment:
             self._fetch()
         ends = runlog.ends(self._directory) if self._directory else {}
         for watched in self._watched.values():
-            said = [ends[run_id] for run_id in watched.spec.ids if run_id in ends]
+            said = [run_id for run_id in watched.spec.ids if run_id in ends]
             if watched.own and (said or watched.unbuilt):
-                self._correct(watched, said[0] if said else None)
+                self._correct(watched, *[(run_id, ends[run_id]) for run_id in said[:1]])
             if watched.waiting:
                 self._upload_waiting(watched)
 
-    def _correct(self, watched: Watched, said: int | None) -> None:
+    def _correct(self, watched: Watched, ended: tuple[str, int | None] = ("", None)) -> None:
+        run_id, said = ended
         outcome = watched.outcome
         if outcome is None:
             return
@@ -555,7 +596,11 @@ class Experiment:
         if said is None and outcome.exit_code == 0:
             outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
             watched.outcome = outcome
-        self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
+        spec = watched.spec
+        if run_id and self._directory is not None:
+            found = runlog.of_experiment(self._directory, run_id)
+            spec = spec._replace(init=_as_opened(spec.init, found.get(run_id)))
+        self._writer.start(watched.key, spec, watched.router, self._login.secret)
         if watched.perturbations:
             changes = {"wbtune/perturbations": watched.perturbations}
             self._writer.configure(watched.key, changes)
@@ -611,6 +656,15 @@ class Experiment:
         if base_url is None or base_url == _compat.wandb_setting("base_url"):
             return ""
         return f"WANDB_BASE_URL={shlex.quote(base_url)} "
+
+
+def _as_opened(init: Mapping[str, Any], log: runlog.RunLog | None) -> dict[str, Any]:
+    """Where a trial's own process has opened its run: its declaration has the last word."""
+    opened = dict(init)
+    if log is not None:
+        opened |= {"project": log.project, "name": log.name, "group": log.group}
+        opened |= {"entity": log.entity} if log.entity else {}
+    return {name: value for name, value in opened.items() if value is not None and value != ""}
 
 
 def _owns_run(trial: Trial) -> bool:

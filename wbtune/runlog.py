@@ -74,6 +74,7 @@ class RunLog:
         id: the run's id; a trial's, for a trial's run.
         name: its display name.
         project: its project.
+        entity: whose project, where that was given.
         group: its group.
         notes: its notes.
         tags: its tags.
@@ -89,6 +90,7 @@ class RunLog:
     id: str = ""
     name: str = ""
     project: str = ""
+    entity: str = ""
     group: str = ""
     notes: str = ""
     tags: list[str] = field(default_factory=list)
@@ -184,6 +186,7 @@ def _merged(parts: Iterable[RunLog]) -> RunLog:
     for part in parts:
         run.id, run.started = part.id, run.started or part.started
         run.name, run.project = part.name or run.name, part.project or run.project
+        run.entity = part.entity or run.entity
         run.group, run.notes = part.group or run.group, part.notes or run.notes
         run.tags = part.tags
         run.changed |= part.changed
@@ -450,6 +453,7 @@ def _take_run(log: RunLog, run: Any) -> None:
         log.changed |= {"name"} if log.name != run.display_name else set()
         log.changed |= {"notes"} if log.notes != run.notes else set()
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
+    log.entity = run.entity
     log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
     log.started = log.started or run.start_time.ToMicroseconds() / 1e6
     _take_config(log, run.config)

@@ -426,7 +426,8 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    artifact = wandb.Artifact(checkpoint.name, ARTIFACT_TYPE, metadata=dict(checkpoint.metadata))
+    name = checkpoint.name_in(run.id)
+    artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata=dict(checkpoint.metadata))
     if checkpoint.reference is not None:
         # No checksums: nobody but the user reads the storage.
         artifact.add_reference(checkpoint.reference, name=checkpoint.source, checksum=False)

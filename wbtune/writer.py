@@ -72,6 +72,12 @@ ON_DISK_S: Final = 15.0
 BATCH_S: Final = 0.4
 #: Orders of a batch: of a flood, the helper begins with the first while more are made ready.
 BATCH: Final = 500
+#: Of many results that are filled in, how many are sent before the helper has carried them out.
+AHEAD: Final = 10 * BATCH
+#: Ends the messages of an order.
+END: Final[Any] = object()
+#: Put on the queue: what gives the messages, when it is their turn; None for "not yet".
+Order = Callable[[], Iterator[Message | UploadRest | None]]
 #: Helper processes that are started, one after the other, before logging is given up.
 HELPERS: Final = 3
 #: Seconds that the core of a killed helper may take to notice, and to be gone.
@@ -199,7 +205,10 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._orders: deque[Callable[[], Iterator[Message | UploadRest]]] = deque()
+        self._orders: deque[Order] = deque()
+        # What the order that is being sent has yet to say.
+        self._current: Iterator[Message | UploadRest | None] = iter(())
+        self._held_back = False
         self._routers: dict[str, Router] = {}
         self._told: set[tuple[str, str]] = set()
         self._left_out: dict[str, set[str]] = {}
@@ -245,6 +254,26 @@ class Writer:
             self._skipped += 1
         else:
             self._orders.append(partial(self._row, key, dict(result), time.time()))
+
+    def log_all(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
+        """Log results that the sending thread asks for when it is their turn, and as it sends."""
+
+        def order() -> Iterator[Message | None]:
+            for result in results():
+                while key in self._memory and len(self._memory[key].sent) > AHEAD:
+                    yield None
+                yield from self._row(key, dict(result), time.time())
+
+        self._put(order)
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Have something done before what comes next is sent: by the sending thread."""
+
+        def order() -> Iterator[Message | None]:
+            work()
+            return iter(())
+
+        self._put(order)
 
     def configure(self, key: str, config: Mapping[str, Any]) -> None:
         """Update a run's config."""
@@ -319,7 +348,7 @@ class Writer:
             self._tell("", f"{self._skipped} results were not logged: there was no helper process")
         return not (self._abandoned or self._given_up)
 
-    def _put(self, order: Callable[[], Iterator[Message | UploadRest]]) -> None:
+    def _put(self, order: Order) -> None:
         if not self._given_up:  # nobody would take it off again
             self._orders.append(order)
 
@@ -387,7 +416,7 @@ class Writer:
                 if batch:
                     self._line.sendall(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
                 is_flood, batch = len(batch) >= BATCH, []
-                if closing and not is_flood:
+                if closing and not is_flood and not self._held_back:
                     self._line.shutdown(socket.SHUT_WR)
                     break
                 if not is_flood:
@@ -411,19 +440,31 @@ class Writer:
     def _gathered(self) -> list[tuple[str, bytes]]:
         """What is to be sent next, ready for it."""
         gathered: list[tuple[str, bytes]] = []
-        while self._orders and len(gathered) < BATCH:
+        self._held_back = False
+        while len(gathered) < BATCH and not self._held_back:
             try:
-                for message in self._orders.popleft()():
-                    # Packed one by one: one that can't be is left out, not its neighbours.
-                    packed = pack(message)
-                    if isinstance(message, UploadRest):
-                        self._rest = [packed]
-                    else:
-                        self._memory.setdefault(message.key, Memory()).remember(message, packed)
-                    gathered.append(packed)
+                message = next(self._current, END)
+                if message is None:
+                    self._held_back = True
+                elif message is not END:
+                    gathered.append(self._packed(message))
+                elif self._orders:
+                    self._current = self._orders.popleft()()
+                else:
+                    break
             except BaseException as error:  # noqa: BLE001 - whatever it is: say it, go on
                 self._tell("", f"an order is left out: {type(error).__name__}: {error}")
         return gathered
+
+    def _packed(self, message: Message | UploadRest) -> tuple[str, bytes]:
+        """One message, ready to be sent; remembered, if another helper may need it."""
+        # Packed one by one: one that can't be is left out, not its neighbours.
+        packed = pack(message)
+        if isinstance(message, UploadRest):
+            self._rest = [packed]
+        else:
+            self._memory.setdefault(message.key, Memory()).remember(message, packed)
+        return packed
 
     def _row(self, key: str, result: dict[str, Any], reported: float) -> Iterator[Message]:
         router = self._routers.get(key)
@@ -453,19 +494,28 @@ class Writer:
     def _give_up(self) -> None:
         self._given_up = True  # first: from here on, nothing is put on the queue
         self._tell("", GONE)
-        sent: list[Message | UploadRest] = [
-            one.order for memory in self._memory.values() for one in memory.sent
-        ]
+        for memory in self._memory.values():
+            for one in memory.sent:
+                self._skip(one.order)
         self._memory.clear()
-        while self._orders:
-            try:
-                sent += self._orders.popleft()()
-            except BaseException:  # noqa: BLE001 - a row that W&B would not have got either way
-                self._skipped += 1
-        for order in sent:
-            self._skipped += isinstance(order, Log)
-            if isinstance(order, Upload):
-                order.checkpoint.discard()
+        while (message := self._next_skipped()) is not END:
+            self._skip(message)
+
+    def _next_skipped(self) -> Any:
+        try:
+            message = next(self._current, END)
+            if message is END and self._orders:
+                self._current = self._orders.popleft()()
+                return None
+        except BaseException:  # noqa: BLE001 - a row that W&B would not have got either way
+            self._skipped += 1
+            return None
+        return message
+
+    def _skip(self, message: Message | UploadRest | None) -> None:
+        self._skipped += isinstance(message, Log)
+        if isinstance(message, Upload):
+            message.checkpoint.discard()
 
     def _listen(self, said_by_helper: IO[bytes]) -> None:
         for line in said_by_helper:
