@@ -515,18 +515,19 @@ def test_the_closing_line(complete, tmp_path, capsys):
             run.mkdir(parents=True)
         writer = RecordingWriter()
         writer.close = lambda timeout: complete
-        watching = experiment.Experiment("who", options.RunOptions(project="p"), writer=writer)
+        offline = options.RunOptions(project="p", init_kwargs={"mode": "offline"})
+        watching = experiment.Experiment("who", offline, writer=writer)
         trial = FakeTrial("a", folder)
         watching.start(trial)
         watching.close([trial])
         said.append(capsys.readouterr().out.splitlines())
     assert said[0] == []
     assert said[1][0] == f"wbtune: 1 runs in {folder / 'wandb'}"
-    assert len(said[1]) == 1 + (not complete)
-    if not complete:
-        command = said[1][1].partition("send it by: ")[2]
-        words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
-        assert words.splitlines()[-1] in {str(run), str(run.parent)}
+    assert len(said[1]) == 2
+    command = said[1][1].partition(" by: ")[2]
+    words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
+    assert words.splitlines()[-1] in {str(run), str(run.parent)}
+    assert ("--no-skip-online" in command) is not complete
 
 
 def test_what_is_excluded_is_in_no_artifact(tmp_path):

@@ -41,7 +41,7 @@ ORDER = (
     ),
     *("_compat", "surroundings", "storage", "identity"),
     *("proxies", "transport", "server", "handover"),
-    *("checkpoints", "credentials"),
+    *("checkpoints", "credentials", "links"),
     *("logfile", "runlog", "endings", "restoring", "segments", "deadline", "guard", "outbox"),
     *("runs", "media"),
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),

@@ -333,6 +333,10 @@ def test_a_sweep(door, ray, server, tmp_path, capfd):
     assert not any(request.contains(TEST_KEY) for request in server.requests)
     said = capfd.readouterr()
     assert TEST_KEY not in said.out + said.err
+    project, best = f"{server.url}/team/p", results.get_best_result()
+    start = f"wbtune: project {project} group {project}/groups/sweep/workspace"
+    assert said.out.count(start) == said.out.count("wbtune: best trial ") == 1
+    assert f"(loss={best.metrics['loss']}): {project}/runs/{best.metrics['trial_id']}\n" in said.out
     assert found_in(tmp_path, TEST_KEY) == []
 
 

@@ -55,6 +55,17 @@ def wandb_setting(name: str) -> Any:
     return getattr(wandb_setup.singleton().settings, name, None)
 
 
+def app_url(base_url: str) -> str:
+    """Where a server's pages are: ``wandb.ai`` for ``api.wandb.ai`` [wandb 0.31, ``wandb.util``].
+
+    ``Settings.app_url`` is public, but of the settings that start wandb-core.
+    """
+    from wandb import util  # noqa: PLC0415 - wandb is imported when first needed
+
+    override = wandb_setting("app_url_override")
+    return str(override or util.api_to_app_url(base_url)).rstrip("/")
+
+
 def logged_in(base_url: str) -> bool:
     """Would wandb find credentials for this server: a netrc entry, a key, a token file?
 

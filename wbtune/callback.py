@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import _compat, credentials, handover, runs, surroundings
+from wbtune import _compat, credentials, handover, links, runs, surroundings
 from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.keywords import Checkpoints, DropInOptions, Names
@@ -223,6 +223,9 @@ class WandbLoggerCallback(LoggerCallback):
         self.__fit = fit if _compat.name_fit(fit) else handover.process()
         login = credentials.of_driver(who, options, key)
         credentials.hand_over(login, self.__fit, _objective(sweep))
+        place = links.of_experiment(options, login, sweep.experiment)
+        if place is not None:
+            links.say_experiment(place)
         self.__experiment = Experiment(
             who,
             options,
@@ -230,6 +233,7 @@ class WandbLoggerCallback(LoggerCallback):
             objective=_objective(sweep),
             stops=_compat.observe_stops(info.get("time_budget_s")),
             restored=self.__state,
+            place=place,
         )
 
     @never_raises

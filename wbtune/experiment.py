@@ -11,6 +11,7 @@ it could not know why it was stopped.
 
 from __future__ import annotations
 
+import glob
 import logging
 import shlex
 import time
@@ -26,6 +27,7 @@ from wbtune import (
     handover,
     identity,
     lifecycle,
+    links,
     media,
     restoring,
     runlog,
@@ -134,6 +136,7 @@ class Experiment:
         stops: what ``stop=`` and the time budget have said; None where that can't be known.
         restored: what `state` gave before the driver ended; empty for a new experiment.
         writer: where the runs are written.
+        place: where the runs are at W&B, if that is known.
     """
 
     def __init__(
@@ -146,11 +149,13 @@ class Experiment:
         stops: _compat.Stops | None = None,
         restored: Mapping[str, Any] | None = None,
         writer: Writer | None = None,
+        place: links.Place | None = None,
     ) -> None:
         self._who = who
         self._options = options
         self._login = login or Login()
         self._objective = objective
+        self._place = place
         self._stops = stops
         self._restored = dict(restored or {})
         self._writer = Writer() if writer is None else writer
@@ -534,6 +539,7 @@ class Experiment:
             self._upload_rest(left)
             complete = self._writer.close(left)
             self._say_where(complete=complete, delivered=self._deliver(deadline - time.monotonic()))
+            self._say_best(trials)
             self._say_what_is_left()
             self._forget_claims()
 
@@ -637,18 +643,43 @@ class Experiment:
         if not any(folder.glob("*run-*")):
             return  # mode="disabled"
         where, more = str(folder), ""
-        if delivered and any(folder.glob(f"{storage.OFFLINE}*")):
+        offline = any(folder.glob(f"{storage.OFFLINE}*"))
+        if delivered and offline:
             where = str(self._remote)
             more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
-        print(f"wbtune: {len(self._watched)} runs in {where}{more}")  # noqa: T201 - the one line
+        links.say(f"wbtune: {len(self._watched)} runs in {where}{more}")
         left = runlog.not_uploaded(self._directory)
         if left or not complete:
             named = [folder] if len(left) > SHOWN or not complete else left
             what = " ".join(shlex.quote(str(path)) for path in named)
-            print(  # noqa: T201 - what to type
+            links.say(
                 "wbtune: not all was uploaded in time; send it by: "
                 f"{self._server()}wandb sync --no-skip-online {what}"
             )
+        elif offline and not more and self._mode not in {None, "online", "shared"}:
+            links.say(f"wbtune: upload them by: {links.sync_command(folder)}")
+
+    @property
+    def _mode(self) -> str | None:
+        return self._options.mode or self._login.settings.get("mode")
+
+    def _say_best(self, trials: list[Trial]) -> None:
+        best = None if self._place is None else links.best_of(trials, self._objective)
+        watched = None if best is None else self._watched.get(best[0].trial_id)
+        if self._place is None or self._objective is None or best is None or watched is None:
+            return
+        init = watched.spec.init
+        place = self._place._replace(
+            project=init.get("project") or self._place.project,
+            entity=init.get("entity") or self._place.entity,
+        )
+        there = [run_id for run_id in watched.spec.ids if self._has_folder(run_id)]
+        said = f"{self._objective.metric}={best[1]:.6g}"
+        links.say_best(place, best[0], said, there[0] if there else watched.key)
+
+    def _has_folder(self, run_id: str) -> bool:
+        name = f"*run-*-{glob.escape(run_id)}"
+        return self._directory is not None and any(Path(self._directory, "wandb").glob(name))
 
     def _server(self) -> str:
         """For the command line, where wandb's own settings name another server."""

@@ -74,6 +74,17 @@ class Server:
         if data is not None and "viewer" in data and not self._part(data, "viewer"):
             raise CredentialsError(f"{self._transport.shown} does not know the API key")
 
+    def default_entity(self) -> str | None:
+        """The user or team that runs of this key belong to, where none is named.
+
+        Raises:
+            ServerUnreachableError: when the server is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        viewer = (self._ask(_VIEWER, {}) or {}).get("viewer")
+        entity = viewer.get("entity") if isinstance(viewer, dict) else None
+        return entity if isinstance(entity, str) else None
+
     def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
         """The config of the run that has this id; None when there is none.
 
