@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, guard, links, runlog, segments, surroundings
+from wbtune import _compat, guard, runlog, segments, surroundings
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.deadline import Waiting
 from wbtune.errors import ConfigurationError, WbtuneError
@@ -271,8 +271,6 @@ def open_run(
         may_be_shared=not for_trial_elsewhere,
     )
     _call_run_info_hook(run)
-    if not for_trial_elsewhere:
-        links.say_run(run)
     return run
 
 
