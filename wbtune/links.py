@@ -84,7 +84,8 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
     entity = login.settings.get("entity")
     if not entity:
         try:
-            entity = Server(base_url, login.secret, ASK_S).default_entity()
+            given = options.init_kwargs.get("settings")
+            entity = Server(base_url, login.secret, ASK_S, given).default_entity()
         except WbtuneError:
             return None  # whatever the trouble is, the runs will say it
     if not entity:
