@@ -241,10 +241,10 @@ def test_the_file_may_be_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
-        ("raising", "raised RuntimeError. Mend or unset it."),
-        ("nothing", "returned no key. Mend or unset it."),
-        ("number", "returned no key. Mend or unset it."),
-        ("absent", "raised AttributeError. Mend or unset it."),
+        ("raising", "raised RuntimeError. Fix it, or unset it."),
+        ("nothing", "returned no key. Fix it, or unset it."),
+        ("number", "returned no key. Fix it, or unset it."),
+        ("absent", "raised AttributeError. Fix it, or unset it."),
     ],
 )
 def test_a_hook_that_fails_is_named_and_not_quoted(ask: Ask, hook: str, words: str) -> None:

@@ -32,6 +32,7 @@ from wbtune import (
     UnknownOptionError,
     lifecycle,
     wandb_trial,
+    wandb_tuner,
 )
 
 decorate = wandb_trial(project=functions.PROJECT, mode="disabled")
@@ -492,3 +493,79 @@ def test_bad_options(options, error, says):
     assert message.startswith("wandb_trial: ")
     assert all(part in message for part in says)
     assert "k" * 40 not in message
+
+
+# --- the parameter for the run ---
+
+
+def test_a_call_by_hand_may_give_none_for_the_run(tmp_path):
+    """By place or by name, None is no run: the function gets its own; a run is passed on."""
+    declare = wandb_trial(mode="disabled")
+    train = declare(lambda config, run: run)
+    several = declare(lambda config, run, data=3: (run, data))
+    for run in (train({}), train({}, None), train({}, run=None), several({}, None, 5)[0]):
+        assert run is not None
+    mine = train({})
+    assert train({}, mine) is train({}, run=mine) is mine
+    assert several({}, mine, 5) == (mine, 5)
+    assert several({}, 5)[1] == 5  # what is behind the run moves up
+
+
+def annotated(config, x: wandb.Run):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("trainable", "name"),
+    [
+        (lambda config, wandb_run: None, "wandb_run"),
+        (lambda config, wb: None, "wb"),
+        (lambda config, wandb_logger: None, "wandb_logger"),
+        (annotated, "x"),
+    ],
+)
+def test_a_parameter_meant_for_the_run_is_recognised(trainable, name):
+    """When it is decorated, not in the trial; with a default, or as data, it is the user's."""
+    with pytest.raises(InvalidTrainableError, match=rf"name it 'run', or .*run_arg='{name}'"):
+        wandb_trial(trainable)
+    wandb_trial(run_arg=name)(trainable)
+    wandb_trial(lambda config, wandb_run=None: None)
+    wandb_trial(lambda config, data, runs: None)
+    with pytest.raises(ConfigurationError, match="run_arg='other' is no parameter of"):
+        wandb_trial(run_arg="other")(trainable)
+
+
+def test_the_tuner_refuses_what_tune_could_not_call():
+    """A decorated function that takes more than the config, with the cures."""
+    declared = wandb_trial(lambda config, data: None)
+    with pytest.raises(InvalidTrainableError, match=r"'data'.*tune\.with_parameters\("):
+        wandb_tuner(declared, project="p")
+
+
+def test_tune_takes_a_decorated_function_for_a_function(caplog):
+    """Of others' callables it still says that they are unknown."""
+
+    class Other:
+        def __call__(self, config):
+            pass
+
+    with caplog.at_level("INFO", "ray.tune.registry"):
+        tune.register_trainable("decorated", wandb_trial(lambda config: None))
+        assert "unknown callable" not in caplog.text
+        tune.register_trainable("other", Other())
+    assert caplog.text.count("unknown callable") == 1
+
+
+def test_wandb_init_in_a_trial_says_which_run_it_gives(tmp_path, capsys):
+    """Where it asks for another; wandb's own arguments are dropped by wandb without a word."""
+
+    @wandb_trial(project="docs", name="trial", settings={"root_dir": str(tmp_path)})
+    def train(config, run):
+        assert wandb.init() is wandb.init(project="docs") is run
+        assert "gives the run" not in capsys.readouterr().out
+        assert wandb.init(project="q", name="n") is run
+        said = capsys.readouterr().out
+        assert said.count("wandb.init(project='q', name='n') gives the run") == 1
+        assert "trial in project docs" in said
+
+    train({})

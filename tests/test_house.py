@@ -45,6 +45,7 @@ ORDER = (
     *("logfile", "runlog", "endings", "restoring", "segments", "deadline", "guard", "outbox"),
     *("runs", "media"),
     *("trial_run", "lifecycle", "helper", "writer", "experiment"),
+    "run_parameter",
     "decorated",
     *("decorator", "mixin", "callback", "setup"),
     "tuner",

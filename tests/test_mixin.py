@@ -360,3 +360,9 @@ def test_tunes_wrappers_keep_it(wrap, elsewhere):
         assert data == "data"
         assert summary["wbtune/outcome"] == "stopped"
     assert cloudpickle.loads(cloudpickle.dumps(wrapped)).wbtune_options == Train.wbtune_options
+
+
+def test_the_mixin_is_a_base_and_not_called():
+    """Its options are class keywords; a Trainable of it is built as any other."""
+    with pytest.raises(InvalidTrainableError, match=r"class Train\(WandbMixin, tune.Trainable, "):
+        WandbMixin(project="p")

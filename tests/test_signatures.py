@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import re
 from typing import Any
@@ -179,3 +180,11 @@ def test_errors(name):
     for error in raised:
         assert issubclass(getattr(wbtune, error), wbtune.WbtuneError)
     assert "UnknownOptionError" in raised
+
+
+def test_what_a_newcomer_sees():
+    """`dir` has the public names, `help` opens with which of them to take; the version is said."""
+    public = {name for name in dir(wbtune) if not name.startswith("_")}
+    assert public == set(wbtune.__all__)
+    assert all(f"`{name}`" in wbtune.__doc__ for name in (*PUBLIC, "restore_wandb_tuner"))
+    assert wbtune.__version__ == importlib.metadata.version("wbtune")

@@ -21,6 +21,7 @@ from wbtune import (
     UnknownOptionError,
     WandbLoggerCallback,
     WandbMixin,
+    restore_wandb_tuner,
     wandb_trial,
     wandb_tuner,
 )
@@ -284,3 +285,39 @@ def test_with_parameters_keeps_the_declaration(no_cluster):
     assert (declared.project, declared.group, declared.log_results) == ("declared", "g", True)
     assert issubclass(wrap_function(told), OwnsRun)
     assert _inner(trainable).declared.group is None  # the user's own is left alone
+
+
+@pytest.mark.parametrize("path", ["/none", "s3://[/x", "nowhere://x/y"])
+def test_nothing_to_restore(path, tmp_path):
+    """Is said with what tells whether there is something."""
+    with pytest.raises(ConfigurationError, match=r"_tuner: (no experiment in|can't)"):
+        restore_wandb_tuner(path, train)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("project", "is stored with the experiment"),
+        ("tags", "is stored with the experiment"),
+        ("metric", "is no argument of tune.Tuner.restore"),
+    ],
+)
+def test_what_restore_does_not_take(name, says):
+    """Options are stored; the rest is what Tune's own restore takes."""
+    with pytest.raises(UnknownOptionError, match=f"{name}= {says}"):
+        restore_wandb_tuner("/none", train, **{name: "p"})
+
+
+@pytest.mark.parametrize("door", ["wandb_tuner", "WandbLoggerCallback"])
+def test_a_folder_that_cannot_be_written_is_an_error_before_any_trial(door, ray, tmp_path):
+    """A file in its place, say; with the folder's name and a cure."""
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "wandb").write_text("in the way")
+    run_config = tune.RunConfig(name="e", storage_path=str(tmp_path))
+    if door == "wandb_tuner":
+        tuner = wandb_tuner(train, project="p", run_config=run_config)
+    else:
+        run_config.callbacks = [WandbLoggerCallback("p")]
+        tuner = tune.Tuner(train, run_config=run_config)
+    with pytest.raises(ConfigurationError, match=f"can't write runs to {tmp_path}/e/wandb"):
+        tuner.fit()

@@ -1,4 +1,31 @@
-"""Weights & Biases for Ray Tune, as declarations."""
+"""Weights & Biases for Ray Tune: each trial has its own W&B run, complete however it ends.
+
+Which one to take:
+
+- `wandb_tuner` instead of ``tune.Tuner``: trials are logged from the driver, as they are.
+- `wandb_trial` decorates a trainable function that wants the run itself, as ``run``.
+- `WandbMixin` is the same for a class trainable, as ``self.run``.
+- `WandbLoggerCallback` and `setup_wandb` replace those of ``ray.air.integrations.wandb``:
+  change the import line.
+- `restore_wandb_tuner` goes on with an experiment whose driver has died.
+
+::
+
+    from ray import tune
+    from wbtune import wandb_tuner
+
+    def train(config):
+        tune.report({"loss": config["lr"]})
+
+    wandb_tuner(
+        train,
+        {"lr": tune.grid_search([0.1, 1.0])},
+        project="mnist",
+        mode="offline",  # leave it out, and run `wandb login` before
+    ).fit()
+
+All that is raised on purpose is a `WbtuneError`, on the driver and before any trial.
+"""
 
 from wbtune.callback import WandbLoggerCallback
 from wbtune.decorator import wandb_trial
@@ -14,6 +41,8 @@ from wbtune.mixin import WandbMixin
 from wbtune.setup import setup_wandb
 from wbtune.tuner import restore_wandb_tuner, wandb_tuner
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ConfigurationError",
     "CredentialsError",
@@ -28,3 +57,8 @@ __all__ = [
     "wandb_trial",
     "wandb_tuner",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names; the modules behind them are not."""
+    return [*__all__, "__doc__", "__name__", "__version__"]

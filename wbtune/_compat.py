@@ -445,6 +445,36 @@ def _defaults(names: frozenset[str]) -> dict[str, Any]:
     return {name: getattr(nothing, name) for name in names if hasattr(nothing, name)}
 
 
+def gave_up_waiting() -> tuple[type[BaseException], ...]:
+    """What wandb raises when its core ends before it has answered [wandb 0.31]."""
+    from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
+
+    return (mailbox.HandleAbandonedError,)
+
+
+@functools.cache
+def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Have `tell` told the arguments of each ``wandb.init`` of this process that is not ours.
+
+    By wandb's own hooks, which its Keras and TensorBoard integrations use; they are told
+    nothing, but the caller's arguments are on the stack [wandb 0.31, ``wandb.trigger``,
+    ``wandb_init.init``].
+    """
+    from wandb import trigger  # noqa: PLC0415 - wandb is imported when first needed
+
+    def init_is_called() -> None:
+        frames = list(_up(sys._getframe(1)))  # noqa: SLF001 - documented, and needed
+        modules = {frame.f_globals.get("__name__") for frame in frames[:20]}
+        if "wbtune.runs" in modules:
+            return
+        for frame in frames:
+            if frame.f_code.co_name == "init" and "init_settings" in frame.f_locals:
+                tell(dict(frame.f_locals))
+                return
+
+    trigger.register("on_init", init_is_called)
+
+
 @functools.cache
 def start_without_launch() -> None:
     """Have runs of this process start without W&B Launch, if nobody has imported that.
@@ -1160,12 +1190,14 @@ class Sweep(NamedTuple):
         mode: ``"min"`` or ``"max"``.
         filesystem: pyarrow's, of the experiment's storage.
         experiment: the name of its folder.
+        directory: that folder, if it is one of this machine.
     """
 
     metric: str | None = None
     mode: str | None = None
     filesystem: Any = None
     experiment: str = ""
+    directory: str | None = None
 
 
 def sweep() -> Sweep:
@@ -1186,7 +1218,7 @@ def sweep() -> Sweep:
     storage = names["experiments"][0].storage
     return Sweep(
         *(metric, mode, getattr(storage, "storage_filesystem", None)),
-        getattr(storage, "experiment_dir_name", ""),
+        *(getattr(storage, "experiment_dir_name", ""), local_experiment_path(storage)),
     )
 
 
@@ -1197,6 +1229,25 @@ def _tune_run() -> dict[str, Any] | None:
         if frame.f_code.co_name == "run" and {"metric", "scheduler", "experiments"} <= set(names):
             return names
     return None
+
+
+@functools.cache
+def is_a_function_to_tune(kind: type) -> None:
+    """Don't let Tune say of objects of this class that they are an "unknown callable".
+
+    For a function it says nothing; it asks for the very type, which a wrapper can't have. A
+    filter of its logger leaves out the line for these alone
+    [Ray 2.60, ``tune/registry.py``, ``register_trainable``].
+    """
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        if "unknown callable" not in record.msg:
+            return True
+        frames = (f for f in _up(sys._getframe(1)) if f.f_code.co_name == "register_trainable")  # noqa: SLF001 - documented, and needed
+        frame = next(frames, None)
+        return frame is None or type(frame.f_locals.get("trainable")) is not kind
+
+    logging.getLogger("ray.tune.registry").addFilter(is_of_others)
 
 
 def name_fit(name: str) -> bool:

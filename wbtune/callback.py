@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
@@ -203,8 +205,8 @@ class WandbLoggerCallback(LoggerCallback):
         """Check what can be known before any trial.
 
         Raises:
-            ConfigurationError: without a project, or where checkpoints can't be uploaded
-                as asked.
+            ConfigurationError: without a project, where checkpoints can't be uploaded as
+                asked, or where no run can be written.
             CredentialsError: without a key that the server needs.
         """
         # A third of what importing wbtune would take; a trial's process never needs it.
@@ -217,6 +219,8 @@ class WandbLoggerCallback(LoggerCallback):
         sweep = _compat.sweep()
         _check_checkpoints(who, options, sweep)
         surroundings.say_whose_run_it_is_not(who, options.group or sweep.experiment)
+        if options.mode != "disabled" and sweep.directory is not None:
+            _check_folder(who, Path(sweep.directory, "wandb"))
         key = None if self.__api_key is None else self.__api_key.reveal()
         fit = handover.new_fit()
         # Where Tune's loop is not what it was, its trials have no name to ask by.
@@ -262,7 +266,7 @@ class WandbLoggerCallback(LoggerCallback):
 
     @never_raises
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
-        """Close the trial's run with the truth about how it ended."""
+        """Close the trial's run, and say how it ended."""
         if self.__experiment is not None:
             self.__experiment.end(trial, failed=failed)
 
@@ -296,6 +300,19 @@ def declaration_of(callback: WandbLoggerCallback) -> RunOptions:
 
 def _objective(sweep: _compat.Sweep) -> Objective | None:
     return Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
+
+
+def _check_folder(who: str, folder: Path) -> None:
+    """Runs that can't be written there would be lost one by one, while the trials go on."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        msg = f"{who}: can't write runs to {folder} ({reason})."
+        cure = "Make it a folder that can be written, or give RunConfig another storage_path."
+        raise ConfigurationError(f"{msg} {cure}") from error
 
 
 def _check_checkpoints(who: str, options: RunOptions, sweep: _compat.Sweep) -> None:

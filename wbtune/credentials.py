@@ -170,11 +170,11 @@ def _from_hook(who: str, hook: str) -> str:
         key = pkgutil.resolve_name(hook)()
     except Exception as error:  # noqa: BLE001 - a user's hook raises what it likes
         kind = type(error).__name__
-        msg = f"{who}: the hook {API_KEY_HOOK}={hook} raised {kind}. Mend or unset it."
+        msg = f"{who}: the hook {API_KEY_HOOK}={hook} raised {kind}. Fix it, or unset it."
         # Not chained: the hook's own error may carry the key.
         raise CredentialsError(msg) from None
     if not isinstance(key, str) or not key:
-        msg = f"{who}: the hook {API_KEY_HOOK}={hook} returned no key. Mend or unset it."
+        msg = f"{who}: the hook {API_KEY_HOOK}={hook} returned no key. Fix it, or unset it."
         raise CredentialsError(msg)
     return key
 

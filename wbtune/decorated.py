@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from wbtune import identity, lifecycle
+from wbtune import _compat, identity, lifecycle, run_parameter
 from wbtune.errors import InvalidTrainableError
 from wbtune.options import RunOptions
 
@@ -28,6 +28,8 @@ WHO = "wandb_trial"
 
 #: What `inspect` takes for the signs of a function.
 _FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
+
+_POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
 
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class WandbTrial(Proxy):
 
     def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
         Proxy.__init__(self, wrapped)
+        _compat.is_a_function_to_tune(WandbTrial)
         self._self_options = options
         self._self_run_arg = run_arg
         self._self_signature = inspect.signature(wrapped)
@@ -93,13 +96,30 @@ class WandbTrial(Proxy):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with a run of its own around the call."""
-        injects = self._self_run_arg in self._self_signature.parameters
-        if injects and self._self_run_arg in kwargs:
-            return self.__wrapped__(*args, **kwargs)  # somebody brought a run along
+        brought, args, kwargs = self._taken_out(args, kwargs)
+        if brought is not None:
+            positional, named = self._injected(args, kwargs, brought)
+            return self.__wrapped__(*positional, **named)
         if inspect.isgeneratorfunction(self.__wrapped__):
             return self._generate(args, kwargs)
         with self._running(args, kwargs) as (positional, named):
             return self.__wrapped__(*positional, **named)
+
+    def _taken_out(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The run that the caller brought along (None is none), and the rest of the call."""
+        name, parameters = self._self_run_arg, self._self_signature.parameters
+        if name in kwargs and name in parameters:
+            return kwargs[name], args, {k: v for k, v in kwargs.items() if k != name}
+        by_place = [n for n, parameter in parameters.items() if parameter.kind in _POSITIONAL]
+        if name in by_place and len(args) == len(by_place):
+            place = by_place.index(name)
+        else:
+            return None, args, kwargs
+        if args[place] is None or type(args[place]).__module__.startswith("wandb."):
+            return args[place], (*args[:place], *args[place + 1 :]), kwargs
+        return None, args, kwargs
 
     def _generate(self, args: Any, kwargs: Any) -> Generator[Any, Any, Any]:
         with self._running(args, kwargs) as (positional, named):
@@ -162,10 +182,12 @@ def decorated(trainable: Any, options: RunOptions, run_arg: str) -> WandbTrial:
     """
     _check(trainable)
     try:
-        return WandbTrial(trainable, options, run_arg)
+        made = WandbTrial(trainable, options, run_arg)
     except ValueError as error:
         msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
         raise InvalidTrainableError(msg) from error
+    run_parameter.check(WHO, trainable, run_arg)
+    return made
 
 
 def _check(trainable: Any) -> None:

@@ -3,7 +3,7 @@
 For each trial there is one `Watched`. Either the driver writes its run (through the
 `Writer`), or the trial's own process does: because it is a decorated function or a
 `WandbMixin`, or because it called `setup_wandb` first. Then the driver only watches, and
-speaks up at the end where the trial no longer could: when its process was killed, or when
+corrects the run at the end where the trial no longer could: when its process was killed, or when
 it could not know why it was stopped.
 """
 

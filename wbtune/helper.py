@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import media, runs
+from wbtune import _compat, media, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.outbox import Outbox
 from wbtune.outcomes import Kind, Outcome
@@ -262,6 +262,8 @@ class Helper:
         def upload() -> None:
             try:
                 runs.upload_rest(message.directory, message.base_url, Secret(message.secret))
+            except _compat.gave_up_waiting():
+                pass  # its time was up; the driver says what is left
             except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
                 self._say("", f"not all was uploaded: {type(error).__name__}: {error}")
 

@@ -11,7 +11,7 @@ import importlib
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -103,12 +103,35 @@ def say_run(run: Run) -> None:
     """In a trial, or by hand: where the run is that was just opened."""
     if run.disabled:
         return
+    _compat.when_init_is_called(_say_no_effect)
     if not run.offline:
-        say(f"wbtune: run {run.name}: {_without_login(run.url or '')}")
+        say(f"wbtune: run {run.name or run.id}: {_without_login(run.url or '')}")
     else:
         folder = Path(run.dir).parent
         upload = f"wandb sync {shlex.quote(str(folder))}"
-        say(f"wbtune: run {run.name} in {folder}; upload it by: {upload}")
+        say(f"wbtune: run {run.name or run.id} in {folder}; upload it by: {upload}")
+
+
+#: Arguments of ``wandb.init`` that say which run is meant.
+_OF_A_RUN: Final = ("project", "entity", "id", "name", "group", "job_type", "tags")
+
+
+def _say_no_effect(given: Mapping[str, Any]) -> None:
+    """``wandb.init(project=...)`` gives the run that is open, and wandb's own word is silenced."""
+    import wandb  # noqa: PLC0415 - it is imported: its `init` was called
+
+    run = wandb.run
+    if run is None or given.get("reinit") in {True, "finish_previous", "create_new"}:
+        return
+    asked = {name: given[name] for name in _OF_A_RUN if given.get(name) is not None}
+    other = {name: what for name, what in asked.items() if what != getattr(run, name, None)}
+    if other:
+        what = ", ".join(f"{name}={value!r}" for name, value in other.items())
+        say(
+            f"wbtune: wandb.init({what}) gives the run that is open here, {run.name or run.id} "
+            f"in project {run.project}; its arguments have no effect. Give them where that run "
+            "is declared."
+        )
 
 
 def say_best(place: Place, trial: Trial, said: str, run_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from wbtune import _compat, identity, lifecycle, runs
 from wbtune.checks import key_in_code
@@ -27,7 +27,8 @@ class WandbMixin(lifecycle.OwnsRun):
     gets its own run: ``self.run`` is the new one when ``reset_config`` is called.
 
     Raises:
-        InvalidTrainableError: when the class has no `tune.Trainable` behind the mixin.
+        InvalidTrainableError: when the class has no `tune.Trainable` behind the mixin, or
+            the mixin is called.
         UnknownOptionError: for a keyword that neither wbtune nor ``wandb.init`` has.
         ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``,
             or an option that is the driver's (``upload_checkpoints=``).
@@ -59,6 +60,16 @@ class WandbMixin(lifecycle.OwnsRun):
         names = _compat.init_parameters() if declaration else frozenset()
         who = f"class {cls.__name__}({WHO})"
         cls.wbtune_options |= parse(who, declaration, names, OF_THE_DRIVER)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse ``class Train(WandbMixin(project=...))``."""
+        if cls is WandbMixin:
+            msg = f"{WHO} is a base, not to be called. Its options are class keywords:"
+            example = "class Train(WandbMixin, tune.Trainable, project=...)."
+            raise InvalidTrainableError(f"{msg} {example}")
+        new = super().__new__
+        made: Self = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
+        return made
 
     def __init__(self, config: dict[str, Any] | None = None, storage: Any = None) -> None:
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)

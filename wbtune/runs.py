@@ -146,7 +146,7 @@ def locate(who: str, options: RunOptions) -> RunOptions:
         try:
             pkgutil.resolve_name(hook)()
         except Exception as error:
-            msg = f"{who}: the hook {LOCATION_HOOK}={hook} raised {error!r}. Mend or unset it."
+            msg = f"{who}: the hook {LOCATION_HOOK}={hook} raised {error!r}. Fix it, or unset it."
             raise ConfigurationError(msg) from error
     return replace(
         options,

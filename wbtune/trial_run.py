@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune import _compat, credentials, handover, identity, media, runlog, runs, sanitize
+from wbtune import _compat, credentials, handover, identity, links, media, runlog, runs, sanitize
 from wbtune.filtering import Router, excludes_of
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
@@ -131,15 +131,13 @@ class TrialRun:
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
-                self.who,
-                who_am_i.trial_name,
-                type(error).__name__,
-                error,
+                *(self.who, who_am_i.trial_name, type(error).__name__, error),
             )
             run = runs.disabled_run()
         self._steps = runs.Steps(run.starting_step)
         self.run, self._open, self._who_am_i = run, True, who_am_i
         self._prepare(run)
+        links.say_run(run)
         return run
 
     def _is_on_disk(self, run: Run, trouble: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,12 +17,13 @@ from ray import tune
 
 from wbtune import _compat, runs
 from wbtune.callback import WandbLoggerCallback, declaration_of
-from wbtune.errors import ConfigurationError, InvalidTrainableError
+from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
 from wbtune.keywords import Checkpoints, InitOptions, Names
 from wbtune.lifecycle import OwnsRun
 from wbtune.mixin import WandbMixin
 from wbtune.options import (
     OF_A_LOOP,
+    OPTION_NAMES,
     UPLOAD_TIMEOUT_S,
     RunOptions,
     one_id,
@@ -136,6 +138,7 @@ def wandb_tuner(
         raise ConfigurationError(one_id(WHO))
     if not options.project:
         raise ConfigurationError(runs.no_project(WHO))
+    _check_takes_config(declared)
     callback = WandbLoggerCallback()
     callback.use(WHO, options, api_key)
     return tune.Tuner(
@@ -159,6 +162,26 @@ def _check_what_is_tunes(trainable: object, param_space: object) -> None:
         raise ConfigurationError(msg)
 
 
+def _check_takes_config(trainable: Any) -> None:
+    """Tune calls a function with the config alone; nothing can be given to it any more.
+
+    Raises:
+        InvalidTrainableError: for a decorated function that takes more.
+    """
+    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+
+    if type(trainable) is not WandbTrial:
+        return
+    try:
+        inspect.signature(trainable).bind({})
+    except TypeError as error:
+        msg = f"{WHO}: Tune calls {trainable.__name__} with the config alone: {error}."
+        cure = (
+            f"If it is for the run, name it 'run'; else tune.with_parameters({trainable.__name__}"
+        )
+        raise InvalidTrainableError(f"{msg} {cure}, ...).") from error
+
+
 def restore_wandb_tuner(
     path: str,
     trainable: Callable[..., Any] | type | str,
@@ -166,7 +189,7 @@ def restore_wandb_tuner(
     api_key: str | None = None,
     **restore_options: Any,
 ) -> Tuner:
-    """Take up an experiment again whose driver has died, with the same runs.
+    """Go on with an experiment whose driver has died, with the same runs.
 
     Each trial goes on in the run that it had: the ids are the same, what Tune kept on
     disk and W&B missed is filled in, and trials that had ended stay as they are. The
@@ -183,8 +206,9 @@ def restore_wandb_tuner(
         The tuner; call ``fit()`` on it.
 
     Raises:
-        ConfigurationError: when the experiment was not begun by `wandb_tuner` or with a
-            `WandbLoggerCallback`.
+        ConfigurationError: when no experiment is there, or one that was not begun by
+            `wandb_tuner` or with a `WandbLoggerCallback`.
+        UnknownOptionError: for an option that is stored with the experiment, or unknown.
         InvalidTrainableError: for a name that is not registered.
         CredentialsError: without a key that the server takes; in ``fit``, before any trial.
         ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
@@ -202,6 +226,7 @@ def restore_wandb_tuner(
 
     Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
     """
+    _check_restore(path, restore_options)
     tuner = tune.Tuner.restore(path, trainable, **restore_options)
     declared, _ = _declare(RESTORE, trainable, declaration_of(_callback_of(tuner, path)))
     if declared is not trainable:
@@ -209,6 +234,26 @@ def restore_wandb_tuner(
     callback = _callback_of(tuner, path)
     WandbLoggerCallback.use(callback, RESTORE, declaration_of(callback), api_key)
     return tuner
+
+
+def _check_restore(path: str, options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name in inspect.signature(tune.Tuner.restore).parameters:
+            continue
+        if name in OPTION_NAMES or name in _compat.init_parameters():
+            msg = f"{name}= is stored with the experiment, as it was given to wandb_tuner"
+            raise UnknownOptionError(f"{RESTORE}: {msg}. Leave it out.")
+        raise UnknownOptionError(f"{RESTORE}: {name}= is no argument of tune.Tuner.restore.")
+    try:
+        there = tune.Tuner.can_restore(path, options.get("storage_filesystem"))
+    except (OSError, ValueError) as error:  # pyarrow's, for an address that it can't read
+        msg = f"{RESTORE}: can't look into {path!r}: {error}. Check the path."
+        raise ConfigurationError(msg) from error
+    if not there:
+        raise ConfigurationError(
+            f"{RESTORE}: no experiment in {path!r}. Give <storage_path>/<experiment>; "
+            "tune.Tuner.can_restore(path) tells whether one is there."
+        )
 
 
 def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:

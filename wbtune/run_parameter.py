@@ -1,0 +1,44 @@
+"""The parameter of a decorated function that its run is injected as."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from wbtune.errors import ConfigurationError, InvalidTrainableError
+
+#: The parameter that the run is injected as, unless another is named.
+RUN_ARG = "run"
+
+#: What people call the parameter for a run, when it is not `run_arg`.
+_MEANS_RUN = re.compile(r"_?((wandb|wb|w_and_b)_?(run|logger)?|run)_?")
+
+
+def check(who: str, trainable: Any, run_arg: str) -> None:
+    """Is the parameter there that the run is injected as, if the function wants one?
+
+    Args:
+        who: the door, for the messages.
+        trainable: the function that is decorated.
+        run_arg: the parameter's name.
+
+    Raises:
+        ConfigurationError: for a ``run_arg=`` that the function does not have.
+        InvalidTrainableError: for a parameter that is meant for the run, by another name.
+    """
+    parameters = inspect.signature(trainable).parameters
+    name = getattr(trainable, "__qualname__", None) or repr(trainable)
+    if run_arg in parameters:
+        return
+    if run_arg != RUN_ARG:
+        has = ", ".join(parameters) or "none"
+        msg = f"{who}: run_arg={run_arg!r} is no parameter of {name}, which has: {has}."
+        raise ConfigurationError(f"{msg} Give it that parameter, or leave run_arg= out.")
+    for parameter in parameters.values():
+        named = _MEANS_RUN.fullmatch(parameter.name.lower()) is not None
+        typed = str(parameter.annotation).rpartition(".")[2].rstrip("'>") == "Run"
+        if parameter.default is parameter.empty and (named or typed):
+            msg = f"{who}: Tune gives {name} no {parameter.name!r}. If that is for the run, "
+            cure = f"name it 'run', or write @wandb_trial(run_arg={parameter.name!r})."
+            raise InvalidTrainableError(msg + cure)
