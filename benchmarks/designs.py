@@ -10,13 +10,12 @@ experiment. All with the same settings for wandb-core, side by side in one Ray, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import socket
+import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,59 +31,38 @@ from figures import Figure, quantile
 from processes import Footprint
 from sweeps import NONE, OURS, Load, Sweep
 
-from wbtune import experiment, runs
+from wbtune import experiment, messages, runs
 from wbtune.helper import Helper
+from wbtune.helper_thread import HelperThread
 from wbtune.writer import Writer
 
 
-def carry_out(orders: IO[bytes], said: IO[str]) -> None:
-    """What the helper process does with its orders, here."""
-
-    def write(what: dict[str, Any]) -> None:
-        print(json.dumps(what), file=said, flush=True)
+def carry_out(orders: IO[bytes], hear: Callable[[dict[str, Any]], None]) -> None:
+    """What the helper process does with its messages, here."""
 
     def say(key: str, text: str) -> None:
-        write({"key": key, "text": text})
+        hear({"key": key, "text": text})
 
     runs.prepare_for_many()
-    Helper(say, runs.open_run, runs.close_run, lambda done: write({"done": done})).serve(orders)
-    said.close()
+    Helper(say, lambda **said: hear(said)).serve(orders)
     runs.end_core()
-
-
-class Place:
-    """Where orders are carried out instead: as much of a `Popen` as the writer uses."""
-
-    def __init__(self, orders: IO[bytes]) -> None:
-        read, write = os.pipe()
-        self.stdout = os.fdopen(read, "rb")
-        said = os.fdopen(write, "w", encoding="utf-8")
-        self._thread = threading.Thread(target=carry_out, args=(orders, said), daemon=True)
-        self._thread.start()
-
-    def wait(self) -> int:
-        """Until all is carried out."""
-        self._thread.join()
-        return 0
-
-    def kill(self) -> None:
-        """A thread can't be killed; the benchmark fails by its missing rows."""
 
 
 class InThread(Writer):
     """In a thread of the driver."""
 
     def _begin(self) -> Any:
-        self._line, theirs = socket.socketpair()
-        place = Place(theirs.makefile("rb"))
-        theirs.close()
-        return self._listening_to(place)
-
-    def _listening_to(self, place: Any) -> Any:
         self._helpers += 1
-        self._listener = threading.Thread(target=self._listen, args=(place.stdout,), daemon=True)
-        self._listener.start()
-        return place
+        return ThreadHelper(self._hear)
+
+
+class ThreadHelper(HelperThread):
+    """By wandb, as the process."""
+
+    def _work(self) -> None:
+        with self._their_end, self._their_end.makefile("rb") as stream:
+            carry_out(stream, self._hear)
+        self._complete = True
 
 
 @ray.remote(num_cpus=0, concurrency_groups={"orders": 1, "said": 1})
@@ -92,9 +70,15 @@ class Carrier:
     """The actor: batches come as calls, and what it says is asked for."""
 
     def __init__(self) -> None:
+        self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         read, write = os.pipe()
         self._orders = os.fdopen(write, "wb")
-        self._place = Place(os.fdopen(read, "rb"))
+        self._thread = threading.Thread(target=self._work, args=(os.fdopen(read, "rb"),))
+        self._thread.start()
+
+    def _work(self, orders: IO[bytes]) -> None:
+        carry_out(orders, self._said.put)
+        self._said.put(None)
 
     @ray.method(concurrency_group="orders")
     def take(self, batch: bytes) -> None:
@@ -106,36 +90,45 @@ class Carrier:
             self._orders.close()
 
     @ray.method(concurrency_group="said")
-    def said(self) -> bytes:
-        """The next line; empty at the end."""
-        return self._place.stdout.readline()
+    def said(self) -> dict[str, Any] | None:
+        """The next thing that it says; None at the end."""
+        return self._said.get()
 
 
-class ActorAsProcess:
-    """The driver's view of the actor: a `Popen`, and the socket that leads to it."""
+class ActorHelper:
+    """The driver's view of the actor."""
 
-    def __init__(self) -> None:
+    is_ready, failure = True, ""
+
+    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
         self._actor = Carrier.remote()
-        self.stdout = self
+        self._thread = threading.Thread(target=self._listen, args=(hear,), daemon=True)
+        self._thread.start()
 
-    def sendall(self, batch: bytes) -> None:
-        self._actor.take.remote(batch)
+    def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        while (said := ray.get(self._actor.said.remote())) is not None:
+            hear(said)
 
-    def shutdown(self, how: int) -> None:
-        self.sendall(b"")
+    def send(self, batch: list[messages.Packed]) -> None:
+        """Send a batch."""
+        self._actor.take.remote(messages.framed(batch))
 
-    def __iter__(self) -> Iterator[bytes]:
-        while line := ray.get(self._actor.said.remote()):
-            yield line
+    def send_end(self) -> None:
+        """There is no more."""
+        self._actor.take.remote(b"")
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def is_alive(self) -> bool:
+        """Is it still there?"""
+        return self._thread.is_alive()
 
-    def wait(self) -> int:
+    def wait(self) -> bool:
+        """Until all is carried out."""
+        self._thread.join()
         self.kill()
-        return 0
+        return True
 
     def kill(self) -> None:
+        """End it at once."""
         ray.kill(self._actor)
 
 
@@ -143,9 +136,8 @@ class InActor(InThread):
     """In one actor of the experiment."""
 
     def _begin(self) -> Any:
-        actor: Any = ActorAsProcess()
-        self._line = actor
-        return self._listening_to(actor)
+        self._helpers += 1
+        return ActorHelper(self._hear)
 
 
 DESIGNS: dict[str, type[Writer]] = {

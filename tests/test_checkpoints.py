@@ -36,7 +36,7 @@ from wbtune.checkpoints import Objective, SavedCheckpoint, Shelf
 from wbtune.credentials import Secret
 from wbtune.experiment import Experiment
 from wbtune.filtering import Router
-from wbtune.helper import Visit
+from wbtune.messages import Visit
 from wbtune.options import RunOptions
 from wbtune.outcomes import Kind, Outcome
 from wbtune.runlog import RunLog

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -23,8 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import wandb
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -32,12 +33,24 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from wbtune import runlog, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
-from wbtune.helper import Configure, End, Helper, Log, Start, Upload, UploadRest, Visit, pack
+from wbtune.helper import Helper, Means
 from wbtune.identity import Identity
+from wbtune.messages import (
+    Configure,
+    End,
+    Log,
+    Start,
+    Upload,
+    UploadRest,
+    Visit,
+    framed,
+    pack,
+)
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import RunSpec
-from wbtune.writer import BATCH, HELPERS, Memory, Sent, Writer
+from wbtune.unacknowledged import Memory, Sent
+from wbtune.writer import BATCH, BATCH_BYTES, HELPERS, Writer
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -211,7 +224,10 @@ class HelperMachine(RuleBasedStateMachine):
         read, write = os.pipe()
         self.pipe = os.fdopen(write, "wb")
         self.orders = os.fdopen(read, "rb")
-        helper = Helper(lambda key, text: self.said.append((key, text)), self.opening, self.closing)
+        helper = Helper(
+            lambda key, text: self.said.append((key, text)),
+            means=Means(open_run=self.opening, close_run=self.closing, most_open=5),
+        )
         self.serving = threading.Thread(target=helper.serve, args=(self.orders,), daemon=True)
         self.serving.start()
 
@@ -292,7 +308,7 @@ class HelperMachine(RuleBasedStateMachine):
         """What has gathered, as the writer sends it."""
         for order in self.batch:
             self.model.take(order)
-        pickle.dump([pack(order) for order in self.batch], self.pipe)
+        self.pipe.write(framed([pack(order) for order in self.batch]))
         self.pipe.flush()
         self.batch = []
 
@@ -306,7 +322,7 @@ class HelperMachine(RuleBasedStateMachine):
     def driver_dies(self, cut):
         """In the middle of a batch, which is lost with it."""
         if self.batch:
-            sent = pickle.dumps([pack(order) for order in self.batch])
+            sent = framed([pack(order) for order in self.batch])
             self.pipe.write(sent[: int(cut * (len(sent) - 1))])
         self.pipe.close()
         self.over = True
@@ -368,8 +384,11 @@ def serve(tmp_path, batches, open_run, close_run=runs.close_run):
     path = Path(tmp_path, "orders")
     with path.open("wb") as stream:
         for batch in batches:
-            pickle.dump([pack(order) for order in batch], stream)
-    helper = Helper(lambda key, text: said.append((key, text)), open_run, close_run)
+            stream.write(framed([pack(order) for order in batch]))
+    helper = Helper(
+        lambda key, text: said.append((key, text)),
+        means=Means(open_run=open_run, close_run=close_run),
+    )
     with path.open("rb") as stream:
         thread = threading.Thread(target=helper.serve, args=(stream,), daemon=True)
         thread.start()
@@ -532,6 +551,8 @@ def test_many_runs_at_once(writer, tmp_path, caplog):
     helper = writer._process  # nobody else has its pid; the session's Ray is our child, too
     assert helper is not None
     children = family(helper.pid)
+    soft, hard = psutil.Process(helper.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard  # each open run is a file
     assert writer.close(HANGS_S)
 
     assert all_end(children)
@@ -571,24 +592,125 @@ def test_a_flood_is_sent_in_batches():
     assert [len(writer._gathered()) for _ in range(4)] == [BATCH, BATCH, 1, 0]
 
 
-def test_no_process_can_be_started(tmp_path, caplog, monkeypatch):
-    """Not even the first: nothing is logged, which is said; it is not called complete."""
+class Loopback:
+    """A helper that has carried out each batch when it is sent; what the writer then remembers."""
 
-    def no_memory(*args, **how):
-        raise OSError("Cannot allocate memory")
+    is_ready, failure = True, ""
 
-    monkeypatch.setattr(subprocess, "Popen", no_memory)
+    def __init__(self, writer):
+        self.writer = writer
+        self.remembered = []
+
+    def send(self, batch):
+        self.remembered.append(len(self.writer._memory["t"].sent))
+        self.writer._hear({"done": {"t": len(batch)}})
+
+    def send_end(self):
+        pass
+
+    def is_alive(self):
+        return True
+
+    def wait(self):
+        return True
+
+
+def test_a_flood_is_forgotten_while_it_lasts():
+    """What is done is heard between its batches: the driver remembers no more than one of them."""
     writer = Writer()
-    with pytest.raises(OSError, match="allocate"):
-        writer.launch(tmp_path / "wandb" / "wbtune.log")
-    assert writer.close(1)
+    writer._routers["t"] = Router()
+    for i in range(5 * BATCH):
+        writer.log("t", {"i": i})
+    writer._closing = True
+    helper = Loopback(writer)
+    assert writer._deliver(helper, [])
+    assert helper.remembered == [BATCH] * 5
+
+
+def test_a_batch_of_large_rows_is_small():
+    """It is made ready, sent and read as a whole: no gigabytes at a time."""
+    writer = Writer()
+    writer._routers["t"] = Router()
+    for i in range(20):
+        writer.log("t", {"i": i, "text": "x" * (BATCH_BYTES // 8)})
+    assert [len(writer._gathered()) for _ in range(3)] == [8, 8, 4]
+
+
+def no_interpreter(folder, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+    return "no helper process can be started"
+
+
+def another_program(folder, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    return "it ended with 1"
+
+
+def broken_wandb(folder, monkeypatch):
+    Path(folder, "wandb.py").write_text("raise ImportError('half installed')")
+    monkeypatch.syspath_prepend(folder)  # this process has imported the other one
+    return "half installed"
+
+
+def no_memory(folder, monkeypatch):
+    def popen(*args, **how):
+        raise MemoryError
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    return "MemoryError"
+
+
+@pytest.mark.parametrize("trouble", [no_interpreter, another_program, broken_wandb, no_memory])
+def test_no_helper_process_can_start(trouble, tmp_path, caplog, monkeypatch):
+    """It is said why, and a thread writes the runs: whole, and without wandb in this process."""
+    (tmp_path / "first").mkdir()
+    reason = trouble(str(tmp_path / "first"), monkeypatch)
+    environment, run = dict(os.environ), wandb.run
+    writer = Writer()
+    writer.launch(tmp_path / "wandb" / "wbtune.log")
+    for trial in ("a", "b"):
+        writer.start(trial, spec(tmp_path, trial), Router(), None)
+        for i in range(10):
+            writer.log(trial, {"i": i, "training_iteration": i, "pid": 7})
+    writer.log("a", {"i": 10, "image": np.zeros((8, 8, 3))})
+    writer.end("a", Outcome(Kind.STOPPED, "enough"), {"wbtune/attempt": 2})
+    assert writer.close(HANGS_S)
+    assert [reason in text for text in caplog.messages] == [True, False]
+    assert "image" in caplog.messages[1]
+    found = runlog.of_experiment(tmp_path)
+    assert [row["i"] for row in found["a"].rows] == list(range(11))
+    assert [row["i"] for row in found["b"].rows] == list(range(10))
+    assert (found["a"].exit_code, found["b"].exit_code) == (0, 130)
+    assert found["a"].config == {"lr": 0.1, "pid": 7}
+    assert (found["a"].tags, found["a"].name, found["a"].group) == (
+        ["stopped"],
+        "train_a",
+        "experiment",
+    )
+    said = {"wbtune/reason": "enough", "wbtune/attempt": 2, "wbtune/dropped": 0, "i": 10}
+    assert found["a"].summary.items() >= said.items()
+    assert (dict(os.environ), wandb.run) == (environment, run)
+
+
+def test_neither_process_nor_thread_can_start(tmp_path, caplog, monkeypatch):
+    """Nothing can be written: that is said, with the number of rows of each run."""
+
+    def none_left(*args):
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", none_left)
+    writer = Writer()
+    writer.launch(tmp_path / "wandb" / "wbtune.log")
     writer.start("t", spec(tmp_path, "t"), Router(), None)
+    writer.log("t", {"i": 0})
+    writer.log("t", {"i": 1})
     assert not writer.close(1)
-    assert "no helper process could be started" in caplog.text
+    assert "Too many open files" in caplog.text
+    assert "wbtune (run t): 2 results were not logged" in caplog.messages
 
 
 DRIVER = """
-import signal, sys
+import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_writer_machine import Router, Writer, spec
@@ -598,22 +720,34 @@ for trial in ("a", "b", "c"):
     writer.start(trial, spec(sys.argv[1], trial), Router(), None)
     for i in range(10):
         writer.log(trial, {"i": i})
+if os.fork() == 0:
+    signal.pause()  # with a copy of all that the driver has open
 signal.pause()
 """
 
 
 def test_the_driver_is_killed(tmp_path):
-    """Every run is closed as interrupted with all its rows, and no process is left."""
+    """Every run is closed as interrupted with all its rows, and no process is left.
+
+    Also where SIGTERM, SIGHUP and SIGINT came to all processes before (a job is cancelled, a
+    terminal is closed), and where a child of the driver outlives it.
+    """
     tests = str(Path(__file__).parent)
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), tests])
     try:
         wait_until(lambda: all(len(rows_on_disk(tmp_path, t)) == 10 for t in "abc"), 60)
         children = family(driver.pid)
-        assert any("wandb-core" in " ".join(child.cmdline()) for child in children)
+        (core,) = (one for one in children if "wandb-core" in " ".join(one.cmdline()))
+        (helper,) = (one for one in children if one.pid == core.ppid())
+        (fork,) = (one for one in children if one not in (core, helper))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            helper.send_signal(number)
+        core.send_signal(signal.SIGTERM)
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    assert all_end(children)
+    assert all_end([core, helper])
+    fork.kill()
     for log in runlog.of_experiment(tmp_path).values():
         assert [row["i"] for row in log.rows] == list(range(10))
         assert log.exit_code == 130
@@ -658,8 +792,8 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
     writer.end("b", FINISHED)
     assert writer.close(HANGS_S)
     assert all_end(children)
-    assert len(caplog.messages) == 1
     assert "the helper process is gone" in caplog.messages[0]
+    assert caplog.messages[1:] == [caplog.messages[0].replace(": the", ": 2 times in all: the", 1)]
     found = runlog.of_experiment(tmp_path)
     for trial, outcome in (("a", "stopped"), ("b", "finished")):
         log = found[trial]
@@ -687,29 +821,57 @@ def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
 
 
 def test_every_helper_is_killed(writer, tmp_path, caplog):
-    """After some, it is said and given up: what comes then is counted, not kept."""
+    """After some, a thread goes on: every row, the summary whole, and what it can't do is said."""
     writer.start("t", spec(tmp_path, "t"), Router(), None)
     for number in range(1, HELPERS + 1):
         wait_until(lambda number=number: writer._helpers == number)
-        writer.log("t", {"i": number})
+        writer.log("t", {"i": number, f"only{number}": number})
         wait_until(lambda number=number: len(rows_on_disk(tmp_path, "t")) == number)
         kill_helper(writer)
-    wait_until(lambda: len(caplog.messages) == 2)
     copy = tmp_path / ".checkpoint-1"
     copy.mkdir()
-    for i in range(5):
+    for i in range(4, 9):
         writer.log("t", {"i": i})
     saved = SavedCheckpoint("checkpoint_t", "checkpoint_000000", str(copy))
     writer.upload("t", saved, lambda: Visit(spec(tmp_path, "t"), 0), None)
     writer.end("t", FINISHED)
-    assert not writer._orders
+    assert writer.close(HANGS_S)
     assert not copy.exists()
-    begun = time.monotonic()
-    assert writer.close(HANGS_S) is False
-    assert time.monotonic() - begun < HANGS_S / 2
-    assert "nothing more is logged" in caplog.messages[1]
-    assert "5 results were not logged" in caplog.messages[2]
-    assert rows_on_disk(tmp_path, "t") == [1, 2, 3]
+    assert "3 helper processes were killed" in caplog.messages[1]
+    assert "checkpoint_000000 (checkpoint_t) was not uploaded" in caplog.messages[2]
+    log = runlog.of_experiment(tmp_path)["t"]
+    assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(1, 9)), 0)
+    assert {name: log.summary[name] for name in ("only1", "only3", "i")} == {
+        "only1": 1,
+        "only3": 3,
+        "i": 8,
+    }
+
+
+def test_a_helper_that_hangs_is_not_waited_for(writer, tmp_path, caplog):
+    """Its rows that only the driver has are written by the driver, and the run ends as it did."""
+    writer.start("t", spec(tmp_path, "t"), Router(), None)
+    writer.log("t", {"i": 0})
+    wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
+    helper = psutil.Process(writer._process.pid)
+    stopped = [helper, *helper.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
+    for i in range(1, 3000):
+        writer.log("t", {"i": i})
+    writer.end("t", Outcome(Kind.FAILED))
+    assert not writer.close(0, is_interrupted=lambda: True)
+    assert "it hung" in caplog.text
+    log = runlog.of_experiment(tmp_path)["t"]
+    assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(3000)), 1)
+    assert all_end(stopped)
+
+
+class AsItIs(Router):
+    """Sanitises nothing."""
+
+    def route(self, result):
+        return dict(result), {}
 
 
 class Bomb:
@@ -726,27 +888,38 @@ def _explode():
 
 
 @pytest.mark.parametrize("bad", [Bomb(), lambda: None], ids=["unreadable", "unpicklable"])
-def test_an_order_that_does_not_get_through(bad, writer, tmp_path, caplog):
-    """It is left out and said once; what comes after it, of this run or another, is not."""
+def test_a_message_that_does_not_get_through(bad, writer, tmp_path, caplog):
+    """It is left out, said once and counted if it is a row; what comes after it is not.
+
+    A run whose end could not be read in full ends as it did.
+    """
     for trial in ("a", "b"):
-        writer.start(trial, spec(tmp_path, trial), Router(), None)
+        writer.start(trial, spec(tmp_path, trial), AsItIs(), None)
         writer.log(trial, {"i": 0})
     wait_until(lambda: rows_on_disk(tmp_path, "a") == [0])
-    writer.configure("a", {"bad": bad})  # is never sanitised: that was done before
+    writer.configure("a", {"bad": bad})
+    for _ in range(3):
+        writer.log("a", {"bad": bad})
     for trial in ("a", "b"):
         writer.log(trial, {"i": 1})
-        writer.end(trial, FINISHED)
-    assert writer.close(10)
-    assert len(caplog.records) == 1
-    for trial in ("a", "b"):
-        assert rows_on_disk(tmp_path, trial) == [0, 1]
+    can_be_sent = isinstance(bad, Bomb)
+    writer.end("a", Outcome(Kind.STOPPED), {"bad": bad} if can_be_sent else {})
+    writer.end("b", FINISHED)
+    assert not writer.close(10)
+    found = runlog.of_experiment(tmp_path)
+    assert rows_on_disk(tmp_path, "a") == rows_on_disk(tmp_path, "b") == [0, 1]
+    assert (found["a"].exit_code, found["a"].tags) == (0, ["stopped"])
+    assert [found[trial].summary["wbtune/dropped"] for trial in "ab"] == [3, 0]
+    said = [text for text in caplog.messages if "a row was lost" in text]
+    assert len(said) == 2 and "3 times in all" in said[1]
+    assert "wbtune (run a): 3 results were not logged" in caplog.messages
 
 
 def test_what_is_remembered_does_not_show_the_key():
     """The orders carry it, in clear or packed; nobody prints it with them."""
     order = Start("a", fake_spec("a"), "sentinel")
     sent = Sent(order, pack(order))
-    assert b"sentinel" in sent.packed[1]
+    assert b"sentinel" in sent.packed.data
     for shown in (order, sent, Memory(sent=deque([sent]), start=sent)):
         assert "sentinel" not in repr(shown)
     rest = UploadRest("folder", "https://wandb.example.com", 1.0, "sentinel")

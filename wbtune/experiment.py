@@ -45,7 +45,7 @@ from wbtune.checkpoints import (
 from wbtune.credentials import Login
 from wbtune.errors import WbtuneError
 from wbtune.filtering import Router, excludes_of
-from wbtune.helper import Visit
+from wbtune.messages import Visit
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
 from wbtune.sanitize import plain

@@ -1,33 +1,40 @@
-"""The helper process of a driver: owns the experiment's runs and its one wandb-core.
+"""What carries out a driver's messages: opens its runs, logs their rows, closes them.
 
-It gets orders for many runs on stdin (:mod:`wbtune.writer` is the other end), carries out
-those of each run in their order, and says which it has carried out. When stdin ends,
-whatever ended it, the runs that are still open are closed with what they were given.
+It is the heart of the helper process (:mod:`wbtune.helper_process`), and owns the experiment's
+runs and its one wandb-core. It gets messages for many runs (:mod:`wbtune.writer` is the other end),
+carries out those of each run in their order, and says which it has carried out. When they end,
+whatever ended them, the runs that are still open are closed with what they were given.
 """
 
-# Over 250 lines: the orders, and what carries them out.
+# Over 250 lines: one run's life, message by message, and what happens at the side meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
-import logging
-import os
-import pickle
+import math
 import queue
-import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from wbtune import _compat, media, runs
+from wbtune import _compat, media, messages, runs
 from wbtune.checkpoints import SavedCheckpoint
+from wbtune.messages import (
+    Configure,
+    End,
+    Log,
+    Message,
+    Received,
+    Start,
+    Unread,
+    Upload,
+    UploadRest,
+)
 from wbtune.outbox import Outbox
 from wbtune.outcomes import Kind, Outcome
 
@@ -35,8 +42,6 @@ if TYPE_CHECKING:
     from wandb import Run
 
     from wbtune.credentials import Secret
-
-logger = logging.getLogger("wbtune")
 
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
@@ -48,126 +53,14 @@ GIVE_WAY_S: Final = 1.0
 #: Seconds to ask what became of a run's artifacts when it is closed.
 KNOWN_S: Final = 5.0
 
+#: Messages that were carried out, after which that is told whatever else there is to do.
+TOLD_TOGETHER: Final = 1000
+
 #: Closed runs are garbage, in cycles; by itself, Python would let hundreds of them gather.
 COLLECT_EVERY: Final = 32
 
 #: What the helper says of a run instead of a text for people.
 STOP: Final = "stop"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Open a run. ``secret`` is the key in clear: on its way and in memory, nowhere else."""
-
-    key: str
-    spec: runs.RunSpec
-    secret: str | None = field(default=None, repr=False)
-
-
-class Log(NamedTuple):
-    """Log one row and update the config."""
-
-    # Most orders are this one, and dataclasses are slow to pickle.
-    key: str
-    row: dict[str, Any]
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Configure:
-    """Update the config."""
-
-    key: str
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """How a run that has ended is opened once more, and what it is left with."""
-
-    spec: runs.RunSpec
-    exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Log a checkpoint as an artifact, and delete the copy.
-
-    It may come after its run's end: because it was fetched from a remote storage, or
-    because its trial's own process wrote the run. Then the run is visited.
-    """
-
-    key: str
-    checkpoint: SavedCheckpoint
-    visit: Visit
-    secret: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Close a run."""
-
-    key: str
-    outcome: Outcome
-    notes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRest:
-    """When every run is closed: upload what an outage of the server has left on disk."""
-
-    directory: str
-    base_url: str
-    seconds: float
-    secret: str = field(repr=False)
-
-
-Message = Start | Log | Configure | Upload | End
-
-
-def pack(message: Message | UploadRest) -> tuple[str, bytes]:
-    """One message for the way, which carries lists of them: whose it is, and itself."""
-    key = "" if isinstance(message, UploadRest) else message.key
-    return key, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-# --- the process ------------------------------------------------------------------------
-
-
-def helper_main() -> None:
-    """The helper process: orders on stdin, what has to be said on stdout."""
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # whatever prints here must not end up among our own words
-    write = partial(_write, stream, threading.Lock())
-
-    def say(key: str, text: str) -> None:
-        write({"key": key, "text": text})
-
-    logger.addHandler(_Forward(say))
-    logger.propagate = False
-    try:
-        runs.prepare_for_many()
-    except Exception as error:  # noqa: BLE001 - then each run tries by itself, and says its own
-        say("", f"wandb does not start: {type(error).__name__}: {error}")
-    helper = Helper(say, runs.open_run, runs.close_run, lambda done: write({"done": done}))
-    helper.serve(sys.stdin.buffer)
-
-
-class _Forward(logging.Handler):
-    """Has the helper's own warnings said by the driver, where somebody reads them."""
-
-    def __init__(self, say: Callable[[str, str], None]) -> None:
-        super().__init__()
-        self._tell = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        self._tell("", record.getMessage().removeprefix("wbtune: "))
-
-
-def _write(stream: IO[str], lock: threading.Lock, said: Mapping[str, Any]) -> None:
-    with lock, contextlib.suppress(OSError):  # the driver is gone: nobody listens
-        stream.write(json.dumps(said) + "\n")
 
 
 def _secret(key: str | None) -> Secret | None:
@@ -176,18 +69,68 @@ def _secret(key: str | None) -> Secret | None:
     return None if key is None else Secret(key)
 
 
+class Rows(Protocol):
+    """Where rows go; as `Outbox`."""
+
+    def log(self, run: Any, row: dict[str, Any], step: int) -> None:
+        """Log a row, now or when `send` is called."""
+
+    def send(self) -> dict[int, int]:
+        """Send them all; how many rows were lost, by ``id(run)``."""
+
+
+def _workers(name: str) -> Executor:
+    return ThreadPoolExecutor(AT_ONCE, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """By what a `Helper` carries out its messages: by wandb, if nothing else is given.
+
+    Attributes:
+        open_run: as `runs.open_run`.
+        close_run: as `runs.close_run`.
+        no_uploads: why nothing can be uploaded; empty when it can.
+        into_run: as `media.into_run`.
+        rows: where rows go.
+        workers: makes the threads that open, or close, runs.
+        most_open: runs that can be open at the same time; each holds files.
+    """
+
+    open_run: Callable[..., Any] = runs.open_run
+    close_run: Callable[..., None] = runs.close_run
+    no_uploads: str = ""
+    into_run: Callable[..., tuple[dict[str, Any], dict[str, str]]] = media.into_run
+    rows: Callable[[], Rows] = Outbox
+    workers: Callable[[str], Executor] = _workers
+    most_open: float = math.inf
+
+
 @dataclass(slots=True)
 class _Stream:
-    """One run, and what arrived for it while it was being opened or closed."""
+    """One run, and what arrived for it while it was being opened or closed.
+
+    Attributes:
+        spec: as it was opened.
+        run: None when it could not be.
+        busy: it is being opened or closed, or waits for that.
+        steps: of its rows.
+        backlog: what came meanwhile.
+        dropped: rows that are in no run.
+        left_out: metrics of which that was said.
+        uploads: checkpoints that may not have arrived, with what knows of that.
+        visits: checkpoints that shared its opening, which it had only for them.
+    """
 
     spec: runs.RunSpec
     run: Run | None = None
     busy: bool = True
     steps: runs.Steps = field(default_factory=runs.Steps)
-    backlog: deque[Message] = field(default_factory=deque)
+    backlog: deque[Message | Unread] = field(default_factory=deque)
     dropped: int = 0
     left_out: set[str] = field(default_factory=set)
     uploads: list[tuple[SavedCheckpoint, Any]] = field(default_factory=list)
+    visits: int = 0
 
 
 def _all(events: deque[Callable[[], None]]) -> None:
@@ -195,66 +138,91 @@ def _all(events: deque[Callable[[], None]]) -> None:
         events.popleft()()
 
 
+def _nothing() -> None:
+    pass
+
+
+def _goes_on(error: BaseException) -> bool:
+    """Is it only that it took too long? wandb says so by an error of its own."""
+    return isinstance(error.__cause__ or error, TimeoutError)
+
+
 class Helper:
-    """The helper's end: carries out the orders of each run in their order.
+    """Carries out the messages of each run in their order.
 
     Only the thread of `serve` logs. Opening and closing wait for a server, so they are
     done by a few threads at the side, while the other runs go on.
 
     Args:
         say: told what a person should know: ``say(key, text)``.
-        open_run: as `runs.open_run`.
-        close_run: as `runs.close_run`.
-        tell_done: told how many more orders of each run were carried out.
+        tell: told ``done=``, how many more messages of each run were carried out, and
+            ``lost=``, how many rows of a run are in no run.
+        means: by what it is done.
+
+    Attributes:
+        progress: grows with all that is done.
     """
 
     def __init__(
         self,
         say: Callable[[str, str], None],
-        open_run: Callable[..., Any],
-        close_run: Callable[..., None],
-        tell_done: Callable[[dict[str, int]], None] = lambda _: None,
+        tell: Callable[..., None] = lambda **_: None,
+        means: Means | None = None,
     ) -> None:
+        self.progress = 0
         self._say = say
-        self._open_run = open_run
-        self._close_run = close_run
-        self._tell_done = tell_done
+        self._tell = tell
+        self._means = means or Means()
         self._done: Counter[str] = Counter()
         self._streams: dict[str, _Stream] = {}
-        self._outbox = Outbox()
+        self._rows = self._means.rows()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Each their own: those that close may wait for a server that is away.
-        self._openers = ThreadPoolExecutor(AT_ONCE, "wbtune-open")
-        self._closers = ThreadPoolExecutor(AT_ONCE, "wbtune-close")
+        self._openers = self._means.workers("wbtune-open")
+        self._closers = self._means.workers("wbtune-close")
         self._calm = threading.Condition()
         self._ending = 0
-        self._rest: UploadRest | None = None
+        self._open = 0
+        self._waiting: deque[Start] = deque()
+        self._rest: list[UploadRest] = []
         self._rest_until = 0.0
         self._closed_runs = 0
 
-    def serve(self, orders: IO[bytes]) -> None:
-        """Until ``orders`` ends and every run is closed."""
-        reader = threading.Thread(target=self._read, args=(orders,), daemon=True)
+    def has(self, key: str) -> bool:
+        """Is there a run of this name, open or on its way?"""
+        return key in self._streams
+
+    def serve(self, stream: IO[bytes], when_over: Callable[[], None] = _nothing) -> None:
+        """Until the messages end and every run is closed.
+
+        Args:
+            stream: the messages.
+            when_over: called when they have ended.
+        """
+        reader = threading.Thread(target=self._read, args=(stream,), daemon=True)
         reader.start()
         listening = True
         while listening or self._streams:
-            if self._events.empty():
-                self._outbox.send()
+            # In a flood they are never all done; but what is, is not remembered any more.
+            if self._events.empty() or self._done.total() >= TOLD_TOGETHER:
+                self._send()
                 if self._done:
-                    self._tell_done(dict(self._done))
+                    self._tell(done=dict(self._done))
                     self._done.clear()
             event = self._events.get()
+            self.progress += 1
             if event is not None:
                 event()
                 continue
             listening = False
+            when_over()
             for key in list(self._streams):
                 # Nobody said how these ended: the driver was ended itself.
                 self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
         self._openers.shutdown()
         self._closers.shutdown()
-        if self._rest is not None:
-            self._upload_rest(self._rest)
+        for rest in () if self._means.no_uploads else self._rest:
+            self._upload_rest(rest)
 
     def _upload_rest(self, message: UploadRest) -> None:
         from wbtune.credentials import Secret  # noqa: PLC0415 - in the helper only
@@ -272,41 +240,42 @@ class Helper:
         thread.start()
         thread.join(max(0.0, self._rest_until - time.monotonic()))
 
-    def _read(self, orders: IO[bytes]) -> None:
-        with contextlib.suppress(EOFError, pickle.UnpicklingError):  # cut off by a kill
+    def _read(self, stream: IO[bytes]) -> None:
+        try:
             while True:
-                self._receive(pickle.load(orders))  # noqa: S301 - from our own parent
-        self._events.put(None)
+                self._receive(messages.read(stream))
+        except EOFError:  # perhaps cut off by a kill
+            pass
+        finally:  # nobody would ever hear of the end of what can't be read
+            self._events.put(None)
 
-    def _receive(self, batch: list[tuple[str, bytes]]) -> None:
+    def _receive(self, batch: list[Received]) -> None:
         events: deque[Callable[[], None]] = deque()
-        for key, packed in batch:
-            try:
-                message = pickle.loads(packed)  # noqa: S301 - from our own parent
-            except BaseException as error:  # noqa: BLE001 - a class that is not importable here
-                self._say("", f"an order is left out: {type(error).__name__}: {error}")
-                events.append(partial(self._done.update, [key]))
-                continue
+        for message in batch:
             if isinstance(message, UploadRest):
-                self._rest = message
+                self._rest.append(message)
                 self._rest_until = time.monotonic() + message.seconds
             else:
                 events.append(partial(self.take, message))
         # One of all, because each makes the two threads take turns.
         self._events.put(partial(_all, events))
 
-    def take(self, message: Message) -> None:
-        """Carry out one order, or keep it until the run is ready for it."""
+    def take(self, message: Message | Unread) -> None:
+        """Carry out one message, or keep it until the run is ready for it."""
         stream = self._streams.get(message.key)
         if stream is not None and stream.busy:
             stream.backlog.append(message)
-            return
+        elif isinstance(message, Unread):
+            self._unread(stream, message)
+        else:
+            self._carry_out(stream, message)
+
+    def _carry_out(self, stream: _Stream | None, message: Message) -> None:
         if not isinstance(message, Log):
-            self._outbox.send()  # what is done now may be done by another thread
+            self._send()  # what is done now may be done by another thread
         match message:  # what is submitted is done when its thread is
             case Start() if stream is None:
-                self._streams[message.key] = _Stream(message.spec)
-                self._openers.submit(self._opening, message)
+                self._start(message)
                 return
             case Log() if stream is not None:
                 self._log(stream, message)
@@ -316,23 +285,80 @@ class Helper:
                 self._take_upload(stream, message)
                 return
             case Log() | Configure():
-                self._say(message.key, "a result came for a run that is not open; left out")
+                self._not_open(message)
             case End() if stream is not None:
-                stream.busy = True
-                with self._calm:
-                    self._ending += 1
-                self._closers.submit(self._closing, stream, message)
+                self._end(stream, message)
                 return
             case Start() | End():
                 pass  # open, or closed already
         self._done[message.key] += 1
+
+    def _unread(self, stream: _Stream | None, message: Unread) -> None:
+        """What could not be read is missing in its run, which says so and ends as it did."""
+        key, what, why = message
+        if message.ending is not None:
+            self._say(key, f"how it ended could not be read in full: {why}")
+            self.take(End(key, message.ending))
+            return
+        match what:
+            case "Log":
+                self._lose(key, stream, f"a row was lost: it could not be read: {why}")
+            case "Start":
+                self._say(key, f"could not be opened: {why}")
+                self._streams.setdefault(key, _Stream(runs.RunSpec({}), busy=False))
+                self._open += 1
+            case _:
+                self._say(key, f"{what} was left out: {why}")
+        if key or what != UploadRest.__name__:
+            self._done[key] += 1
+
+    def _lose(self, key: str, stream: _Stream | None, text: str) -> None:
+        """A row is in no run: say it, and count it."""
+        self._say(key, text)
+        if stream is None:
+            self._tell(lost=1, key=key)
+        else:
+            stream.dropped += 1
+
+    def _not_open(self, message: Log | Configure) -> None:
+        text = "a result came for a run that is not open; left out"
+        if isinstance(message, Log):
+            self._lose(message.key, None, text)
+        else:
+            self._say(message.key, text)
+
+    def _send(self) -> None:
+        lost = self._rows.send()
+        if lost:
+            for stream in self._streams.values():
+                stream.dropped += lost.get(id(stream.run), 0)
+
+    def _start(self, message: Start) -> None:
+        self._streams[message.key] = _Stream(message.spec)
+        if self._open >= self._means.most_open:
+            self._say(
+                "",
+                f"{self._open} runs are open at the same time, and W&B has several files open for "
+                "each: with this limit of open files there is room for no more. Further runs "
+                "wait in memory until others have ended. Raise the hard limit (ulimit -Hn).",
+            )
+            self._waiting.append(message)
+            return
+        self._open += 1
+        self._openers.submit(self._opening, message)
+
+    def _end(self, stream: _Stream, message: End) -> None:
+        stream.busy = True
+        with self._calm:
+            self._ending += 1
+        self._closers.submit(self._closing, stream, message)
 
     def _opening(self, message: Start) -> None:
         with self._calm:  # else hundreds of short runs are opened before the first is closed
             self._calm.wait_for(lambda: self._ending < AT_ONCE, GIVE_WAY_S)
         run = None
         try:
-            run = self._open_run(
+            run = self._means.open_run(
                 message.spec,
                 _secret(message.secret),
                 for_trial_elsewhere=True,
@@ -360,17 +386,16 @@ class Helper:
             row = message.row
             step = stream.steps.next(row.get(runs.X_AXIS))
             if media.has_media(row):
-                self._outbox.send()  # a video takes seconds, which no other row waits for
-                row, left_out = media.into_run(stream.run, row, stream.spec, step)
+                self._send()  # a video takes seconds, which no other row waits for
+                row, left_out = self._means.into_run(stream.run, row, stream.spec, step)
                 for key in left_out.keys() - stream.left_out:
                     self._say(message.key, f"left out {key} ({left_out[key]})")
                 stream.left_out |= left_out.keys()
             if message.config:
                 runs.update_config(stream.run, message.config)
-            self._outbox.log(stream.run, row, step)
+            self._rows.log(stream.run, row, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
-            stream.dropped += 1
-            self._say(message.key, f"a row was lost: {type(error).__name__}: {error}")
+            self._lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
 
     def _configure(self, stream: _Stream, message: Configure) -> None:
         try:
@@ -380,7 +405,11 @@ class Helper:
             self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
 
     def _take_upload(self, stream: _Stream | None, message: Upload) -> None:
-        if stream is not None:
+        if self._means.no_uploads:
+            reason = RuntimeError(self._means.no_uploads)
+            self._not_uploaded(message.key, message.checkpoint, reason)
+            self._done[message.key] += 1
+        elif stream is not None:
             stream.busy = True  # the run's own rows wait; the other runs go on
             self._closers.submit(self._uploading, stream, message)
         else:
@@ -393,6 +422,7 @@ class Helper:
 
     def _upload(self, stream: _Stream, message: Upload) -> None:
         checkpoint = message.checkpoint
+        self._hear_of_uploads(message.key, stream, last=False)
         try:
             if stream.run is None:
                 raise RuntimeError("its run could not be opened")  # noqa: TRY301 - said below
@@ -400,14 +430,12 @@ class Helper:
             stream.uploads.append((checkpoint, artifact))
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._not_uploaded(message.key, checkpoint, error)
-        finally:
-            checkpoint.discard()
 
     def _visiting(self, stream: _Stream, message: Upload) -> None:
         """Open a run that has ended for an upload."""
         try:
             if stream.run is None:
-                stream.run = self._open_run(
+                stream.run = self._means.open_run(
                     message.visit.spec, _secret(message.secret), for_trial_elsewhere=True
                 )
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
@@ -419,7 +447,7 @@ class Helper:
         following = stream.backlog[0] if stream.backlog else None
         if isinstance(following, Upload):  # one visit for them all
             stream.backlog.popleft()
-            self._done[message.key] += 1
+            stream.visits += 1
             self._closers.submit(self._visiting, stream, following)
         else:
             self._closers.submit(self._leaving, stream, message)
@@ -431,23 +459,40 @@ class Helper:
                 runs.leave_run(stream.run, message.visit.exit_code)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
-        self._hear_of_uploads(message.key, stream)
+        self._hear_of_uploads(message.key, stream, last=True)
         self._events.put(partial(self._closed, message.key))
 
-    def _hear_of_uploads(self, key: str, stream: _Stream) -> None:
-        """When the run is closed, because that has waited for them; now it is known."""
+    def _hear_of_uploads(self, key: str, stream: _Stream, *, last: bool) -> None:
+        """Delete the copies of the checkpoints that have arrived; say which have not.
+
+        A copy that is left tells the driver, if this process is killed, that it has not arrived.
+
+        Args:
+            key: the run.
+            stream: the run's.
+            last: the run is closed, which has waited for them: now it is known.
+        """
         deadline = time.monotonic() + KNOWN_S
+        waiting = []
         for checkpoint, artifact in stream.uploads:
             try:
                 assert stream.run is not None  # noqa: S101 - it has uploads
-                left = max(0.0, deadline - time.monotonic())
-                runs.wait_for_upload(stream.run, artifact, left)
+                left = max(0.0, deadline - time.monotonic()) if last else 0.0
+                if last or not stream.run.offline:
+                    runs.wait_for_upload(stream.run, artifact, left)
+                    checkpoint.discard()
+                    continue
             except BaseException as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
-                self._not_uploaded(key, checkpoint, error)
+                if last or not _goes_on(error):
+                    self._not_uploaded(key, checkpoint, error)
+                    continue
+            waiting.append((checkpoint, artifact))
+        stream.uploads = waiting
 
     def _not_uploaded(self, key: str, checkpoint: SavedCheckpoint, error: BaseException) -> None:
         what = f"{checkpoint.source} ({checkpoint.name}) was not uploaded"
         self._say(key, f"{what}: {type(error).__name__}: {error}")
+        checkpoint.discard()
 
     def _uploaded(self, key: str) -> None:
         stream = self._streams[key]
@@ -456,27 +501,35 @@ class Helper:
         self._work_off(key, stream.backlog)
 
     def _closing(self, stream: _Stream, message: End) -> None:
-        notes = {**message.notes, "wbtune/dropped": stream.dropped}
+        dropped = stream.dropped + message.dropped
         try:
             if stream.run is not None:
-                self._close_run(stream.run, message.outcome, notes)
+                notes = {**message.notes, "wbtune/dropped": dropped}
+                self._means.close_run(stream.run, message.outcome, notes)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
-        self._hear_of_uploads(message.key, stream)
+        self._hear_of_uploads(message.key, stream, last=True)
+        if dropped:
+            self._tell(lost=dropped, key=message.key)
         with self._calm:
             self._ending -= 1
             self._calm.notify_all()
-        self._events.put(partial(self._closed, message.key))
+        self._events.put(partial(self._closed, message.key, opened=True))
 
-    def _closed(self, key: str) -> None:
-        backlog = self._streams.pop(key).backlog
-        self._done[key] += 1
+    def _closed(self, key: str, *, opened: bool = False) -> None:
+        stream = self._streams.pop(key)
+        self._done[key] += 1 + stream.visits
         self._closed_runs += 1
         if self._closed_runs % COLLECT_EVERY == 0:
             gc.collect()
-        self._work_off(key, backlog)
+        if opened:
+            self._open -= 1
+            if self._waiting:
+                self._open += 1
+                self._openers.submit(self._opening, self._waiting.popleft())
+        self._work_off(key, stream.backlog)
 
-    def _work_off(self, key: str, backlog: deque[Message]) -> None:
+    def _work_off(self, key: str, backlog: deque[Message | Unread]) -> None:
         while backlog:
             self.take(backlog.popleft())
             stream = self._streams.get(key)

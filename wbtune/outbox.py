@@ -30,6 +30,7 @@ class Outbox:
         self._rows: list[tuple[Run, _compat.HeldRow]] = []
         self._count: Counter[int] = Counter()
         self._bytes = 0
+        self._lost: Counter[int] = Counter()
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
         """As ``run.log(row, step=step, commit=True)``; it is sent later, in order.
@@ -54,8 +55,12 @@ class Outbox:
         if self._count[id(run)] >= OF_ONE_RUN or self._bytes >= TOGETHER:
             self.send()
 
-    def send(self) -> None:
-        """Send them all; runs whose core is gone go on in a new one, with the same rows."""
+    def send(self) -> dict[int, int]:
+        """Send them all; runs whose core is gone go on in a new one, with the same rows.
+
+        Returns:
+            How many rows of which run are lost, by ``id(run)``, since that was last asked.
+        """
         rows, self._rows, self._bytes = self._rows, [], 0
         self._count.clear()
         # Of several cores, when one was found dead, and replaced, while these were logged.
@@ -64,11 +69,15 @@ class Outbox:
             try:
                 _compat.send_together([held for _, held in of_core])
             except Exception:  # noqa: BLE001 - whatever it was: the runs' guards have the rows
-                self._go_on({id(run): run for run, _ in of_core}, core)
+                self._go_on([run for run, _ in of_core], core)
+        lost, self._lost = self._lost, Counter()
+        return lost
 
-    def _go_on(self, runs: dict[int, Run], core: object) -> None:
-        for run in runs.values():
+    def _go_on(self, runs: list[Run], core: object) -> None:
+        for run in {id(run): run for run in runs}.values():
             protection = guard.of(run)
             # Else it has found out before, and has sent again what this core was not sent.
-            if protection is not None and _compat.core_of(run) is core:
-                protection.survive()
+            if protection is None or _compat.core_of(run) is not core:
+                continue
+            if not protection.survive():
+                self._lost[id(run)] += sum(one is run for one in runs)

@@ -29,174 +29,80 @@ imports Ray, waits for a worker, and is killed together with its driver, when it
 have to be closed.
 
 Processes get killed, and this one is the first that a machine short of memory would pick.
-So what was sent is remembered until it is safe: another helper opens the unfinished runs
-again and is sent the rest, less the rows that are on disk.
+So what was sent is remembered until it is safe (:mod:`wbtune.unacknowledged`): another helper
+opens the unfinished runs again and is sent the rest, less the rows that are on disk. Where no
+helper can be started, or the last one hangs, a thread does it (:mod:`wbtune.helper_thread`).
 """
 
 # Over 250 lines: half of it is sending, the other half what happens when that fails.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
-import pickle
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import guard, media, runlog, runs
+from wbtune import media, runs
 from wbtune.checkpoints import SavedCheckpoint
 from wbtune.filtering import Router
-from wbtune.helper import STOP, Configure, End, Log, Message, Start, Upload, UploadRest, Visit, pack
+from wbtune.helper import STOP
+from wbtune.helper_thread import HelperThread
+from wbtune.launching import Helper, HelperProcess
+from wbtune.messages import (
+    Configure,
+    End,
+    Log,
+    Message,
+    Packed,
+    Start,
+    Upload,
+    UploadRest,
+    Visit,
+    pack,
+)
+from wbtune.notices import Notices
 from wbtune.options import check_travels_alone
 from wbtune.outcomes import Outcome
+from wbtune.unacknowledged import STAMP, Memory
 
 if TYPE_CHECKING:
     from wbtune.credentials import Secret
 
-logger = logging.getLogger("wbtune")
-
 #: Seconds that the helper has to get everything onto the disk, when nothing is uploaded.
 ON_DISK_S: Final = 15.0
+#: The same for somebody who waits with a finger on Ctrl-C.
+INTERRUPTED_S: Final = 3.0
+#: Seconds that a thread has to write what a helper that hangs has not written.
+RESCUE_S: Final = 15.0
+#: Seconds between two looks whether somebody has pressed Ctrl-C.
+LOOK_S: Final = 0.2
 #: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
 BATCH_S: Final = 0.4
-#: Orders of a batch: of a flood, the helper begins with the first while more are made ready.
+#: Messages of a batch, and their bytes: of a flood, the helper begins with the first while more
+#: are made ready.
 BATCH: Final = 500
+BATCH_BYTES: Final = 8_000_000
 #: Of many results that are filled in, how many are sent before the helper has carried them out.
 AHEAD: Final = 10 * BATCH
 #: Ends the messages of an order.
 END: Final[Any] = object()
 #: Put on the queue: what gives the messages, when it is their turn; None for "not yet".
 Order = Callable[[], Iterator[Message | UploadRest | None]]
-#: Helper processes that are started, one after the other, before logging is given up.
+#: Helper processes that are started, one after the other, before a thread does their work.
 HELPERS: Final = 3
-#: Seconds that the core of a killed helper may take to notice, and to be gone.
-CORE_ENDS_S: Final = 10.0
-
-#: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
-#: a row that is on disk from one that is not.
-STAMP: Final = "_timestamp"
 
 AGAIN: Final = "the helper process is gone (killed?); the unfinished runs go on in another one"
-GONE: Final = (
-    f"the helper process is gone (killed?), the last of {HELPERS}: nothing more is logged. "
-    "What was logged is on disk. Is the machine short of memory?"
+BY_THREAD: Final = (
+    "a thread of this process keeps the runs on disk instead, without images, videos and uploads"
 )
-
-# The helper needs the modules below this one but not the package's doors: importing
-# `wbtune` proper would import Ray, which takes it 1.5 s and 100 MB.
-_HELPER: Final = (
-    "import sys, types; package = types.ModuleType('wbtune'); "
-    "package.__path__ = [sys.argv[1]]; sys.modules['wbtune'] = package; "
-    "from wbtune.helper import helper_main; helper_main()"
-)
-
-
-@dataclass(slots=True)
-class Sent:
-    """One order as it was sent.
-
-    Attributes:
-        order: the order; of a row, only its stamp.
-        packed: the order as bytes: its values may be changed by their owner later.
-        done: when the helper said that it had carried it out; `time.monotonic`.
-    """
-
-    order: Message
-    packed: tuple[str, bytes] = field(repr=False)  # may hold the key
-    done: float = 0.0
-
-
-@dataclass(slots=True)
-class Memory:
-    """What another helper would need to go on with one run, should this one be killed.
-
-    Attributes:
-        sent: the orders that the helper has not yet carried out.
-        start: opened the run as it is now.
-        recent: the last rows, carried out but perhaps not on disk.
-        config: all that was changed in the run's config.
-    """
-
-    sent: deque[Sent] = field(default_factory=deque)
-    start: Sent | None = None
-    recent: deque[Sent] = field(default_factory=deque)
-    config: dict[str, Any] = field(default_factory=dict)
-
-    def remember(self, order: Message, packed: tuple[str, bytes]) -> None:
-        """This is being sent."""
-        if isinstance(order, Log):
-            order = order._replace(row={STAMP: order.row[STAMP]})
-        self.sent.append(Sent(order, packed))
-
-    def done(self, count: int) -> None:
-        """So many more orders were carried out."""
-        for _ in range(min(count, len(self.sent))):
-            one = self.sent.popleft()
-            one.done = time.monotonic()
-            match one.order:
-                case Start() | End():
-                    self.start = one if isinstance(one.order, Start) else None
-                    self.recent.clear()
-                    self.config.clear()
-                case Log(config=config):
-                    self.config.update(config)
-                    self.recent.append(one)
-                case Configure(config=config):
-                    self.config.update(config)
-                case Upload():
-                    pass
-        while (
-            len(self.recent) > guard.KEEP
-            and self.recent[0].done < self.recent[-1].done - guard.REMEMBER_S
-        ):
-            self.recent.popleft()
-
-    def again(self) -> Iterator[Sent]:
-        """The orders for another helper, of which it then is the memory."""
-        sent = [*self.recent, *self.sent]
-        if self.start is not None:
-            config = Configure(self.start.order.key, dict(self.config))
-            sent[:0] = [self.start, Sent(config, pack(config))]
-        self.start, self.sent = None, deque()
-        self.recent.clear()
-        self.config.clear()
-        on_disk = _stamps(sent)
-        for one in sent:
-            match one.order:
-                case Log(row=row) if row[STAMP] in on_disk:
-                    continue
-                case Upload(checkpoint=checkpoint) if checkpoint.is_gone:
-                    continue  # whoever has uploaded it deletes it
-            self.sent.append(one)
-            yield one
-
-
-def _stamps(sent: list[Sent]) -> set[float]:
-    """The stamps of the rows that are on disk, of the run that these orders are about."""
-    specs = [one.order.spec for one in sent if isinstance(one.order, Start)]
-    folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
-    oldest = min((one.order.row[STAMP] for one in sent if isinstance(one.order, Log)), default=0.0)
-    return {
-        stamp
-        for directory, run_id in folders
-        for (stamp,) in runlog.numbers(runlog.parts(directory, run_id), STAMP)
-        if stamp is not None and stamp >= oldest
-    }
 
 
 class Writer:
-    """The driver's end: takes orders at once, and has them carried out in order.
+    """The driver's end: takes messages at once, and has them carried out in order.
 
     Runs on: driver. It is never pickled; the callback that owns it leaves it out.
 
@@ -206,38 +112,45 @@ class Writer:
 
     def __init__(self) -> None:
         self._orders: deque[Order] = deque()
-        # What the order that is being sent has yet to say.
+        # What the order that is being sent has yet to say, and the run of its row, if it is one.
         self._current: Iterator[Message | UploadRest | None] = iter(())
+        self._current_row: str | None = None
         self._held_back = False
+        self._is_flood = False
         self._routers: dict[str, Router] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._notices = Notices()
         self._left_out: dict[str, set[str]] = {}
         self.stops: set[str] = set()
         self._wake = threading.Event()
         self._closing = False
         self._abandoned = False
         self._log_file: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        # Not a pipe: whose own end of that is closed does not hear when the other one goes.
-        self._line: socket.socket
-        self._listener = threading.Thread()
+        self._process: Helper | None = None
         self._sender: threading.Thread | None = None
         self._helpers = 0
         self._memory: dict[str, Memory] = {}
-        self._rest: list[tuple[str, bytes]] = []
+        self._rest: list[Packed] = []
         self._done: deque[dict[str, int]] = deque()
         self._stamp = 0.0
         self._given_up = False
-        self._skipped = 0
+        # Rows that are in no run: those that were not even sent, by the sending thread, which
+        # the run's summary can still tell; and all others.
+        self._unsent: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
 
     def launch(self, log_file: Path | None = None) -> None:
         """Start the helper process, if it is not running; returns before it is ready."""
-        if self._sender is not None:
+        if self._sender is not None or self._given_up:
             return
         self._log_file = log_file
         self._process = self._begin()
-        self._sender = threading.Thread(target=self._serve, name="wbtune-send", daemon=True)
-        self._sender.start()
+        sender = threading.Thread(target=self._serve, name="wbtune-send", daemon=True)
+        try:
+            sender.start()
+        except RuntimeError as error:  # there can be no more threads
+            self._give_up(str(error))
+        else:
+            self._sender = sender
 
     def start(self, key: str, spec: runs.RunSpec, router: Router, secret: Secret | None) -> None:
         """Open a run; whatever comes later for ``key`` goes into it."""
@@ -251,7 +164,7 @@ class Writer:
     def log(self, key: str, result: Mapping[str, Any]) -> None:
         """Log one result. This is what Tune's loop does for each: a few microseconds."""
         if self._given_up:
-            self._skipped += 1
+            self._lost[key] += 1
         else:
             self._orders.append(partial(self._row, key, dict(result), time.time()))
 
@@ -310,8 +223,10 @@ class Writer:
             router = self._routers.pop(key, None)
             self._left_out.pop(key, None)
             if router is not None and router.reserved:
-                self._tell(key, f"W&B keeps {sorted(router.reserved)} for itself: not logged")
-            yield End(key, outcome, dict(notes or {}))
+                self._notices.warn(
+                    key, f"W&B keeps {sorted(router.reserved)} for itself: not logged"
+                )
+            yield End(key, outcome, dict(notes or {}), self._unsent.pop(key, 0))
 
         self._put(order)
         self._wake.set()
@@ -320,33 +235,61 @@ class Writer:
         """When every run is closed, upload what an outage of the server has left on disk."""
         self._put(lambda: iter((UploadRest(directory, base_url, seconds, secret.reveal()),)))
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Have everything carried out, and end the helper.
 
         Args:
             timeout: seconds to wait for uploads; a few more are granted to have everything
                 on disk.
+            is_interrupted: whether somebody has lost patience: then it waits for no uploads.
 
         Returns:
-            Whether all was carried out in time.
+            Whether all was carried out in time, and no row was lost.
+
+        Raises:
+            KeyboardInterrupt: when it comes meanwhile; as much as possible is on disk.
         """
-        sender = self._sender
-        if sender is None:
-            if self._orders:
-                self._tell("", "the driver logged nothing: no helper process could be started")
-            return not self._orders
         self._closing = True
         self._wake.set()
-        sender.join(timeout + ON_DISK_S)
-        self._abandoned = sender.is_alive()
-        while sender.is_alive():  # it may just be starting another helper
-            if self._process is not None:
+        try:
+            if self._sender is not None:
+                self._wait_for(self._sender, timeout + ON_DISK_S, is_interrupted)
+        finally:
+            if self._sender is not None and self._sender.is_alive():
+                self._abandon(self._sender)
+            self._sender = self._process = None
+            complete = self._sum_up()
+        return complete
+
+    def _wait_for(
+        self, sender: threading.Thread, seconds: float, is_interrupted: Callable[[], bool]
+    ) -> None:
+        until = time.monotonic() + seconds
+        while sender.is_alive() and time.monotonic() < until:
+            sender.join(max(0.0, min(until - time.monotonic(), LOOK_S)))
+            if is_interrupted():
+                until = min(until, time.monotonic() + INTERRUPTED_S)
+                is_interrupted = bool  # heard
+
+    def _abandon(self, sender: threading.Thread) -> None:
+        """The helper hangs, or uploads for too long: end it, and write what it has not written."""
+        self._abandoned = True
+        until = time.monotonic() + RESCUE_S
+        while sender.is_alive() and time.monotonic() < until:
+            if self._process is not None:  # it may just be starting another one
                 self._process.kill()
-            sender.join(BATCH_S)
-        self._sender = self._process = None
-        if self._skipped:
-            self._tell("", f"{self._skipped} results were not logged: there was no helper process")
-        return not (self._abandoned or self._given_up)
+            sender.join(LOOK_S)
+        if sender.is_alive():  # nor can this process write there
+            self._count_what_is_left("the disk does not answer")
+
+    def _sum_up(self) -> bool:
+        """Say how often each thing happened, and what is in no run."""
+        if self._orders and not self._given_up and not self._abandoned:
+            self._count_what_is_left("there was no helper process")
+        self._notices.sum_up()
+        for key, count in self._lost.items():
+            self._notices.warn(key, f"{count} results were not logged")
+        return not (self._abandoned or self._given_up or self._lost.total())
 
     def _put(self, order: Order) -> None:
         if not self._given_up:  # nobody would take it off again
@@ -357,111 +300,112 @@ class Writer:
     def _serve(self) -> None:
         try:
             self._serve_by_helpers()
-        except BaseException as error:  # noqa: BLE001 - whatever it is: `close` must not call it complete
-            self._tell("", f"the sending thread failed: {type(error).__name__}: {error}")
-            self._give_up()
+        except BaseException as error:  # noqa: BLE001 - whatever it is: it must not be called complete
+            self._give_up(f"the sending thread failed: {type(error).__name__}: {error}")
 
     def _serve_by_helpers(self) -> None:
-        again: list[tuple[str, bytes]] = []
-        while not self._deliver(again) and not self._abandoned:
-            if self._helpers == HELPERS:
-                self._give_up()
+        again: list[Packed] = []
+        while self._process is not None and not self._deliver(self._process, again):
+            helper = self._process
+            if isinstance(helper, HelperThread):
+                self._give_up("the thread that keeps the runs on disk has failed")
                 return
-            self._tell("", AGAIN)
             again = [one.packed for memory in self._memory.values() for one in memory.again()]
             again += self._rest
-            try:
+            if self._abandoned:
+                why = "the helper process was ended: it hung, or was still uploading"
+            elif not helper.is_ready:
+                why = f"the helper process does not start: {helper.failure}"
+            elif self._helpers == HELPERS:
+                why = f"{HELPERS} helper processes were killed (is the machine short of memory?)"
+            else:
+                self._notices.warn("", AGAIN)
                 self._process = self._begin()
-            except OSError as error:  # no memory, no processes
-                self._tell("", f"no other helper process can be started: {error}")
-                self._give_up()
-                return
+                continue
+            self._process = self._by_thread(why)
 
-    def _begin(self) -> subprocess.Popen[bytes]:
-        errors: Any = subprocess.DEVNULL
-        self._line, their_end = socket.socketpair()
-        with their_end, contextlib.ExitStack() as stack:
-            if self._log_file is not None:
-                # Where no log can be kept, runs can't either; each of them says so.
-                with contextlib.suppress(OSError):
-                    self._log_file.parent.mkdir(parents=True, exist_ok=True)
-                    errors = stack.enter_context(self._log_file.open("ab"))
-            try:
-                process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                    [sys.executable, "-P", "-c", _HELPER, str(Path(__file__).parent)],
-                    stdin=their_end.fileno(),
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    start_new_session=True,
-                    env=_environment(self._log_file),
-                )
-            except OSError:
-                self._line.close()
-                raise
+    def _begin(self) -> Helper | None:
+        """Start a helper process, or what does without; None when nothing can be done."""
+        try:
+            helper = HelperProcess(self._log_file, self._hear)
+        except Exception as error:  # noqa: BLE001 - no memory, no interpreter, a strange environment
+            return self._by_thread(
+                f"no helper process can be started: {type(error).__name__}: {error}"
+            )
         self._helpers += 1
-        self._listener = threading.Thread(
-            target=self._listen, args=(process.stdout,), name="wbtune-listen", daemon=True
-        )
-        self._listener.start()
-        return process
+        return helper
 
-    def _deliver(self, batch: list[tuple[str, bytes]]) -> bool:
+    def _by_thread(self, why: str) -> Helper | None:
+        try:
+            helper = HelperThread(self._hear)
+        except Exception as error:  # noqa: BLE001 - no files, no threads
+            self._give_up(f"{why}; and no thread, either: {type(error).__name__}: {error}")
+            return None
+        if not self._abandoned or self._memory or self._orders:
+            self._notices.warn("", f"{why}; {BY_THREAD}")
+        return helper
+
+    def _deliver(self, helper: Helper, batch: list[Packed]) -> bool:
         """Send what comes, until the writer is closed (True) or the helper is gone."""
-        process = self._process
-        assert process is not None  # noqa: S101 - `launch`
-        with contextlib.suppress(OSError):  # the helper is gone
+        try:
             while True:
                 closing = self._closing
                 batch += self._gathered()
                 if batch:
-                    self._line.sendall(pickle.dumps(batch, protocol=pickle.HIGHEST_PROTOCOL))
-                is_flood, batch = len(batch) >= BATCH, []
-                if closing and not is_flood and not self._held_back:
-                    self._line.shutdown(socket.SHUT_WR)
+                    helper.send(batch)
+                batch = []
+                if closing and not self._is_flood and not self._held_back:
+                    helper.send_end()
                     break
-                if not is_flood:
+                if not self._is_flood:
                     self._wake.wait(BATCH_S)
                     self._wake.clear()
                 self._note_done()
-                if not self._listener.is_alive():
+                if not helper.is_alive():
                     break
-        self._listener.join()  # it hears the helper's end
-        complete = process.wait() == 0
-        if not complete:
-            # Its wandb-core has the other end, too (as its stdin; wandb 0.31), and may still
-            # be writing: when that is gone as well, this ends, and the logs change no more.
-            self._line.settimeout(CORE_ENDS_S)
-            with contextlib.suppress(OSError):
-                self._line.recv(1)
-        self._line.close()
+        except OSError:
+            pass  # it is gone
+        complete = helper.wait()
         self._note_done()
         return complete
 
-    def _gathered(self) -> list[tuple[str, bytes]]:
+    def _gathered(self) -> list[Packed]:
         """What is to be sent next, ready for it."""
-        gathered: list[tuple[str, bytes]] = []
+        gathered: list[Packed] = []
+        size = 0
         self._held_back = False
-        while len(gathered) < BATCH and not self._held_back:
+        while len(gathered) < BATCH and size < BATCH_BYTES and not self._held_back:
             try:
                 message = next(self._current, END)
                 if message is None:
                     self._held_back = True
                 elif message is not END:
                     gathered.append(self._packed(message))
+                    size += len(gathered[-1].data)
                 elif self._orders:
-                    self._current = self._orders.popleft()()
+                    self._take(self._orders.popleft())
                 else:
                     break
             except BaseException as error:  # noqa: BLE001 - whatever it is: say it, go on
-                self._tell("", f"an order is left out: {type(error).__name__}: {error}")
+                key = self._current_row
+                what = "a message is left out" if key is None else "a row was lost"
+                self._notices.warn(key or "", f"{what}: {type(error).__name__}: {error}")
+                if key is not None:
+                    self._unsent[key] += 1
+        self._is_flood = len(gathered) >= BATCH or size >= BATCH_BYTES
         return gathered
 
-    def _packed(self, message: Message | UploadRest) -> tuple[str, bytes]:
+    def _take(self, order: Order) -> None:
+        is_row = isinstance(order, partial) and order.func == self._row
+        self._current_row = str(order.args[0]) if is_row else None  # type: ignore[attr-defined]
+        self._current = order()
+
+    def _packed(self, message: Message | UploadRest) -> Packed:
         """One message, ready to be sent; remembered, if another helper may need it."""
         # Packed one by one: one that can't be is left out, not its neighbours.
         packed = pack(message)
         if isinstance(message, UploadRest):
-            self._rest = [packed]
+            self._rest.append(packed)
         else:
             self._memory.setdefault(message.key, Memory()).remember(message, packed)
         return packed
@@ -469,6 +413,7 @@ class Writer:
     def _row(self, key: str, result: dict[str, Any], reported: float) -> Iterator[Message]:
         router = self._routers.get(key)
         if router is None:
+            self._lost[key] += 1
             return
         row, config = router.route(result)
         for name in [name for name, value in row.items() if media.is_media(value)]:
@@ -478,7 +423,7 @@ class Writer:
                 row[name] = media.described(row[name])
                 if name not in self._left_out.setdefault(key, set()):
                     self._left_out[key].add(name)
-                    self._tell(key, f"left out {name} ({type(error).__name__}: {error})")
+                    self._notices.warn(key, f"left out {name} ({type(error).__name__}: {error})")
         # No two rows have the same; a float this large resolves a quarter of a microsecond.
         self._stamp = max(reported, self._stamp + 1e-6)
         yield Log(key, {**row, STAMP: self._stamp}, config)
@@ -488,65 +433,57 @@ class Writer:
             for key, count in self._done.popleft().items():
                 memory = self._memory.setdefault(key, Memory())
                 memory.done(count)
-                if memory.start is None and not memory.sent:
+                if memory.is_empty:
                     del self._memory[key]
 
-    def _give_up(self) -> None:
-        self._given_up = True  # first: from here on, nothing is put on the queue
-        self._tell("", GONE)
-        for memory in self._memory.values():
-            for one in memory.sent:
-                self._skip(one.order)
-        self._memory.clear()
-        while (message := self._next_skipped()) is not END:
-            self._skip(message)
+    # --- what can't be done ---
 
-    def _next_skipped(self) -> Any:
+    def _give_up(self, why: str) -> None:
+        self._given_up = True  # first: from here on, nothing is put on the queue
+        self._notices.warn("", f"{why}; nothing more is logged")
+        self._count_what_is_left(why)
+
+    def _count_what_is_left(self, why: str) -> None:
+        """Say which rows nobody can write any more; and leave no copies of checkpoints."""
+        rows = Counter({key: memory.rows for key, memory in self._memory.items()})
+        uploads = [one for memory in self._memory.values() for one in memory.waiting]
+        while (message := self._next_lost(rows)) is not END:
+            match message:
+                case Log(key=key):
+                    rows[key] += 1
+                case Upload():
+                    uploads.append(message)
+                case _:
+                    pass
+        self._lost += rows + self._unsent
+        for upload in uploads:
+            what = f"{upload.checkpoint.source} ({upload.checkpoint.name})"
+            self._notices.warn(upload.key, f"{what} was not uploaded: {why}")
+            upload.checkpoint.discard()
+
+    def _next_lost(self, rows: Counter[str]) -> Any:
         try:
             message = next(self._current, END)
             if message is END and self._orders:
-                self._current = self._orders.popleft()()
+                self._take(self._orders.popleft())
                 return None
-        except BaseException:  # noqa: BLE001 - a row that W&B would not have got either way
-            self._skipped += 1
+        except BaseException as error:  # noqa: BLE001 - a message that could not have been sent
+            if self._current_row is not None:
+                rows[self._current_row] += 1
+            else:
+                self._notices.warn("", f"a message is left out: {type(error).__name__}: {error}")
             return None
         return message
 
-    def _skip(self, message: Message | UploadRest | None) -> None:
-        self._skipped += isinstance(message, Log)
-        if isinstance(message, Upload):
-            message.checkpoint.discard()
-
-    def _listen(self, said_by_helper: IO[bytes]) -> None:
-        for line in said_by_helper:
-            with contextlib.suppress(ValueError):  # cut off by a kill
-                said = json.loads(line)
-                if "done" in said:
-                    self._done.append(said["done"])
-                elif said["text"] == STOP:
-                    self.stops.add(said["key"])
-                else:
-                    self._tell(said["key"], said["text"])
-        said_by_helper.close()
-        self._wake.set()
-
-    def _tell(self, key: str, text: str) -> None:
-        """Warn, once for each run and text."""
-        if (key, text) not in self._told:
-            self._told.add((key, text))
-            logger.warning("wbtune%s: %s", f" (run {key})" if key else "", text)
-
-
-def _environment(log_file: Path | None) -> dict[str, str]:
-    # The helper has its own core; and it has to find the modules of the user's hooks.
-    # And its key comes with its orders: an environment can be read by others.
-    ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
-    environment = {k: v for k, v in os.environ.items() if k not in ours}
-    # That core does little at a time. On several processors its Go runtime spends a third more
-    # CPU on the same rows.
-    environment = {"GOMAXPROCS": "1"} | environment
-    environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    if log_file is not None:
-        # Where its core keeps logs of its own; else that is the user's working directory.
-        environment["WANDB_DIR"] = str(log_file.parent.parent)
-    return environment
+    def _hear(self, said: dict[str, Any]) -> None:
+        """What the helper says, in the thread that listens."""
+        if "done" in said:
+            self._done.append(said["done"])
+        elif "lost" in said:
+            self._lost[said["key"]] += said["lost"]
+        elif said.get("text") == STOP:
+            self.stops.add(said["key"])
+        elif "text" in said:
+            self._notices.warn(said["key"], said["text"])
+        elif "over" in said:
+            self._wake.set()
