@@ -121,6 +121,8 @@ def test_interrupt(tmp_path):
         assert found[0].exit_code == 0
         log = found[1]
         assert log.exit_code == 130
+        if case[1] == "SIGINT":  # each trial has heard of it: nobody has to correct it
+            assert len(log.paths) == 1
         assert log.summary["wbtune/outcome"] == "interrupted"
         assert "interrupted" in log.tags
         seen = [row["i"] for row in log.rows]

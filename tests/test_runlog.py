@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from logs import BLOCK, HEADER, chunk, log_of
 
 from wbtune import _compat, runlog
@@ -51,6 +53,39 @@ def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 20 * BLOCK
     finally:
         tracemalloc.stop()
+
+
+# --- The summary ------------------------------------------------------------------------
+
+PLACES = st.sampled_from([("b",), ("a", "b"), ("a",), ("c", "b"), ("c",), ("long" * 40,), ("d",)])
+VALUES = st.one_of(st.integers(0, 3), st.text("x" * 3, max_size=200), st.just({"b": 1}))
+CHANGES = st.one_of(
+    st.dictionaries(PLACES, VALUES, min_size=1, max_size=4),  # of a row
+    st.sampled_from([{("b",): 1, ("d",): 2}, {("a", "b"): 3, ("d",): 4}, {("c",): 5}]),
+    st.tuples(st.sampled_from("abcd"), VALUES),  # set by the user
+    st.sampled_from("abcd"),  # deleted
+)
+
+
+@given(st.lists(CHANGES, max_size=30))
+def test_the_last_changes_make_the_summary(tmp_path_factory, changes):
+    """Of the records that set the same places only the last is read, and that changes nothing."""
+    leaves: dict[tuple[str, ...], str] = {}
+    payloads = []
+    for number, change in enumerate(changes, 1):
+        record = _compat.record_type()(num=number)
+        if isinstance(change, dict):
+            for place, value in change.items():
+                record.summary.update.add(nested_key=place, value_json=json.dumps(value))
+        elif isinstance(change, tuple):
+            record.summary.update.add(key=change[0], value_json=json.dumps(change[1]))
+        else:
+            record.summary.remove.add(key=change)
+        runlog._take_summary(leaves, {"a", "b", "c", "d"}, record.summary)  # one after the other
+        payloads.append(record.SerializeToString())
+    path = tmp_path_factory.mktemp("summary") / "run-a.wandb"
+    path.write_bytes(log_of(payloads)[0])
+    assert runlog.summary([path]) == runlog._tree(leaves)
 
 
 # --- Damage -----------------------------------------------------------------------------

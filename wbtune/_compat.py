@@ -1162,6 +1162,15 @@ def end_of_loop() -> End:
     return End()
 
 
+def interruption_event() -> threading.Event | None:
+    """What a signal sets, while Tune's loop runs [Ray 2.60, ``tune/tune.py``, ``run``]."""
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if isinstance(event, threading.Event):
+            return event
+    return None
+
+
 def _is_task_failure(frame: FrameType) -> bool:
     return frame.f_code.co_name == "_trial_task_failure"
 

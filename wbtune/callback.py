@@ -242,9 +242,10 @@ class WandbLoggerCallback(LoggerCallback):
 
     @never_raises
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        """Open the runs that have waited long enough to be claimed by their trials."""
+        """Open the runs that have waited long enough to be claimed; hear of Ctrl-C."""
         if self.__experiment is not None:
             self.__experiment.open_overdue()
+            self.__experiment.tell_of_interruption(self.__fit)
 
     @never_raises
     def log_trial_start(self, trial: Trial) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: What a run says of a cause that nobody knows; a guess would be worse.
 UNKNOWN: Final = "unknown"
 
+#: Why Tune's loop ended, when a signal ended it.
+SIGNAL: Final = "a signal (Ctrl-C)"
+
 
 def failure(trial: Trial) -> Outcome:
     """The outcome of a trial that Tune calls an error."""
@@ -135,7 +138,7 @@ def of_the_rest(stops: _compat.Stops | None) -> tuple[Outcome, dict[str, Outcome
         reason = f"Tune's loop raised {type(end.error).__name__}: {last}"
         return Outcome(Kind.INTERRUPTED, reason), {}
     if end.signal:
-        return Outcome(Kind.INTERRUPTED, reason="a signal (Ctrl-C)"), {}
+        return Outcome(Kind.INTERRUPTED, reason=SIGNAL), {}
     if end.failed_fast:
         return Outcome(Kind.INTERRUPTED, reason="fail_fast=True: another trial failed"), {}
     reason = "Tune was asked to stop the experiment" if end.asked else UNKNOWN

@@ -14,6 +14,7 @@ from __future__ import annotations
 import glob
 import logging
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -171,6 +172,8 @@ class Experiment:
         self._said_id = False
         self._store_is_away_until = 0.0
         self._taken_aside: list[SavedCheckpoint] = []
+        self._interrupted: threading.Event | None = None
+        self._told_of_it = False
         self._fetched = False
         # How the runs of a restored experiment had ended.
         self._ended: dict[str, int | None] | None = None
@@ -435,6 +438,20 @@ class Experiment:
             self._due = [other for other in self._due if other is not watched]
             if watched.due:
                 self._open(watched)
+
+    def tell_of_interruption(self, fit: str) -> None:
+        """Ctrl-C: let trials that write their own runs know before Tune stops them.
+
+        Else the driver has to correct what they say, and that is another segment of each run.
+        """
+        if self._interrupted is None:  # looked for once, in Tune's loop
+            self._interrupted = _compat.interruption_event() or threading.Event()
+        if self._interrupted.is_set() and not self._told_of_it:
+            self._told_of_it = True
+            try:
+                handover.interrupt(fit, endings.SIGNAL)
+            except handover.StoreError as error:
+                logger.info("wbtune: the trials do not hear of the interruption: %s", error)
 
     def _open(self, watched: Watched) -> None:
         watched.due = 0.0

@@ -108,6 +108,29 @@ def take_back(name: str) -> None:
     job = _compat.job()
     if job is not None and name:
         ask(lambda: _compat.remove_stored(f"login/{job}/{name}"), LOOP_S)
+        ask(lambda: _compat.remove_stored(f"interrupted/{job}/{name}"), LOOP_S)
+
+
+def interrupt(fit: str, reason: str) -> None:
+    """On the driver: let the trials of one ``fit()`` know why Tune is about to stop them.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    job = _compat.job()
+    if job is not None and fit:
+        ask(lambda: _compat.store(f"interrupted/{job}/{fit}", reason), LOOP_S)
+
+
+def interruption(fit: str) -> str:
+    """In a trial that Tune stops: what its driver has said of that; empty for nothing."""
+    job = _compat.job()
+    if job is None or not fit:
+        return ""
+    try:
+        return ask(lambda: _compat.stored(f"interrupted/{job}/{fit}"), LOOP_S) or ""
+    except StoreError:
+        return ""  # the driver says it when the trial is gone
 
 
 @functools.cache

@@ -35,8 +35,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, identity, runs
-from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
-from wbtune.trial_run import STOPPED, OwnsRun, TrialRun
+from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune.trial_run import OwnsRun, TrialRun
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -222,8 +222,8 @@ def around_function(
     except BaseException as stop:
         # SystemExit is how Tune stops a function, GeneratorExit how a generator ends.
         asked = isinstance(stop, GeneratorExit) or (isinstance(stop, SystemExit) and not stop.code)
-        why = STOPPED_AT_WANDB if trial_run.stop_asked else STOPPED
-        trial_run.close(why if asked else Outcome(Kind.INTERRUPTED, type(stop).__name__))
+        interrupted = Outcome(Kind.INTERRUPTED, type(stop).__name__)
+        trial_run.close(trial_run.stopped() if asked else interrupted)
         raise
     else:
         trial_run.function_returned()

@@ -44,8 +44,13 @@ _TOGETHER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "max": max,
     "first": lambda earlier, _: earlier,
 }
-#: What an item of a row begins with.
+#: What an item of a row or of the summary begins with, and what its value.
 _ITEM: Final = 0x0A
+_VALUE: Final = b"\x82\x01"
+#: Bytes that are before the first place that an item of a record names.
+_SHORTEST: Final = 3
+#: Of so many kinds of summary records, one row's after the other, the last ones are kept.
+_KINDS: Final = 8
 
 
 class LoggedArtifact(NamedTuple):
@@ -244,15 +249,76 @@ def summary(paths: Iterable[Path], summarized: Collection[str] = ()) -> dict[str
     # The first names of places that are deeper than that.
     deep: set[str] = set()
     for path in paths:
-        for record in records(path, SUMMARIES):
-            if record.WhichOneof("record_type") == "summary":
-                _take_summary(leaves, deep, record.summary)
+        for changes in _last_changes(path):
+            _take_summary(leaves, deep, changes)
         if summarized:
             computed.append(computed_in(_tree(leaves), summarized))
     found = _tree(leaves)
     for one in computed[:-1]:
         found |= {key: together(value, found[key]) for key, value in one.items() if key in found}
     return found
+
+
+class _Kind(NamedTuple):
+    """The records that set the same places of the summary.
+
+    Attributes:
+        places: as they stand in the records' bytes.
+        last: the last of these records.
+    """
+
+    places: tuple[bytes, ...]
+    last: bytes
+
+    def is_of(self, payload: bytes) -> bool:
+        """Is this one of them? It has as many places as these."""
+        for place in self.places:
+            at = payload.find(place)
+            # An item begins before it, with a length of one byte or two; not an outer name.
+            if at < _SHORTEST or _ITEM not in {payload[at - 2], payload[at - 3]}:
+                return False
+        return True
+
+
+def _last_changes(path: Path) -> Iterator[Any]:
+    """The changes of the summary in a log, less those that later ones undo.
+
+    With each row, wandb-core sets the same places again. Of such records the last counts,
+    and to parse it alone is what makes a long log quick to read.
+    """
+    new_record = _compat.record_type()
+    kinds: list[_Kind] = []
+    for payload in _payloads(path, SUMMARIES):
+        count = payload.count(_VALUE)
+        same = [kind for kind in kinds if len(kind.places) == count and kind.is_of(payload)]
+        if same:
+            kinds.remove(same[0])
+            kinds.append(same[0]._replace(last=payload))  # the newest comes last
+            continue
+        try:
+            record = new_record.FromString(payload)
+        except _compat.not_a_record():
+            break
+        if record.WhichOneof("record_type") != "summary":
+            continue
+        places = tuple(map(_in_bytes, record.summary.update))
+        if _ROW_OR_SUMMARY(payload) and len(places) == count and not record.summary.remove:
+            kinds.append(_Kind(places, payload))
+            if len(kinds) <= _KINDS:
+                continue
+            yield new_record.FromString(kinds.pop(0).last).summary
+            continue
+        yield from (new_record.FromString(kind.last).summary for kind in kinds)
+        kinds.clear()
+        yield record.summary
+    yield from (new_record.FromString(kind.last).summary for kind in kinds)
+
+
+def _in_bytes(item: Any) -> bytes:
+    """The place that an item of a summary sets, as it stands in its bytes."""
+    names = [(0x12, name) for name in item.nested_key] or [(0x0A, item.key)]
+    parts = [(tag, name.encode()) for tag, name in names]
+    return b"".join(bytes([tag, len(name) & 0xFF]) + name for tag, name in parts) + _VALUE
 
 
 def _take_summary(leaves: dict[tuple[str, ...], str], deep: set[str], changes: Any) -> None:
@@ -328,7 +394,7 @@ class _Number:
     def of(self, payload: bytes) -> int | float | None:
         """The number; None if the row has none by that name."""
         at = payload.find(self._item)
-        if at > 1 and payload.find(self._item, at + 1) < 0:
+        if at > 1:
             begin = at + len(self._item)
             size = payload[begin]
             if payload[at - 2] == _ITEM and payload[at - 1] == len(self._item) + 1 + size:

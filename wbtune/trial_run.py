@@ -231,7 +231,14 @@ class TrialRun:
         returned = self._returned or (
             trainable is not None and _compat.function_returned(trainable)
         )
-        return FINISHED if returned else STOPPED
+        return FINISHED if returned else self.stopped()
+
+    def stopped(self) -> Outcome:
+        """Tune stops the trial: because everything was interrupted, or that is not known here."""
+        if self.stop_asked:
+            return STOPPED_AT_WANDB
+        reason = handover.interruption(self._who_am_i.fit)
+        return Outcome(Kind.INTERRUPTED, reason) if reason else STOPPED
 
     def close(self, outcome: Outcome) -> None:
         """Close the run, if it is open; from whichever thread comes first."""
