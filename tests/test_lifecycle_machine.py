@@ -40,6 +40,10 @@ class Train(tune.Trainable):
             raise BoomError("cleanup")
 
 
+class Record:
+    """The attributes of a run."""
+
+
 class Listener(logging.Handler):
     """Keeps what wbtune says."""
 
@@ -75,19 +79,27 @@ class LifecycleMachine(RuleBasedStateMachine):
         declared = options.RunOptions(log_results=mirrors, init_kwargs={"mode": "offline"})
         self.trial_run = lifecycle.TrialRun("machine", declared)
         lifecycle.attach(self.trainable, self.trial_run, reopens=reopens)
-        self.trial_run.open(identity.Identity(), {"lr": 1.0})
+        self.kept = self.trial_run.open(identity.Identity(), {"lr": 1.0})
 
     def open_run(self, spec, secret=None, **how):
         self.expected.append({"rows": [], "outcome": None, "lost": 0, "trouble": self.trouble})
         if self.trouble == "open":
             self.opened.append(None)
             raise OSError("no server")
-        self.opened.append(FakeRun(str(len(self.opened)), {self.trouble} - {""}))
-        return self.opened[-1]
+        run = FakeRun(str(len(self.opened)), {self.trouble} - {""})
+        self.opened.append(self.record(run))
+        return run
+
+    def record(self, run):
+        """What becomes of this run; its object goes on as the next trial's."""
+        record = Record()
+        record.__dict__ = vars(run)
+        return record
 
     def disabled_run(self):
-        self.disabled.append(FakeRun("disabled"))
-        return self.disabled[-1]
+        run = FakeRun("disabled")
+        self.disabled.append(self.record(run))
+        return run
 
     def end_core(self):
         self.cores += 1
@@ -128,16 +140,21 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.error = self.error or caught.value
 
     @precondition(lambda self: not self.over)
-    @rule(trouble=troubles)
-    def reused(self, trouble):
-        """The next trial takes over the actor; a function opens its own run."""
+    @rule(trouble=troubles, by=st.sampled_from(["setup_wandb", "the kept object", "a result"]))
+    def reused(self, trouble, by):
+        """The next trial takes over the actor; its run is opened by who needs it first."""
         self.expected[-1]["outcome"] = self.kind()
         self.trouble = trouble
         assert self.trainable.reset({"lr": 2.0})
-        if not self.reopens:
-            assert not self.trial_run.is_open
-            self.trial_run.open(identity.Identity(), {"lr": 2.0})
         self.error, self.done = None, False
+        assert self.trial_run.is_open == self.reopens
+        if by == "setup_wandb" and not self.reopens:
+            self.trial_run.open(identity.Identity(), {"lr": 2.0})
+        elif by == "the kept object":
+            assert self.kept.tags == ()
+        else:
+            self.result(1, done=False)
+        assert self.trial_run.is_open and self.trial_run.run is self.kept
 
     @rule(breaks=st.booleans())
     def stop(self, breaks):

@@ -21,6 +21,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -133,6 +134,34 @@ def send_rows_by(run: Any, send: Callable[..., None]) -> Callable[..., None]:
     return types.MethodType(method, run)
 
 
+def rows_through(run: Any, log: Callable[..., None]) -> Callable[..., None] | None:
+    """Have the rows of a guarded run (`send_rows_by`) go to `log`, and get where they went.
+
+    None for a run that is not guarded, as a disabled one.
+    """
+    send: Callable[..., None] | None = vars(run).get("_partial_history_callback")
+    if send is not None:
+        run.__dict__["_partial_history_callback"] = log
+    return send
+
+
+def before_summary_is_used(run: Any, do: Callable[[], None]) -> None:
+    """Have `do` called before a run's summary is read or changed.
+
+    [wandb 0.31, ``wandb_summary.Summary``, whose own ``__setattr__`` sets a value of it.]
+    """
+
+    def after(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            do()
+            return call(*args, **kwargs)
+
+        return called
+
+    for name in ("_update_callback", "_get_current_summary_callback"):
+        object.__setattr__(run.summary, name, after(vars(run.summary)[name]))
+
+
 def become(run: Any, new: Any, **more: Any) -> None:
     """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
 
@@ -147,10 +176,92 @@ def become(run: Any, new: Any, **more: Any) -> None:
         "_metric_callback",
         "_telemetry_callback",
         "_local_step",
+        "finish",
+        "_finish",
     )
     kept = {name: vars(run)[name] for name in names if name in vars(run)}
-    # At once: another thread may be logging.
-    run.__dict__ = new.__dict__ = {**new.__dict__, **kept, **more}
+    state = run.__dict__
+    # At once: another thread may be logging. The same dict: a third object may have it, too.
+    state.update({**new.__dict__, **kept, **more})
+    new.__dict__ = state
+
+
+def go_on_as(run: Any, new: Any) -> None:
+    """Let ``run``, which has ended, be ``new`` from now on, whoever holds it.
+
+    Its config and its summary stay the objects that they are, with what is in the new ones
+    [wandb 0.31, ``Run``, ``Config``, ``Summary``].
+    """
+    if run is new:
+        return
+    for name in ("_config", "summary"):
+        held, fresh = vars(run).get(name), vars(new).get(name)
+        if hasattr(held, "__dict__") and hasattr(fresh, "__dict__"):
+            # The objects' own ``__setattr__`` sets a value.
+            object.__setattr__(held, "__dict__", fresh.__dict__)
+            vars(new)[name] = held
+    run.__dict__ = new.__dict__
+    object.__setattr__(run, "__class__", type(new))  # a disabled run has one of its own
+    same_global_run(new, run)
+
+
+def when_used(run: Any, wake: Callable[[], None]) -> None:
+    """Have `wake` called before the next use of this object, which has ended.
+
+    Nobody but its class is asked for an attribute first, so it gets a class of its own until
+    then. `wandb.run` and what belongs to it are this object's again.
+    """
+    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - when first needed
+
+    kind = type(run)
+
+    def used(self: Any, name: str) -> Any:
+        if not (name.startswith("__") and name.endswith("__")):
+            not_when_used(self)
+            wake()
+        return object.__getattribute__(self, name)
+
+    def changed(self: Any, name: str, value: Any) -> None:
+        not_when_used(self)
+        wake()
+        setattr(self, name, value)
+
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    if isinstance(run, wandb.Run):
+        _set_global_run(run)
+    names = {"__getattribute__": used, "__setattr__": changed, "__module__": kind.__module__}
+    object.__setattr__(run, "__class__", type(kind.__name__, (kind,), {**names, _SLEEPS: kind}))
+
+
+def not_when_used(run: Any) -> None:
+    """Give an object back the class that `when_used` took from it."""
+    kind = vars(type(run)).get(_SLEEPS)
+    if kind is not None:
+        object.__setattr__(run, "__class__", kind)
+
+
+_SLEEPS: Final = "wbtune_class"
+
+
+def keep_open(run: Any, finished: Callable[[int | None], None]) -> None:
+    """Have this run's ``finish`` call `finished` instead, until `let_finish`.
+
+    ``wandb.finish`` and ``wandb.init(reinit=True)`` call it; ``with run:`` calls what it calls
+    [wandb 0.31, ``Run._finish``].
+    """
+
+    def finish(exit_code: int | None = None, **_: Any) -> None:
+        finished(exit_code)
+
+    # At the end of a `with` block it says 1 for Tune's stop, too: that is not noted.
+    run.__dict__.update(finish=finish, _finish=lambda exit_code=None: None)  # noqa: ARG005
+
+
+def let_finish(run: Any) -> None:
+    """Give a run that is kept open its ``finish`` back."""
+    for name in ("finish", "_finish"):
+        vars(run).pop(name, None)
 
 
 def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -676,7 +787,7 @@ def find_trainable() -> Trainable | None:
 
     stacks: list[FrameType | None] = [sys._getframe(1)]  # noqa: SLF001 - documented, and needed
     main = threading.main_thread().ident
-    if in_trial() and threading.get_ident() != main and main is not None:
+    if threading.get_ident() != main and main is not None:
         stacks.append(sys._current_frames().get(main))  # noqa: SLF001 - as above
     for stack in stacks:
         for frame in _up(stack):
@@ -690,16 +801,6 @@ def _up(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
-
-
-def in_trial() -> bool:
-    """Is this process running a function trainable (or a Ray Train V1 worker)?
-
-    [Ray 2.60, ``train/_internal/session.py``; ``tune.get_context`` builds on it.]
-    """
-    from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
-
-    return get_session() is not None
 
 
 def training_thread() -> threading.Thread | None:
@@ -718,16 +819,65 @@ def on_training_error(report: Callable[[BaseException], None]) -> None:
     already be running when somebody begins to listen. The thread's own method is looked
     up on the instance [Ray 2.60, ``air/_internal/util.py``, ``RunnerThread``].
     """
-    thread = threading.current_thread()
+    thread: Any = threading.current_thread()
+    if not hasattr(thread, "_propagate_exception"):  # one that the user started
+        thread = training_thread()
     original = getattr(thread, "_propagate_exception", None)
-    if original is None:
+    if original is None or getattr(thread, "wbtune_reports", None) == report:
         return
 
     def propagate(error: BaseException) -> None:
         report(error)
         original(error)
 
-    thread._propagate_exception = propagate  # type: ignore[attr-defined]  # noqa: SLF001
+    thread._propagate_exception = propagate  # noqa: SLF001 - see above
+    thread.wbtune_reports = report
+
+
+def with_parameters_of(trainable: Any) -> Any:
+    """The function that ``tune.with_parameters`` was given; None of anything else.
+
+    [Ray 2.60, ``tune/trainable/util.py``, ``with_parameters``: ``inner``, in its closure.]
+    """
+    is_one = getattr(trainable, "__qualname__", "") == "with_parameters.<locals>.inner"
+    if not is_one or not isinstance(trainable, types.FunctionType):
+        return None
+    return inspect.getclosurevars(trainable).nonlocals.get("trainable")
+
+
+def with_parameters_around(trainable: types.FunctionType, inner: Any) -> types.FunctionType:
+    """The same parameters for another function; the user's own stays as it is."""
+    names = trainable.__code__.co_freevars
+    cells = [
+        types.CellType(inner) if name == "trainable" else cell
+        for name, cell in zip(names, trainable.__closure__ or (), strict=True)
+    ]
+    made = types.FunctionType(
+        trainable.__code__,
+        trainable.__globals__,
+        trainable.__name__,
+        trainable.__defaults__,
+        tuple(cells),
+    )
+    made.__qualname__ = trainable.__qualname__
+    vars(made).update(vars(trainable))
+    return made
+
+
+def is_tunes_stop(error: BaseException) -> bool:
+    """Is this how Tune ends a function: by ``sys.exit(0)`` inside of ``report``?
+
+    The user's own ``sys.exit`` is none, whatever its code: Tune fails the trial
+    [Ray 2.60, ``train/_internal/session.py``, ``report``].
+    """
+    found: BaseException | None = error
+    while found is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
+        by = str(frames[-1].f_globals.get("__name__")) if frames else ""
+        if isinstance(found, SystemExit) and by.partition(".")[0] == "ray":
+            return True
+        found = found.__context__  # the user's ``finally:`` may exit, too
+    return False
 
 
 def registered(name: str) -> Any:
@@ -785,6 +935,26 @@ def is_function(trainable: type | None) -> bool:
 def storage_of(trainable: Trainable | None) -> Any:
     """A trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
     return getattr(trainable, "_storage", None)
+
+
+def trial_folder(storage: Any) -> tuple[str, str]:
+    """The names of an experiment's and of its trial's folder; empty for none.
+
+    [Ray 2.60, ``StorageContext.experiment_dir_name``, ``trial_dir_name``.]
+    """
+    names = (getattr(storage, name, None) for name in ("experiment_dir_name", "trial_dir_name"))
+    experiment, trial = (str(name or "") for name in names)
+    return experiment, trial
+
+
+def storage_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The ``StorageContext`` among what Tune builds a trainable with; None for none.
+
+    [Ray 2.60, ``tune/experiment/trial.py``, ``_get_trainable_kwargs``, gives it by name.]
+    """
+    named = kwargs.get("storage")
+    given = args if named is None else (named,)
+    return next((one for one in given if hasattr(one, "experiment_fs_path")), None)
 
 
 def local_experiment_path(storage: Any) -> str | None:

@@ -18,12 +18,27 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import _compat, credentials, handover, links, runs, surroundings
+from wbtune import (
+    _compat,
+    credentials,
+    driver_options,
+    drop_in,
+    handover,
+    links,
+    runs,
+    surroundings,
+)
 from wbtune.checkpoints import Objective, missing_for_references, scheme_of
 from wbtune.errors import ConfigurationError
 from wbtune.keywords import Checkpoints, DropInOptions, Names
 from wbtune.masking import looks_secret
-from wbtune.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
+from wbtune.options import (
+    OF_A_LOOP,
+    UPLOAD_TIMEOUT_S,
+    RunOptions,
+    check_travels,
+    parse,
+)
 from wbtune.sanitize import is_of_a_signal
 
 if TYPE_CHECKING:
@@ -97,7 +112,8 @@ class WandbLoggerCallback(LoggerCallback):
             reference to where they are, not a copy.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
-        **init_kwargs: for ``wandb.init``.
+        **init_kwargs: for ``wandb.init``. ``dir=``, ``resume=``, ``reinit=``, ``fork_from=``
+            and ``resume_from=`` have no effect, which is said once.
 
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
@@ -155,8 +171,10 @@ class WandbLoggerCallback(LoggerCallback):
             "unmask": unmask,
             "checkpoint_references": checkpoint_references or None,
         }
-        names = _compat.init_parameters() if init_kwargs else frozenset()
-        self.use(WHO, parse(WHO, {**named, **init_kwargs}, names, ELSEWHERE), api_key)
+        rest, taken = drop_in.set_aside(init_kwargs)
+        drop_in.say_without_effect(WHO, taken)
+        names = _compat.init_parameters() if rest else frozenset()
+        self.use(WHO, parse(WHO, {**named, **rest}, names, ELSEWHERE), api_key)
         self.__experiment: Experiment | None = None
         self.__state: dict[str, Any] = {}
 
@@ -226,7 +244,8 @@ class WandbLoggerCallback(LoggerCallback):
         # Where Tune's loop is not what it was, its trials have no name to ask by.
         self.__fit = fit if _compat.name_fit(fit) else handover.process()
         login = credentials.of_driver(who, options, key)
-        credentials.hand_over(login, self.__fit, _objective(sweep))
+        plain = driver_options.plain(options)
+        credentials.hand_over(login, self.__fit, _objective(sweep), plain)
         place = links.of_experiment(options, login, sweep.experiment)
         if place is not None:
             links.say_experiment(place)

@@ -18,7 +18,7 @@ import os
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from wbtune import _compat, handover, identity
 from wbtune.checkpoints import Objective
@@ -320,13 +320,21 @@ def of_trial_or_offline(
 OFFLINE: Final = Login(settings={"mode": "offline"})
 
 
-def hand_over(login: Login, fit: str, objective: Objective | None = None) -> None:
+def hand_over(
+    login: Login,
+    fit: str,
+    objective: Objective | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """On the driver: let the trials of this ``fit()`` have its login, and know what is best.
+
+    And its options, as plain data (:mod:`wbtune.driver_options`).
 
     Says so when Ray's store does not answer: the trials go on without.
     """
     key = None if login.secret is None else login.secret.reveal()
-    told = {"key": key, "settings": dict(login.settings), "objective": objective}
+    told: dict[str, Any] = {"key": key, "settings": dict(login.settings), "objective": objective}
+    told["options"] = options
     try:
         handover.hand_over(fit, told)
     except handover.StoreError as error:

@@ -174,12 +174,20 @@ def _rebuild(
     return rebuilt
 
 
-def decorated(trainable: Any, options: RunOptions, run_arg: str) -> WandbTrial:
+def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     """The function with the declaration of its run.
+
+    One in ``tune.with_parameters`` is decorated inside of that: what Ray makes of it takes
+    the config alone, and calls it without a run.
 
     Raises:
         InvalidTrainableError: for what can't be a trainable function, or tells no signature.
     """
+    inner = _compat.with_parameters_of(trainable)
+    if inner is not None:
+        outer = _compat.with_parameters_around(trainable, decorated(inner, options, run_arg))
+        outer.__dict__.setdefault("__mixins__", WandbTrial.__mixins__)
+        return outer
     _check(trainable)
     try:
         made = WandbTrial(trainable, options, run_arg)

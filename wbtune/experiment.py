@@ -64,9 +64,6 @@ INTERRUPTED_S: Final = 30.0
 #: Runs that the last line names; if there are more, it names the folder of all.
 SHOWN: Final = 8
 
-#: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
-CLAIM_S: Final = 10.0
-
 
 @dataclass(slots=True)
 class Watched:
@@ -203,7 +200,7 @@ class Experiment:
                 return
             watched.due = time.monotonic()
             if _compat.is_function(trial.get_trainable_cls()):
-                watched.due += CLAIM_S  # its first line is still to come
+                watched.due += handover.CLAIM_S  # its first line is still to come
             self._due.append(watched)
             self.open_overdue()
             return
@@ -479,7 +476,7 @@ class Experiment:
             return handover.claim(watched.claim, "driver", handover.LOOP_S)
         except handover.StoreError as error:
             # Tune's loop does not wait for it again at once.
-            self._store_is_away_until = time.monotonic() + CLAIM_S
+            self._store_is_away_until = time.monotonic() + handover.CLAIM_S
             logger.warning(
                 "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
                 self._who,

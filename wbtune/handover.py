@@ -24,6 +24,9 @@ from wbtune import _compat
 
 T = TypeVar("T")
 
+#: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
+CLAIM_S: Final = 10.0
+
 #: Seconds for which the store is asked: by a trial, and by a driver before any trial.
 STORE_S: Final = 20.0
 #: The same in Tune's loop, which waits for nobody.
@@ -43,6 +46,11 @@ class StoreError(ConnectionError):
 def new_fit() -> str:
     """A name for one ``fit()``, unlike any other in the cluster."""
     return _FIT + uuid.uuid4().hex
+
+
+def is_of_one_fit(name: str) -> bool:
+    """Is it the name of one ``fit()``?"""
+    return name.startswith(_FIT)
 
 
 @functools.cache
@@ -94,8 +102,9 @@ def _common(prefix: str) -> dict[str, Any] | None:
         texts = [_compat.stored(key) for key in keys if key.startswith(prefix + kind)]
         told = [json.loads(text) for text in texts if text is not None]
         if told:
-            one = told[0] | {"objective": None}
-            return one if all(other | {"objective": None} == one for other in told) else None
+            # Of the experiments' own, nothing is alike.
+            alike = [one | {"objective": None, "options": None} for one in told]
+            return alike[0] if all(one == alike[0] for one in alike) else None
     return None
 
 

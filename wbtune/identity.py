@@ -6,7 +6,10 @@ the run group is the experiment name."
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     from ray.tune import Trainable
     from ray.tune.experiment import Trial
 
+
+logger = logging.getLogger("wbtune")
+
+#: A run's id has no more.
+MAX_ID_CHARS: Final = 64
 
 #: Of the 32 of Train V2's own ids; more than in Tune's.
 RUN_ID_CHARS: Final = 12
@@ -68,7 +76,7 @@ def of_trainable(
     storage = _compat.storage_of(trainable) if storage is None else storage
     directory, remote = _places(storage)
     if info is None:
-        return Identity(directory=directory, remote=remote, fit=_compat.fit_of(storage))
+        return _of_storage(storage, directory, remote)
     return Identity(
         info.trial_id,
         info.trial_name,
@@ -79,6 +87,43 @@ def of_trainable(
         mark=_mark(storage),
         fit=_compat.fit_of(storage),
     )
+
+
+#: How Tune names a trial's folder: its name, which ends in its id, its number, and more.
+_FOLDER: Final = re.compile(r"(?P<name>.*?_(?P<id>[0-9a-f]{5}_\d{5}|[0-9a-f]{8}))_\d+(_|$)")
+
+
+def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> Identity:
+    """Of a `Trainable` that Tune's information has not reached, as RLlib's: by its folder."""
+    experiment, folder = _compat.trial_folder(storage)
+    if not experiment or not folder:
+        return Identity(directory=directory, remote=remote, fit=_compat.fit_of(storage))
+    found = _FOLDER.match(folder)
+    if found is None:  # its user's own name for it, which no other trial has
+        trial_id = re.sub(r"[^\w.-]", "-", folder)[-MAX_ID_CHARS:]
+        name, known = folder, "by the name of its folder, as nothing else is known of it"
+    else:
+        trial_id, name = found["id"], found["name"]
+        known = f"{name}, by the name of its folder"
+    _say_once(
+        "wbtune: this trainable does not know its trial (RLlib, for one, drops that); its run "
+        f"is that of trial {trial_id}: {known}."
+    )
+    return Identity(
+        trial_id,
+        name,
+        experiment,
+        directory,
+        remote,
+        contested=found is not None,
+        mark=_mark(storage),
+        fit=_compat.fit_of(storage),
+    )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
 
 
 def of_trial(trial: Trial) -> Identity:

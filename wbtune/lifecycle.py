@@ -30,13 +30,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import _compat, identity, runs
 from wbtune.outcomes import FINISHED, Kind, Outcome
-from wbtune.trial_run import OwnsRun, TrialRun
+from wbtune.trial_run import OwnsRun, ProcessLock, TrialRun
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -67,6 +69,11 @@ SHUT_DOWN: Final = Outcome(
     reason="Ray Train shut the worker down (another worker failed, or the run was aborted)",
 )
 
+_ATTACHING: Final = ProcessLock()
+
+#: By process, the last trainable that was given a run: an actor has one.
+_ATTACHED: Final[dict[int, weakref.ref[Trainable]]] = {}
+
 
 def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) -> None:
     """Tie a run's life to a `Trainable`'s.
@@ -75,15 +82,16 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
         trainable: the instance, in its actor; its ``setup`` may not have run yet.
         trial_run: its run.
         reopens: when the actor is reused, open the next trial's run before the user's
-            ``reset_config`` is called. A function opens it itself.
+            ``reset_config`` is called, instead of when it is needed.
     """
     # Over 40 lines: the shadows of one object, which are read side by side.
     step = trial_run.watched(trainable.step)
     log_result = trial_run.watched(trainable.log_result)
-    reset_config = trial_run.watched(trainable.reset_config)
     cleanup: Callable[[], None] = trainable.cleanup
+    is_function = _compat.is_function(type(trainable))
 
     def watched_step() -> Any:
+        trial_run.trains = True
         result = step()
         if _compat.is_duplicate(result):  # a function returned, and what it returned is logged
             trial_run.close(trial_run.outcome(trainable))
@@ -93,17 +101,9 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
 
     def watched_log_result(result: dict[str, Any]) -> None:
         log_result(result)
+        if not is_function:  # a function opens its run itself
+            trial_run.open_expected()
         trial_run.result(result)
-
-    def watched_reset_config(new_config: dict[str, Any]) -> Any:
-        ended = trial_run.outcome(trainable)
-        if not reopens:
-            done = reset_config(new_config)  # waits for the function to unwind
-            trial_run.close(ended)
-            return done
-        trial_run.close(ended)
-        trial_run.open(identity.of_trainable(trainable), new_config)
-        return reset_config(new_config)
 
     def watched_cleanup() -> None:
         thread = _compat.training_thread()
@@ -116,15 +116,53 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
             trial_run.close(ended)
             runs.end_core()
 
-    trial_run.can_stop = True
+    trial_run.can_stop = trial_run.keeps_open = True
+    trial_run.trains = False
+    trial_run.iteration = lambda: int(trainable.iteration)
     shadows: dict[str, Any] = vars(trainable)
     shadows["step"] = watched_step
     for name in ("save_checkpoint", "load_checkpoint"):
         shadows[name] = trial_run.watched(getattr(trainable, name))
     shadows["log_result"] = watched_log_result
-    shadows["reset_config"] = watched_reset_config
+    shadows["reset_config"] = _reset_config(trainable, trial_run, reopens=reopens)
     shadows["cleanup"] = watched_cleanup
     shadows["wbtune_run"] = trial_run
+    _ATTACHED[os.getpid()] = weakref.ref(trainable)
+
+
+def _of_this_process() -> Trainable | None:
+    """The trainable of a thread that its user started, whose stack does not lead to it."""
+    if threading.current_thread() is threading.main_thread():
+        return None
+    trainable = _ATTACHED.get(os.getpid(), lambda: None)()
+    trial_run = None if trainable is None else attached(trainable)
+    return trainable if trial_run is not None and trial_run.is_open else None
+
+
+def _reset_config(
+    trainable: Trainable, trial_run: TrialRun, *, reopens: bool
+) -> Callable[[dict[str, Any]], Any]:
+    """What stands in for a trainable's ``reset_config``: another trial comes to its actor."""
+    reset_config = trial_run.watched(trainable.reset_config)
+    is_function = _compat.is_function(type(trainable))
+
+    def watched_reset_config(new_config: dict[str, Any]) -> Any:
+        ended, coming = trial_run.outcome(trainable), identity.of_trainable(trainable)
+        if is_function:
+            done = reset_config(new_config)  # waits for the function to unwind
+            trial_run.close(ended)
+            if done:
+                trial_run.expect(coming, visible(new_config))
+            return done
+        if not trial_run.goes_on(coming, visible(new_config)):
+            trial_run.close(ended)
+            trial_run.trains = False
+            trial_run.expect(coming, visible(new_config))
+            if reopens:
+                trial_run.open_expected()
+        return reset_config(new_config)
+
+    return watched_reset_config
 
 
 def attach_to_worker(worker: _compat.TrainWorker, trial_run: TrialRun) -> None:
@@ -141,6 +179,7 @@ def attach_to_worker(worker: _compat.TrainWorker, trial_run: TrialRun) -> None:
     try:
         _compat.watch_training_loop(worker, ended, shut_down)
         worker.home.wbtune_run = trial_run
+        trial_run.keeps_open = True
     except (AttributeError, ImportError) as error:  # a Ray that nobody has read yet
         logger.warning(
             "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
@@ -176,14 +215,15 @@ def of_caller(
         trial: the trial of Tune that started the training, where that is known.
     """
     worker = _compat.train_worker()
-    trainable = _compat.find_trainable() if worker is None else None
-    trial_run = attached(trainable if worker is None else worker.home)
-    if trial_run is None:
-        trial_run = TrialRun(who, options, api_key, declared=declared)
-        if worker is not None:
-            attach_to_worker(worker, trial_run)
-        elif trainable is not None:
-            attach(trainable, trial_run)
+    trainable = (_compat.find_trainable() or _of_this_process()) if worker is None else None
+    with _ATTACHING:  # several threads of the trial may ask at once
+        trial_run = attached(trainable if worker is None else worker.home)
+        if trial_run is None:
+            trial_run = TrialRun(who, options, api_key, declared=declared)
+            if worker is not None:
+                attach_to_worker(worker, trial_run)
+            elif trainable is not None:
+                attach(trainable, trial_run)
     if worker is not None:
         return trial_run, identity.of_worker(worker, only=only, trial=trial)
     return trial_run, identity.of_trainable(trainable)
@@ -212,18 +252,17 @@ def around_function(
         yield runs.disabled_run()
         return
     trial_run, who_am_i = of_caller(who, options, only=only, trial=trial)
-    trial_run.options = options
+    trial_run.options, trial_run.keeps_open = options, True
     run = trial_run.open(who_am_i, config)
     try:
         yield run
-    except Exception as error:
-        trial_run.close(Outcome.failed(error))
-        raise
-    except BaseException as stop:
-        # SystemExit is how Tune stops a function, GeneratorExit how a generator ends.
-        asked = isinstance(stop, GeneratorExit) or (isinstance(stop, SystemExit) and not stop.code)
-        interrupted = Outcome(Kind.INTERRUPTED, type(stop).__name__)
-        trial_run.close(trial_run.stopped() if asked else interrupted)
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) or _compat.is_tunes_stop(error):
+            trial_run.close(trial_run.stopped())
+        elif isinstance(error, KeyboardInterrupt) and not trial_run.can_stop:  # called by hand
+            trial_run.close(Outcome(Kind.INTERRUPTED, "KeyboardInterrupt"))
+        else:
+            trial_run.close(Outcome.failed(error))
         raise
     else:
         trial_run.function_returned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from wbtune import _compat, identity, lifecycle, runs
@@ -71,13 +72,16 @@ class WandbMixin(lifecycle.OwnsRun):
         made: Self = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
         return made
 
-    def __init__(self, config: dict[str, Any] | None = None, storage: Any = None) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Passed on as it was given: an RLlib algorithm, say, takes something else in second
+        # place than `tune.Trainable`.
+        config = _config(args, kwargs)
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)
         lifecycle.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
-        who_am_i = identity.of_trainable(None, config, storage)
+        who_am_i = identity.of_trainable(None, config, _compat.storage_among(args, kwargs))
         trial_run.open(who_am_i, lifecycle.visible(config))
         try:
-            super().__init__(config, storage)  # type: ignore[call-arg]
+            super().__init__(*args, **kwargs)
         except BaseException as error:
             trial_run.close(Outcome.failed(error))
             runs.end_core()
@@ -91,6 +95,14 @@ class WandbMixin(lifecycle.OwnsRun):
             msg = f"{type(self).__name__}.run is there once Tune has built the trainable."
             raise AttributeError(msg)
         return trial_run.run
+
+
+def _config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config among what a trainable is built with; an RLlib one's may be an object."""
+    given = kwargs.get("config", args[0] if args else None)
+    if not isinstance(given, Mapping) and hasattr(given, "to_dict"):
+        given = given.to_dict()
+    return given if isinstance(given, Mapping) else {}
 
 
 def _check_bases(cls: type) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from wbtune import checks, unknown
+from wbtune import checks, drop_in, unknown
 from wbtune.errors import ConfigurationError, UnknownOptionError
 
 #: Seconds; the default of the guide's callback, half an hour.
@@ -32,15 +32,6 @@ OF_THE_DRIVER: Final = dict.fromkeys(
 OF_A_LOOP: Final = {
     "rank_zero_only": "It is for a training loop of Ray Train: give it to @wandb_trial or "
     "setup_wandb in the loop.",
-}
-
-#: What wbtune itself decides about a run, because several would break it.
-_TAKEN: Final = {
-    "dir": "wbtune keeps an experiment's runs in <storage_path>/<experiment>/wandb",
-    "reinit": "wbtune opens one run per trial and closes it",
-    "resume": "wbtune resumes a trial's run by itself",
-    "resume_from": "it names one run, and W&B resumes no run that has it",
-    "fork_from": "W&B resumes no run that has it, which a retried trial needs",
 }
 
 
@@ -143,8 +134,8 @@ def parse(
             would have no effect.
     """
     for name in given:
-        if name in _TAKEN:
-            msg = f"{who}: {name}= can't be given: {_TAKEN[name]}. Leave it out."
+        if name in drop_in.TAKEN:
+            msg = f"{who}: {name}= can't be given: {drop_in.TAKEN[name]}. Leave it out."
             raise ConfigurationError(msg)
         if name not in _OURS and name not in init_names:
             raise UnknownOptionError(unknown.option(who, name, init_names | _OURS))
@@ -228,5 +219,8 @@ def take_from_config(
         return RunOptions(), rest, None
     del rest["wandb"]
     given = dict(inner)
+    if who in drop_in.DOORS:
+        given, taken = drop_in.set_aside(given)
+        drop_in.say_without_effect(f'{who}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)
     return parse(f'{who}: config["wandb"]', given, init_names), rest, api_key

@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import pkgutil
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -191,6 +192,8 @@ def spec(
         "resume": "allow" if identity.trial_id else None,
         "allow_val_change": True,
     }
+    if "resume_from" in given or "fork_from" in given:  # by hand: wandb takes one of them
+        defaults["resume"] = None
     init = {**defaults, **given}
     return RunSpec(
         init={name: _sendable(value) for name, value in init.items() if value is not None},
@@ -379,7 +382,9 @@ def disabled_run() -> Run:
     """A run that takes everything and keeps nothing."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    return wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
+    run = wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
+    _compat.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it takes everything
+    return run
 
 
 def end_core() -> None:
@@ -539,6 +544,21 @@ def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     _say_what_is_lost(run, outcome, dict(notes))
 
 
+def discard_unused(run: Run) -> bool:
+    """Delete what an offline run that has ended left on disk, if nothing was ever logged to it."""
+    folder = Path(run.dir).parent
+    if not folder.name.startswith("offline-run-"):
+        return False
+    logs = [runlog.read(path) for path in folder.glob("*.wandb")]
+    keys = {key for log in logs for row in (*log.rows, log.summary) for key in row}
+    used = any(log.artifacts for log in logs) or any(
+        not key.startswith(("_", "wbtune/")) for key in keys
+    )
+    if not used:
+        shutil.rmtree(folder, ignore_errors=True)
+    return not used
+
+
 def _note_timeout(run: Run) -> None:
     if _compat.finish_timed_out(run):
         runlog.mark_not_uploaded(Path(run.dir).parent)
@@ -575,6 +595,7 @@ def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):
         run.tags = tags
+    _compat.let_finish(run)
     run.finish(exit_code=outcome.exit_code)
 
 

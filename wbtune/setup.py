@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
-from wbtune import _compat, credentials, identity, lifecycle, runs
+from wbtune import _compat, credentials, drop_in, identity, lifecycle, runs
 from wbtune.keywords import SetupOptions
 from wbtune.options import OF_THE_DRIVER, parse
 
@@ -29,6 +30,10 @@ def setup_wandb(
     experiment's name. The run is closed, complete, when the trial ends: nobody has to call
     ``finish``.
 
+    Under `wandb_tuner` or `WandbLoggerCallback`, what they were given holds where nothing is
+    said here, and the trial writes its run itself: call this first thing. Under `wandb_tuner`
+    Tune's results are logged to the run as well (``log_results``).
+
     In a training loop of Ray Train (V2 or V1) the worker of rank 0 has the run: named and
     grouped after the Train run, or after the trial of Tune that it is, in
     ``<storage_path>/<name>/wandb``, closed as finished or failed when the loop returns or
@@ -45,7 +50,8 @@ def setup_wandb(
         **init_kwargs: for ``wandb.init``; they come before any default. ``trial_id=`` and
             ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``unmask=``,
             ``log_config=``, ``log_results=``, ``video_kwargs=`` and ``image_kwargs=`` are
-            taken as well.
+            taken as well. In a trial, ``dir=``, ``resume=``, ``reinit=``, ``fork_from=`` and
+            ``resume_from=`` have no effect, which is said once.
 
     Returns:
         The run, which is `wandb.run` too.
@@ -70,6 +76,7 @@ def setup_wandb(
         value = given.pop(theirs, None)
         if value is not None:
             given.setdefault(ours, value)
+    given, taken = drop_in.set_aside(given)
     options = parse(WHO, given, _compat.init_parameters(), OF_THE_DRIVER)
     credentials.refuse_two(WHO, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
@@ -77,9 +84,11 @@ def setup_wandb(
     trial_run, who_am_i = lifecycle.of_caller(
         WHO, options, api_key, declared=False, only=rank_zero_only
     )
-    if trial_run.is_open and trial_run.run is not None:
-        return trial_run.run  # the trial has its run already: one writer
-    trial_run.options = options
+    if who_am_i.experiment is None:  # outside of Ray they can have their effect
+        more = {name: value for name, value in taken.items() if name != "reinit"}
+        options = replace(options, init_kwargs={**options.init_kwargs, **more})
+    else:
+        drop_in.say_without_effect(WHO, taken)
     if identity.rank() is None:
         _compat.on_training_error(trial_run.error)
-    return trial_run.open(who_am_i, config)
+    return trial_run.opened(options, who_am_i, config)  # one writer: it may be open already

@@ -9,8 +9,10 @@ goes on with a disabled run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import shlex
 import threading
 from collections.abc import Callable, Mapping
@@ -18,8 +20,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune import _compat, credentials, handover, identity, links, media, runlog, runs, sanitize
+from wbtune import (
+    _compat,
+    credentials,
+    driver_options,
+    handover,
+    identity,
+    links,
+    media,
+    runlog,
+    runs,
+    sanitize,
+)
+from wbtune.errors import WbtuneError
 from wbtune.filtering import Router, excludes_of
+from wbtune.mirror import Mirror
 from wbtune.options import RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
 
@@ -37,6 +52,9 @@ DELIVER_S: Final = 10.0
 
 ATTEMPT: Final = "wbtune/attempt"
 
+#: What the trial itself gave to ``finish``, if that was not 0.
+EXIT_CODE: Final = "wbtune/exit_code"
+
 #: A trial's own process is not told why.
 STOPPED: Final = Outcome(
     Kind.STOPPED, reason="unknown: Tune stopped the trial, and does not tell its process why"
@@ -49,6 +67,27 @@ class OwnsRun:
     __slots__ = ()
 
 
+class WrittenByDriverError(Exception):
+    """The driver's callback writes this trial's run."""
+
+
+class ProcessLock:
+    """A lock that a forked child does not inherit: who holds it may not be in there."""
+
+    def __init__(self) -> None:
+        self._locks: dict[int, threading.RLock] = {}
+
+    def __enter__(self) -> None:
+        pid = os.getpid()
+        lock = self._locks.get(pid)
+        if lock is None:
+            lock = self._locks.setdefault(pid, threading.RLock())
+        lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._locks[os.getpid()].release()
+
+
 class TrialRun:
     """The run of the trial that this process works on, and of the next, if it is reused.
 
@@ -56,6 +95,10 @@ class TrialRun:
         run: the open run, or the last one.
         stop_asked: somebody pressed "Stop run" at W&B.
         can_stop: there is a `Trainable` whose results can end the trial.
+        keeps_open: somebody closes the run when the trial ends, so that its user's ``finish``
+            is too early.
+        iteration: says how many results the trial has had; None where nobody knows.
+        trains: the trial has begun to train, or may have without our hearing of it.
     """
 
     def __init__(
@@ -71,7 +114,10 @@ class TrialRun:
         self.run: Run | None = None
         self._api_key = api_key
         self._declared = declared
-        self.stop_asked = self.can_stop = False
+        self.stop_asked = self.can_stop = self.keeps_open = False
+        self.trains = True
+        self.iteration: Callable[[], int] | None = None
+        self._mirror: Mirror | None = None
         self._router = Router()
         self._spec = runs.RunSpec({})
         self._steps = runs.Steps()
@@ -81,9 +127,13 @@ class TrialRun:
         self._returned = False
         self._mirrors = self._left_open = False
         self._error: BaseException | None = None
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._open = False
         self._who_am_i = identity.Identity()
+        self._finished_with: int | None = None
+        self._given: Mapping[str, Any] | None = None
+        # Of the trial that comes to this actor, until its run is opened.
+        self._expected: tuple[identity.Identity, Mapping[str, Any]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -101,9 +151,26 @@ class TrialRun:
             WbtuneError: for a declaration that can't work. W&B's own trouble is logged,
                 and the run is a disabled one.
         """
+        with self._lock:
+            return self._opened(who_am_i, config)
+
+    def opened(
+        self, options: RunOptions, who_am_i: identity.Identity, config: Mapping[str, Any] | None
+    ) -> Run:
+        """The run, if it is open, or else a new one: the same for all threads that ask."""
+        with self._lock:
+            if self._open and self.run is not None:
+                return self.run
+            self.options = options
+            return self._opened(who_am_i, config)
+
+    def _opened(self, who_am_i: identity.Identity, config: Mapping[str, Any] | None) -> Run:
         self.close(FINISHED if self._left_open else STOPPED)
+        last = self._forget_expected()
         inner, rest, inner_key = take_from_config(self.who, config, _compat.init_parameters())
-        options = runs.locate(self.who, inner | self.options)
+        drivers = RunOptions() if self._declared else driver_options.handed_over(who_am_i)
+        driver_options.say_what_differs(self.who, who_am_i, drivers, inner | self.options)
+        options = runs.locate(self.who, drivers | inner | self.options)
         if self._api_key:  # an argument comes before what config["wandb"] says
             options = replace(options, api_key_file=None)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
@@ -116,10 +183,27 @@ class TrialRun:
         self._spec = spec._replace(objective=login.objective)
         self._dropped, self._returned, self._error = 0, False, None
         self.stop_asked = self._left_open = False
+        self._given, self._finished_with = config, None
         self._mirrors = bool(options.log_results)
+        run = self._started(who_am_i, login, trouble)
+        if last is not None:
+            _compat.go_on_as(last, run)
+            run = last
+        if self.keeps_open:
+            _compat.keep_open(run, self._finished)
+        self._steps = runs.Steps(run.starting_step)
+        self.run, self._open, self._who_am_i = run, True, who_am_i
+        self._prepare(run)
+        links.say_run(run)
+        return run
+
+    def _started(self, who_am_i: identity.Identity, login: credentials.Login, trouble: str) -> Run:
+        """The run, or a disabled one: W&B's trouble is not the trial's."""
         try:
             unclaimed = _claim(who_am_i)
-            if credentials.needs_key(options.mode or login.settings.get("mode")):
+            if credentials.needs_key(
+                self._spec.init.get("mode") or self._spec.settings.get("mode")
+            ):
                 trouble = trouble or unclaimed
             if trouble:
                 self._spec, login = runs.offline(self._spec), credentials.OFFLINE
@@ -128,17 +212,22 @@ class TrialRun:
             run = runs.open_run(self._spec, login.secret, on_stop=on_stop)
             if trouble:
                 self._is_on_disk(run, trouble)
+        except WrittenByDriverError:
+            logger.warning(
+                "%s: the driver (WandbLoggerCallback or wandb_tuner) writes the run of trial %s "
+                "already, because %s was called too late: after the first result, or %.0f s after "
+                "the start. What the trial logs itself is dropped. Call it at the function's "
+                "beginning, or use @wandb_trial.",
+                *(self.who, who_am_i.trial_name, self.who, handover.CLAIM_S),
+            )
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
                 "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
                 *(self.who, who_am_i.trial_name, type(error).__name__, error),
             )
-            run = runs.disabled_run()
-        self._steps = runs.Steps(run.starting_step)
-        self.run, self._open, self._who_am_i = run, True, who_am_i
-        self._prepare(run)
-        links.say_run(run)
-        return run
+        else:
+            return run
+        return runs.disabled_run()
 
     def _is_on_disk(self, run: Run, trouble: str) -> None:
         """Say that a run which was to be uploaded is kept on disk, and why."""
@@ -150,12 +239,73 @@ class TrialRun:
             shlex.quote(str(folder)),
         )
 
+    def _finished(self, exit_code: int | None) -> None:
+        # The run's user finished it; the trial goes on.
+        self._finished_with = exit_code or self._finished_with
+
+    # --- an actor that is reused ---
+
+    def goes_on(self, who_am_i: identity.Identity, config: Mapping[str, Any]) -> bool:
+        """Is it the same trial that comes, with another config? Then its run stays open."""
+        same = who_am_i.trial_id is not None and who_am_i.trial_id == self._who_am_i.trial_id
+        if not same or not self._open or self.run is None:
+            return False
+        kept = excludes_of(self.options.excludes, self.options.unmask).config(config)
+        try:
+            runs.update_config(self.run, {k: v for k, v in kept.items() if k != "wandb"})
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            logger.warning("%s: could not update the config: %s", self.who, error)
+        return True
+
+    def expect(self, who_am_i: identity.Identity, config: Mapping[str, Any]) -> None:
+        """Another trial comes to this actor: its run is opened as soon as somebody needs it.
+
+        That is `setup_wandb`, if it is called again; or whoever uses the object that was the
+        last trial's run (``self.wandb``), which goes on as the next one's; or else the first
+        result.
+        """
+        with self._lock:
+            self._forget_expected()
+            if self.run is None or self._open:
+                return
+            given = {} if self._given is None else self._given
+            if not set(config) <= set(given):  # it was given a part of the trial's config
+                config = {key: config.get(key, value) for key, value in given.items()}
+            self._expected = who_am_i, config
+            _compat.when_used(self.run, self.open_expected)
+
+    def open_expected(self) -> None:
+        """Open the run of the trial that has come, if it is not open yet."""
+        with self._lock:
+            if self._expected is None:
+                return
+            who_am_i, config = self._expected
+            self.options = _of_next(self.options, self._who_am_i, who_am_i)
+            try:
+                self._opened(who_am_i, config)
+            except WbtuneError as error:
+                logger.warning("%s Trial %s goes on without a run.", error, who_am_i.trial_name)
+                if self.run is not None:  # whoever holds it may go on to use it
+                    _compat.go_on_as(self.run, runs.disabled_run())
+                    self._open = True
+
+    def _forget_expected(self) -> Run | None:
+        """The object of the last run, which its user may still hold; None if none comes."""
+        expected, self._expected = self._expected, None
+        if expected is None or self.run is None:
+            return None
+        _compat.not_when_used(self.run)
+        return self.run
+
     def _stop_is_asked(self) -> None:
         self.stop_asked = True  # by wandb's own thread; the next result ends the trial
 
     def _prepare(self, run: Run) -> None:
         # Apart from opening it: a run that refuses this is open all the same.
         try:
+            self._mirror = None
+            if self._mirrors and self.iteration is not None:
+                self._mirror = Mirror(run, runs.X_AXIS, self.iteration)
             runs.define_metrics(run, self._spec, mirrors=self._mirrors)
             if self._attempt > 1 and not self._mirrors:
                 # Not a row of its own: it joins the next that the trial logs.
@@ -186,8 +336,11 @@ class TrialRun:
         def noting(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return method(*args, **kwargs)
-            except Exception as error:
+            except BaseException as error:
                 self.error(error)
+                if _ends_the_process(error):
+                    self.close(Outcome.failed(self._error or error))
+                    runs.end_core()
                 raise
 
         return noting
@@ -207,20 +360,28 @@ class TrialRun:
             row, config = self._router.route(self._router.snapshot(result, media.take))
             if self._attempt > 1:
                 row[ATTEMPT] = self._attempt
-            step = self._steps.next(row.get(runs.X_AXIS), at_least=runs.next_step(run))
-            row, left_out = media.into_run(run, row, self._spec, step)
-            for key in left_out.keys() - self._left_out:
-                logger.warning("%s: left out %s (%s)", self.who, key, left_out[key])
-            self._left_out |= left_out.keys()
             if config:
                 runs.update_config(run, config)
-            run.log(row, step=step, commit=True)
+            with self._joining(row) as (rest, joins):
+                at = None if joins else row.get(runs.X_AXIS)
+                step = self._steps.next(at, at_least=runs.next_step(run))
+                new, left_out = media.into_run(run, rest, self._spec, step)
+                for key in left_out.keys() - self._left_out:
+                    logger.warning("%s: left out %s (%s)", self.who, key, left_out[key])
+                self._left_out |= left_out.keys()
+                run.log(new, step=step, commit=True)
         except BaseException as error:
             if sanitize.is_of_a_signal(error):
                 raise
             self._dropped += 1
             if self._dropped == 1:
                 logger.warning("%s: could not log a result: %s", self.who, error)
+
+    def _joining(
+        self, row: dict[str, Any]
+    ) -> contextlib.AbstractContextManager[tuple[dict[str, Any], bool]]:
+        mirror = self._mirror
+        return contextlib.nullcontext((row, False)) if mirror is None else mirror.result(row)
 
     def outcome(self, trainable: Trainable | None = None) -> Outcome:
         """How the trial ended, as far as its own process knows."""
@@ -252,9 +413,15 @@ class TrialRun:
                 notes = {"wbtune/dropped": self._dropped}
                 if self._attempt > 1:
                     notes[ATTEMPT] = self._attempt
+                if self._finished_with:
+                    notes[EXIT_CODE] = self._finished_with
+                if self._mirror is not None:
+                    self._mirror.close()
                 runs.close_run(self.run, outcome, notes)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
+            if not self.trains and self._error is None and runs.discard_unused(self.run):
+                return  # Tune had another actor for the trial, which has its run, too
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
                 for newest in runlog.parts(directory, self.run.id)[-1:]:
@@ -266,7 +433,7 @@ def _claim(who_am_i: identity.Identity) -> str:
     """Claim the trial's run, if a callback may want to write it; what went wrong in asking.
 
     Raises:
-        RuntimeError: when the callback has it.
+        WrittenByDriverError: when the callback has it.
     """
     if not who_am_i.contested:
         return ""
@@ -275,9 +442,34 @@ def _claim(who_am_i: identity.Identity) -> str:
     except handover.StoreError as error:
         return f"{error}, which knows whether a callback writes the run"
     if owner != "trial":
-        msg = "the experiment's WandbLoggerCallback writes it already"
-        raise RuntimeError(msg)
+        raise WrittenByDriverError
     return ""
+
+
+def _ends_the_process(error: BaseException | None) -> bool:
+    """Is it, or what it was raised from, one for which Ray ends the trial's process?
+
+    ``SystemExit`` and ``KeyboardInterrupt``, say: nobody calls ``cleanup`` then.
+    """
+    while error is not None and isinstance(error, Exception):
+        error = error.__cause__
+    return error is not None
+
+
+def _of_next(options: RunOptions, last: identity.Identity, coming: identity.Identity) -> RunOptions:
+    """The options of the last trial's run for the one that comes: what named it names that."""
+    given = dict(options.init_kwargs)
+    named = ((last.trial_name, coming.trial_name), (last.trial_id, coming.trial_id))
+    for option in ("id", "name"):
+        text = given.get(option)
+        if not isinstance(text, str):
+            continue
+        for old, new in named:
+            text = text.replace(old, new) if old and new else text
+        if option == "id" and text == given["id"]:  # one run's: the next has its own
+            text = f"{text}-{coming.trial_id}"
+        given[option] = text
+    return replace(options, init_kwargs=given)
 
 
 def _attempt(who_am_i: identity.Identity, spec: runs.RunSpec) -> int:

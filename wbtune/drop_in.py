@@ -1,0 +1,54 @@
+"""What Ray's pieces of the same names take, and wbtune decides itself."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+logger = logging.getLogger("wbtune")
+
+#: What wbtune itself decides about a run, because several would break it.
+TAKEN: Final = {
+    "dir": "wbtune keeps an experiment's runs in <storage_path>/<experiment>/wandb",
+    "reinit": "wbtune opens one run per trial and closes it",
+    "resume": "wbtune resumes a trial's run by itself",
+    "resume_from": "it names one run, and W&B resumes no run that has it",
+    "fork_from": "W&B resumes no run that has it, which a retried trial needs",
+}
+#: Doors of Ray's names take what Ray's take: what can't have its effect is said, not refused.
+DOORS: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
+#: What wbtune does anyway.
+_AS_ASKED: Final = {
+    "reinit": (True, "default", "finish_previous"),
+    "resume": (True, "allow", "auto"),
+}
+
+
+def set_aside(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What Ray's pieces were given, apart from what wbtune itself decides.
+
+    Returns:
+        ``(rest, taken)``: options to be parsed, and those of `TAKEN`.
+    """
+    taken = {name: given[name] for name in given if name in TAKEN and given[name] is not None}
+    rest = {name: value for name, value in given.items() if name not in TAKEN}
+    if rest.get("mode") in _OLD_MODES:
+        rest["mode"] = _OLD_MODES[rest["mode"]]
+    return rest, taken
+
+
+_OLD_MODES: Final = {"dryrun": "offline", "run": "online"}
+
+
+def say_without_effect(who: str, taken: Mapping[str, Any]) -> None:
+    """Say of options that were set aside, once each, that they do nothing."""
+    for name, value in taken.items():
+        if value not in _AS_ASKED.get(name, ()):
+            _say_once(f"{who}: {name}={value!r} has no effect: {TAKEN[name]}.")
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
