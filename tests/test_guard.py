@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wbtune import _compat, guard, lifecycle, runlog, runs
+from wbtune import _compat, guard, lifecycle, runlog, runs, watchdog
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outbox import OF_ONE_RUN, TOGETHER, Outbox
@@ -450,10 +450,9 @@ def config_and_summary_of_the_user(program):
     program.kill()
     run.log({"i": 1})
     program.on_disk(2)
-    for i in range(2, 30):  # one after the other, long before: they are not kept for ever
+    for i in range(2, 30):  # one after the other, long before
         summary["best"] = i
         program.clock += 60
-    assert len(run.wbtune_guard._recent) <= guard.KEEP + 2
     assert summary["best"] == 29
     program.kill()
     assert "best" in dict(summary)
@@ -637,20 +636,33 @@ def killed_long_after_its_metrics_were_defined(program):
     assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
 
 
-def rows_with_steps_that_are_lost(program):
-    """On a disk that was full, rows are counted that were logged with a step, or in parts."""
+def rows_of_a_log_that_is_not_whole(program):
+    """A write failed: what is remembered goes into another part, what is not is counted."""
     run = program.open()
     for i in range(20):
         run.log({"i": i, "text": "x" * 4000}, step=2 * i)
         run.log({"more": i}, step=2 * i)
-        program.clock += 1
-    runs.close_run(run, FINISHED)
-    (path,) = runlog.parts(program.folder, "t")
+    run.log({"end": 1}, step=39)
+    program.on_disk(20)
+    protection = guard.of(run)
+    while len(protection._recent) > 21:  # as if these had been there for too long
+        protection._forgotten = guard._counted(
+            [protection._recent.popleft()], *protection._forgotten
+        )
+    run.finish()
+    runlog.wait_for_end(runlog.parts(program.folder, "t")[0])
+    [path] = runlog.parts(program.folder, "t")
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 4])
     left = len(program.written())
-    assert 0 < left < 20
-    assert guard.of(run).lost() == 20 - left
+    assert 0 < left < 9
+    notes = {"wbtune/dropped": 1}
+    runs._complete(run, FINISHED, notes)
+    log = runlog.of_experiment(program.folder)["t"]
+    rows = [row["more"] for row in log.rows if "more" in row]
+    assert rows == [*range(left), *range(10, 20)]
+    assert log.summary["wbtune/dropped"] == 1 + 10 - left
+    assert log.exit_code == 0
 
 
 def killed_again_after_a_slow_recovery(program):
@@ -841,6 +853,33 @@ def stopped_when_the_process_ends(program):
     assert not program.cores()
 
 
+def stopped_while_it_is_logged_to(program):
+    """A core that hangs takes no more rows at some time; it is killed, and they are all there."""
+    watchdog.ASKS_EVERY_S, watchdog.ANSWERS_S = 0.1, 1.0
+    run = program.open()
+    for i in range(5):
+        run.log({"i": i})
+    for core in program.cores():
+        core.suspend()
+    for i in range(5, 300):
+        run.log({"i": i, "text": "x" * 4000})
+    watchdog.ASKS_EVERY_S, watchdog.ANSWERS_S = 10.0, 20.0
+    program.ends_with(300, run)
+
+
+def stopped_while_another_opens(program):
+    """Nor does opening the next run wait for ever."""
+    guard.OPENS_S = 5.0
+    run = program.open()
+    run.log({"i": 0})
+    for core in program.cores():
+        core.suspend()
+    other = program.open("other")
+    guard.OPENS_S = 150.0
+    other.log({"i": 0})
+    program.ends_with(1, other, "other")
+
+
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
@@ -874,7 +913,7 @@ SCENARIOS = {
         killed_while_it_opens,
         killed_before_its_metrics_are_defined,
         killed_long_after_its_metrics_were_defined,
-        rows_with_steps_that_are_lost,
+        rows_of_a_log_that_is_not_whole,
         killed_again_after_a_slow_recovery,
         a_row_in_many_parts,
         forked_while_a_thread_logs,
@@ -882,6 +921,8 @@ SCENARIOS = {
         killed_beside_forked_children,
         stopped_when_it_is_closed,
         stopped_when_the_process_ends,
+        stopped_while_it_is_logged_to,
+        stopped_while_another_opens,
     )
 }
 

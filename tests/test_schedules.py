@@ -404,8 +404,8 @@ def decorated_chatters(config):
 
 
 @pytest.mark.parametrize("door", ["callback", "wandb_trial"])
-def test_full_disk(door, ray, tmp_path, small_disk, caplog, capfd):
-    """A full disk costs rows, which are counted, and one warning; never the trial."""
+def test_full_disk(door, ray, tmp_path, small_disk):
+    """A disk that was full for a while, and is not any more, costs nothing."""
     experiment = tmp_path / "full"
     experiment.mkdir()
     (experiment / "wandb").symlink_to(small_disk, target_is_directory=True)
@@ -420,11 +420,9 @@ def test_full_disk(door, ray, tmp_path, small_disk, caplog, capfd):
     assert not results.errors
     assert results[0].metrics["i"] == 300
     [log] = runlog.of_experiment(experiment).values()
-    assert 0 < len(log.rows) < 300
+    assert [row["i"] for row in log.rows] == list(range(1, 301))
     assert log.exit_code == 0
-    assert log.summary["wbtune/dropped"] == 300 - len(log.rows)
-    if door == "callback":
-        assert [r.message for r in caplog.records if "not on disk" in r.message]
+    assert log.summary["wbtune/dropped"] == 0
 
 
 @pytest.mark.parametrize("door", ["callback", "wandb_trial"])

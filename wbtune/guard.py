@@ -27,15 +27,21 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, runlog
+from wbtune import _compat, runlog, watchdog
 
 if TYPE_CHECKING:
     from wandb import Run
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which a row is remembered: five times as long as it takes to reach the disk.
+#: Seconds for which a row is remembered: five times as long as it takes to reach the disk;
+#: and until the run's log has grown since.
 REMEMBER_S: Final = 1.5
+#: What is remembered at most, of a run whose log does not grow.
+MOST: Final = 20_000
+#: Seconds that opening a run takes at most, before wandb-core is taken to hang: longer than
+#: any server may take.
+OPENS_S: Final = 150.0
 
 #: Seconds whose rows are remembered, and forgotten, as one: it is cheaper than one by one.
 TOGETHER_S: Final = 0.02
@@ -108,6 +114,7 @@ class _Forks:
 
 
 _FORKS: Final = _Forks()
+_WATCHDOG: Final = watchdog.Watchdog()
 
 
 @functools.cache
@@ -180,10 +187,24 @@ def opened(open_run: Callable[[], Run]) -> Run:
     for _ in range(TRIES - 1):
         generation = CORE.generation
         try:
-            return open_run()
+            return _in_time(open_run)
         except _compat.core_is_gone():
             CORE.replace(generation)
-    return open_run()
+    return _in_time(open_run)
+
+
+def _kill_core() -> None:
+    _compat.core_killer()()
+
+
+def _in_time(open_run: Callable[[], Run]) -> Run:
+    timer = threading.Timer(OPENS_S, _kill_core)
+    timer.daemon = True
+    timer.start()
+    try:
+        return open_run()
+    finally:
+        timer.cancel()
 
 
 class Guard:
@@ -241,6 +262,37 @@ class Guard:
         run.__dict__["wbtune_guard"] = self
         _compat.send_updates_by(run, self._send)
         _FORKS.watch(self)
+        self._progress = watchdog.Progress(Path(run.dir).parent, monotonic())
+        if not run.disabled:
+            _WATCHDOG.watch(self)
+
+    @property
+    def is_over(self) -> bool:
+        """The run was finished."""
+        return _compat.is_finished(self._run)
+
+    def look(self) -> None:
+        """See to the run's log: what is written there need not be remembered.
+
+        If nothing is, though there is room: a write has failed, after which wandb-core
+        writes no more.
+        """
+        newest = self._recent[-1].at if self._recent else float("-inf")
+        self._progress.look(monotonic(), newest)
+        if not self._progress.has_stalled:
+            return
+        logger.warning("wbtune: wandb-core has stopped writing run %s.", self._run.id)
+        if self._generation == CORE.generation:  # else it is dead, with another's
+            _kill_core()
+        generation = self._generation
+        with self._lock:
+            if generation == self._generation:
+                self.survive()
+
+    def answers(self) -> None:
+        """Return when wandb-core has answered."""
+        while _compat.core_step(self._run, ASK_S) is None:
+            pass
 
     def leave_to_parent(self) -> None:
         """From now on, in a forked child: send, and neither remember nor recover."""
@@ -257,7 +309,7 @@ class Guard:
         In one that needs no server: there is no time left for that.
         """
         self._on_disk = True
-        _compat.core_killer()()
+        _kill_core()
 
     @property
     def at_risk(self) -> int:
@@ -448,9 +500,9 @@ class Guard:
         recent.append(_Sent(monotonic(), self._step, what))
         # By the time of one of the last, not by the clock: the first rows after the
         # core's death raise nothing, and between two rows there may be hours.
-        while (
+        while len(recent) > MOST or (
             len(recent) > KEEP
-            and recent[0].at < recent[-KEEP].at - REMEMBER_S
+            and recent[0].at < min(recent[-KEEP].at - REMEMBER_S, self._progress.safe)
             # Until the next step, it is a part of a pending row.
             and (callable(recent[0].what) or recent[0].step < recent[-KEEP].step)
         ):
@@ -493,20 +545,27 @@ class Guard:
                 return
         self._recover()
 
-    def _recover(self) -> None:
+    def go_on(self) -> None:
+        """After ``finish``: open another part of the run, with the rows that are not on disk."""
+        with self._lock:
+            self._recover(same_core=True)
+
+    def _recover(self, *, same_core: bool = False) -> None:
         run = self._run
         # What an earlier part of the run holds is not in the newest one.
         self._written = max(self._written, _written(run))
         stamps = _stamps(run) if self._others else set()
-        CORE.replace(self._generation)
-        self._generation = CORE.generation
-        new = self._reopen(on_disk=self._on_disk)
+        if not same_core:
+            CORE.replace(self._generation)
+            self._generation = CORE.generation
+        new = self._reopen(beside=same_core, on_disk=self._on_disk)
         self._recovered = True
         _compat.same_global_run(new, run)
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
         _compat.become(run, new, wbtune_guard=self)
+        self._progress = watchdog.Progress(Path(run.dir).parent, monotonic())
         self._end_together()
         if self._others:
             again = self._missing(stamps)
@@ -542,22 +601,24 @@ class Guard:
         """Another part of the same run."""
         return self._reopen(beside=beside, on_disk=on_disk)
 
-    def lost(self) -> int | None:
-        """After ``finish``: how many rows never reached the disk, because it is full.
+    def is_whole(self) -> bool:
+        """After ``finish``: does the log say so?
 
-        wandb-core only notes that in its own log, and writes nothing from there on, so a
-        log without an exit record is not whole.
-
-        Returns:
-            None when the log is whole, or when the run has none.
+        wandb-core notes in its own log alone that it could not write, and writes nothing
+        from there on: then there is no exit record.
         """
         paths = list(Path(self._run.dir).parent.glob("*.wandb"))
-        if not paths:
-            return None
-        if runlog.wait_for_end(paths[0]):
-            return None
-        rows, _ = _counted(self._recent, *self._forgotten)
-        return max(0, rows - sum(1 for _ in runlog.steps(paths[0])))
+        return not paths or runlog.wait_for_end(paths[0])
+
+    def lost(self) -> int:
+        """How many rows are neither on disk nor remembered; of a log that is not whole."""
+        if self._others:
+            return 0  # whose rows these are is not known
+        written = 0
+        for path in Path(self._run.dir).parent.glob("*.wandb"):
+            with contextlib.suppress(OSError, ValueError):
+                written += len(runlog.read(path).rows)
+        return max(0, self._forgotten[0] - written)
 
 
 def of(run: Run) -> Guard | None:

@@ -541,7 +541,7 @@ def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
         protection.recover()
         _close(run, outcome, notes)
     _note_timeout(run)
-    _say_what_is_lost(run, outcome, dict(notes))
+    _complete(run, outcome, dict(notes))
 
 
 def discard_unused(run: Run) -> bool:
@@ -577,15 +577,27 @@ def upload_rest(directory: str, base_url: str, secret: Secret) -> None:
         _compat.sync(folders, base_url, secret.reveal())
 
 
-def _say_what_is_lost(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
+def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
+    """Close a run once more, in another part, if its log is not whole: its disk was full.
+
+    If it still is, the rows that are not there are counted.
+    """
     protection = guard.of(run)
-    lost = None if protection is None else protection.lost()
-    if protection is None or lost is None:
+    if protection is None or protection.is_whole():
         return
-    logger.warning("wbtune: %d rows of run %s are not on disk; is it full?", lost, run.id)
-    notes["wbtune/dropped"] = notes.get("wbtune/dropped", 0) + lost
-    with contextlib.suppress(Exception):  # it was said; now, if there is room again, write it
-        _close(protection.reopen(), outcome, notes)
+    lost, dropped, why = protection.lost(), notes.get("wbtune/dropped", 0), ""
+    try:
+        protection.go_on()
+        _close(run, outcome, {**notes, "wbtune/dropped": dropped + lost})
+        if not protection.is_whole():
+            why = "is the disk full?"
+    except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        lost += protection.at_risk
+    if lost or why:
+        why = why or "the disk was full for too long"
+        logger.warning("wbtune: %d rows of run %s are not on disk; %s", lost, run.id, why)
 
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
