@@ -379,11 +379,11 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)], check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2600k", "tmpfs", str(folder)], check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a file system needs to be root")
-    (folder / "ballast").write_bytes(b"x" * 500_000)
+    (folder / "ballast").write_bytes(b"x" * 2_500_000)
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
