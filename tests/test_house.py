@@ -48,7 +48,7 @@ ORDER = (
     *("runs", "media"),
     *("driver_options", "mirror", "trial_run", "lifecycle"),
     *("messages", "unacknowledged", "notices", "logwriter", "coreless"),
-    *("launching", "helper", "helper_process", "helper_thread", "writer", "experiment"),
+    *("launching", "helper", "helper_process", "helper_thread", "writer", "patience", "experiment"),
     "run_parameter",
     "decorated",
     *("decorator", "mixin", "callback", "setup"),

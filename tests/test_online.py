@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,11 +36,12 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
-from wbtune.checkpoints import Objective
+from wbtune.checkpoints import Objective, SavedCheckpoint
 from wbtune.credentials import Secret
 from wbtune.filtering import Router
 from wbtune.helper import AT_ONCE
 from wbtune.identity import Identity
+from wbtune.messages import Visit
 from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import MARK, spec
@@ -262,6 +264,105 @@ def test_the_key_is_in_no_environment(driver, server, monkeypatch):
         assert TEST_KEY not in str(process.cmdline())
     assert other.close()
     assert not any(request.contains(TEST_KEY) for request in server.requests)
+
+
+def test_a_helper_that_is_killed_online(driver, server, tmp_path):
+    """What it had not sent arrives with what came later: each row once, in order, and said.
+
+    And the checkpoint that it was uploading is uploaded by the next one.
+    """
+    driver.start("a")
+    driver.log("a", *range(10))
+    server.wait_for(lambda: rows_of(server, "a") == list(range(10)), HANGS_S)
+    copy = tmp_path / ".checkpoint-1"
+    copy.mkdir()
+    (copy / "model").write_text("weights")
+    saved = SavedCheckpoint("checkpoint_a", "checkpoint_000000", str(copy))
+    fault = server.order(Fault(cut="before", match="file_stream"))
+    slow = server.order(Fault(status=500, match="/storage/artifact"))
+    visit = Visit(spec(RunOptions(project="p"), Identity("a", "a", "sweep", str(tmp_path)), {}), 0)
+    driver.log("a", *range(10, 20))
+    driver.writer.upload("a", saved, lambda: visit, driver.secret)
+    wait_for(lambda: slow.hits and len(runlog.of_experiment(tmp_path)["a"].rows) == 20)
+    wait_for(lambda: not driver.writer._memory["a"].sent)
+    psutil.Process(driver.writer._process.pid).kill()
+    wait_for(lambda: driver.writer._helpers == 2)
+    server.heal(fault, slow)
+    driver.log("a", *range(20, 30))
+    driver.writer.end("a", FINISHED)
+    assert driver.close()
+    run = server.runs["entity", "p", "a"]
+    assert rows(run) == list(range(30))
+    assert (run.state, run.summary["i"], run.summary["wbtune/outcome"]) == (
+        "finished",
+        29,
+        "finished",
+    )
+    committed = [one for one in server.artifacts if one.committed]
+    assert b"weights" in [file for one in committed for file in one.files.values()]
+    assert not copy.exists()
+    assert runlog.not_uploaded(tmp_path) == []
+
+
+IMPATIENT = """
+import sys
+from pathlib import Path
+import ray
+from ray import tune
+from wbtune import wandb_tuner
+
+class Waits(tune.Callback):
+    def on_experiment_end(self, trials, **info):
+        Path(sys.argv[1], "waits").touch()
+
+def train(config):
+    for i in range(5):
+        tune.report({"i": i})
+
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+wandb_tuner(
+    train, project="p", mode="online", settings={"base_url": sys.argv[2]}, upload_timeout=1800,
+    run_config=tune.RunConfig(
+        name="e", storage_path=sys.argv[1], verbose=0, callbacks=[Waits()]
+    ),
+).fit()
+print("fit returned")
+"""
+
+
+def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
+    """It is heard at once: everything is on disk, and the last line is the command for it."""
+    server.order(Fault(status=500, match="file_stream"))
+    env = {**os.environ, **server.env(tmp_path / "home"), "WANDB_MODE": "online"}
+    command = [sys.executable, "-c", IMPATIENT, str(tmp_path), server.url]
+    log = tmp_path / "said"
+    with log.open("wb") as out:
+        driver = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: (tmp_path / "waits").exists() or driver.poll() is not None)
+        wait_for(lambda: set(runlog.ends(tmp_path / "e").values()) == {0})  # closed, not sent
+        driver.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        wait_for(lambda: "fit returned" in log.read_text() or driver.poll() is not None)
+        took = time.monotonic() - begun
+        driver.wait(HANGS_S)
+    finally:
+        driver.kill()
+    said = log.read_text()
+    assert "fit returned" in said, said
+    assert took < 20
+    (run,) = runlog.of_experiment(tmp_path / "e").values()
+    assert [row["i"] for row in run.rows] == list(range(5))
+    folders = {str(path) for path in runlog.not_uploaded(tmp_path / "e")}
+    (line,) = (line for line in said.splitlines() if "send it by" in line)
+    assert "--no-skip-online" in line and folders and folders <= set(line.split())
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + HANGS_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 # --- sweeps ---------------------------------------------------------------------------------

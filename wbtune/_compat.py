@@ -1302,6 +1302,19 @@ class End(NamedTuple):
     asked: bool = False
 
 
+def interrupted_from_now() -> Callable[[], bool]:
+    """Tells whether somebody has pressed Ctrl-C since this was called, in a callback of Tune's.
+
+    The first one is caught by Tune, which only notes it: at the end of an experiment, that its
+    loop is to end [Ray 2.60, ``tune/tune.py``, ``_setup_signal_catching``].
+    """
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if isinstance(event, threading.Event):
+            return bool if event.is_set() else event.is_set
+    return bool
+
+
 def end_of_loop() -> End:
     """Why the experiment is ending, in ``on_experiment_end``.
 

@@ -42,6 +42,8 @@ BEST: Final = "best"
 
 _LONGEST: Final = 128
 _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
+#: Seconds between two looks whether somebody has lost patience.
+_LOOK_S: Final = 0.2
 #: Trials whose checkpoints are copied from a remote storage at the same time.
 _AT_ONCE: Final = 4
 #: Seconds for which Tune's loop waits for links, of some thousand files; a thread makes the rest.
@@ -251,14 +253,17 @@ class Shelf:
         """Delete a copy; that of very many files takes a while."""
         self._later(trial_name, "", saved.discard)
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> None:
         """Wait for the copies that are on their way; say which are given up after that.
 
         Args:
             timeout: seconds.
+            is_interrupted: whether somebody has lost patience.
         """
+        until = time.monotonic() + timeout
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, timeout)
+            while self._waiting and not is_interrupted() and time.monotonic() < until:
+                self._changed.wait(_LOOK_S)
             self._closed = True
             for trial_name, sources in self._waiting.items():
                 for source in filter(None, sources):

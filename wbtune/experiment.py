@@ -49,6 +49,7 @@ from wbtune.filtering import Router, excludes_of
 from wbtune.messages import Visit
 from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
 from wbtune.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
+from wbtune.patience import Patience
 from wbtune.sanitize import plain
 from wbtune.writer import Writer
 
@@ -89,6 +90,7 @@ class Watched:
         mark: tells its experiment from others.
         artifact: the name of its checkpoints' artifact, once there is one.
         waiting: checkpoints for a run that its own process writes, until that has ended.
+        directory: its experiment's.
     """
 
     spec: runs.RunSpec
@@ -110,6 +112,7 @@ class Watched:
     mark: str = ""
     artifact: str = ""
     waiting: list[SavedCheckpoint] = field(default_factory=list)
+    directory: str | None = None
 
     @property
     def key(self) -> str:
@@ -164,7 +167,8 @@ class Experiment:
         self._has_id = {one.get("id"): trial_id for trial_id, one in self._restored.items()}
         self._tags: dict[str, str] = {}
         self._directory: str | None = None
-        self._remote: storage.Remote | None = None
+        # The folders of the experiments: `tune.run_experiments` has several in one call.
+        self._places: dict[str, storage.Remote | None] = {}
         self._shelf: Shelf | None = None
         self._said_id = False
         self._store_is_away_until = 0.0
@@ -384,8 +388,9 @@ class Experiment:
             watched.best = before.get("best")
         self._watched[trial.trial_id] = watched
         self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
-        self._directory, self._remote = who_am_i.directory, who_am_i.remote
+        self._directory = who_am_i.directory
         if self._directory is not None:
+            self._places[self._directory] = who_am_i.remote
             self._writer.launch(Path(self._directory, "wandb", "wbtune.log"))
         # Not where the trial called `setup_wandb`: it is about to claim its run again, and
         # Tune's results were never in there.
@@ -458,7 +463,7 @@ class Experiment:
             watched.own = True
             return
         watched.is_open = True
-        if watched.behind is not None and self._remote is not None:
+        if watched.behind is not None and any(self._places.values()):
             self._writer.call(self._fetch_once)
         self._writer.start(watched.key, watched.spec, watched.router, self._login.secret)
         if watched.behind is not None:
@@ -510,7 +515,7 @@ class Experiment:
             self._writer.configure(watched.key, changes)
 
     def _missing(self, watched: Watched, trial: Trial) -> Iterator[Mapping[str, Any]]:
-        directory = self._directory or ""
+        directory = watched.directory or ""
         logs = [runlog.parts(directory, run_id) for run_id in watched.spec.ids]
         return restoring.missing(trial, next(filter(None, logs), []))
 
@@ -519,13 +524,20 @@ class Experiment:
         watched = self._watch(trial)
         if self._ended is None:
             self._fetch_once()
-            self._ended = runlog.ends(self._directory) if self._directory else {}
+            self._ended = self._ends()
         ends = self._ended
         said = next((ends[run_id] for run_id in watched.spec.ids if run_id in ends), None)
         if said == outcome.exit_code:  # the last that is written, so that all is there
             watched.ended, watched.outcome, watched.due = True, outcome, 0.0
         else:
             self._end(watched, outcome)
+
+    def _ends(self) -> dict[str, int | None]:
+        return {
+            run_id: end
+            for directory in self._places
+            for run_id, end in runlog.ends(directory).items()
+        }
 
     def _fetch_once(self) -> None:
         if not self._fetched:
@@ -534,28 +546,33 @@ class Experiment:
 
     def _fetch(self) -> None:
         """Have here what trials on other nodes, or an earlier driver, have left behind."""
-        if self._remote is not None and self._directory is not None:
-            self._remote.fetch(self._directory)
+        for directory, remote in self._places.items():
+            if remote is not None:
+                remote.fetch(directory)
 
     # --- the end of the experiment ---
 
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
         rest, failures = endings.of_the_rest(self._stops)
-        deadline = time.monotonic() + self._timeout(rest)
+        patience = Patience(self._timeout(rest), _compat.interrupted_from_now())
         try:
-            self._end_the_rest(trials, rest, failures)
-            if self._shelf is not None:
-                self._shelf.close(max(0.0, deadline - time.monotonic()))
-            self._speak_up()
+            with patience:
+                self._end_the_rest(trials, rest, failures)
+                if self._shelf is not None:
+                    self._shelf.close(patience.left, patience.is_over)
+                self._speak_up()
         finally:  # whatever went wrong: the helper, its runs and the claims come to an end
-            left = max(0.0, deadline - time.monotonic())
-            self._upload_rest(left)
-            complete = self._writer.close(left)
-            self._say_where(complete=complete, delivered=self._deliver(deadline - time.monotonic()))
-            self._say_best(trials)
-            self._say_what_is_left()
-            self._forget_claims()
+            complete = False
+            try:
+                with patience:
+                    self._upload_rest(patience.left)
+                    complete = self._writer.close(patience.left, patience.is_over)
+            finally:
+                self._say_where(complete=complete, delivered=self._deliver(patience))
+                self._say_best(trials)
+                self._say_what_is_left()
+                self._forget_claims()
 
     def _forget_claims(self) -> None:
         for trials in {watched.claim.rpartition("/")[0] for watched in self._watched.values()}:
@@ -572,8 +589,9 @@ class Experiment:
 
     def _upload_rest(self, seconds: float) -> None:
         base_url = self._login.settings.get("base_url")
-        if self._login.secret is not None and self._directory is not None and base_url:
-            self._writer.upload_rest(self._directory, base_url, self._login.secret, seconds)
+        if self._login.secret is not None and base_url:
+            for directory in self._places:
+                self._writer.upload_rest(directory, base_url, self._login.secret, seconds)
 
     def _end_the_rest(
         self, trials: list[Trial], rest: Outcome, failures: Mapping[str, Outcome]
@@ -597,7 +615,7 @@ class Experiment:
         """
         if any(watched.own for watched in self._watched.values()):
             self._fetch()
-        ends = runlog.ends(self._directory) if self._directory else {}
+        ends = self._ends()
         for watched in self._watched.values():
             said = [run_id for run_id in watched.spec.ids if run_id in ends]
             if watched.own and (said or watched.unbuilt):
@@ -617,8 +635,8 @@ class Experiment:
             outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
             watched.outcome = outcome
         spec = watched.spec
-        if run_id and self._directory is not None:
-            found = runlog.of_experiment(self._directory, run_id)
+        if run_id and watched.directory is not None:
+            found = runlog.of_experiment(watched.directory, run_id)
             spec = spec._replace(init=_as_opened(spec.init, found.get(run_id)))
         self._writer.start(watched.key, spec, watched.router, self._login.secret)
         if watched.perturbations:
@@ -628,8 +646,8 @@ class Experiment:
 
     def _upload_waiting(self, watched: Watched) -> None:
         """Upload the checkpoints of a run that its own process wrote."""
-        found = runlog.of_experiment(self._directory, watched.key) if self._directory else {}
-        log = found.get(watched.key)
+        found = (runlog.of_experiment(directory, watched.key) for directory in self._places)
+        log = next((logs[watched.key] for logs in found if watched.key in logs), None)
         for saved in watched.waiting:
             visit = partial(self._visit, watched, log)
             self._writer.upload(watched.key, saved, visit, self._login.secret)
@@ -644,34 +662,55 @@ class Experiment:
             names = ", ".join(f"{saved.source} ({saved.name})" for saved in left)
             logger.warning("%s: not uploaded in time: %s", self._who, names)
 
-    def _deliver(self, seconds: float) -> bool:
-        """Copy the driver's runs, and what killed trials left on its node, to the storage."""
-        if self._remote is None or self._directory is None:
-            return False
-        return self._remote.deliver(self._directory, seconds=max(INTERRUPTED_S, seconds))
+    def _deliver(self, patience: Patience) -> set[str]:
+        """Copy the driver's runs, and what killed trials left on its node, to the storages.
 
-    def _say_where(self, *, complete: bool, delivered: bool) -> None:
-        if self._directory is None:
-            return
-        folder = Path(self._directory, "wandb")
-        if not any(folder.glob("*run-*")):
-            return  # mode="disabled"
-        where, more = str(folder), ""
-        offline = any(folder.glob(f"{storage.OFFLINE}*"))
-        if delivered and offline:
-            where = str(self._remote)
-            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
-        links.say(f"wbtune: {len(self._watched)} runs in {where}{more}")
-        left = runlog.not_uploaded(self._directory)
-        if left or not complete:
-            named = [folder] if len(left) > SHOWN or not complete else left
-            what = " ".join(shlex.quote(str(path)) for path in named)
-            links.say(
-                "wbtune: not all was uploaded in time; send it by: "
-                f"{self._server()}wandb sync --no-skip-online {what}"
+        Returns:
+            The folders that were copied.
+        """
+        seconds = max(storage.COPY_S, patience.left)
+        return {
+            directory
+            for directory, remote in self._places.items()
+            if remote is not None
+            and remote.deliver(directory, seconds=seconds, is_interrupted=patience.is_over)
+        }
+
+    def _say_where(self, *, complete: bool, delivered: set[str]) -> None:
+        """Name the folder of each experiment, with as many runs as there are in it."""
+        for directory, remote in self._places.items():
+            folder = Path(directory, "wandb")
+            ids = runlog.run_ids(directory)
+            if remote is not None:
+                ids |= remote.run_ids()
+            of_it = [one for one in self._watched.values() if one.directory == directory]
+            there = sum(not ids.isdisjoint(one.spec.ids) for one in of_it)
+            if not there:
+                continue  # mode="disabled"; or why they could not be opened was said
+            number = (
+                f"{there} runs" if there == len(of_it) else f"{there} runs of {len(of_it)} trials"
             )
-        elif offline and not more and self._mode not in {None, "online", "shared"}:
-            links.say(f"wbtune: upload them by: {links.sync_command(folder)}")
+            where, more = str(folder), ""
+            offline = any(folder.glob(f"{storage.OFFLINE}*"))
+            if directory in delivered and offline:
+                where = str(remote)
+                more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+            links.say(f"wbtune: {number} in {where}{more}")
+            if offline and not more and self._mode not in {None, "online", "shared"}:
+                links.say(f"wbtune: upload them by: {links.sync_command(folder)}")
+        self._say_what_to_send(complete=complete)
+
+    def _say_what_to_send(self, *, complete: bool) -> None:
+        left = [folder for directory in self._places for folder in runlog.not_uploaded(directory)]
+        if not left and (complete or self._login.secret is None):
+            return  # what is only kept on disk has nothing to be late for
+        folders = [Path(directory, "wandb") for directory in self._places]
+        named = folders if len(left) > SHOWN or not left else left
+        what = " ".join(shlex.quote(str(path)) for path in named)
+        links.say(
+            "wbtune: not all was uploaded in time; send it by: "
+            f"{self._server()}wandb sync --no-skip-online {what}"
+        )
 
     @property
     def _mode(self) -> str | None:

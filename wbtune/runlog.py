@@ -429,6 +429,11 @@ def steps(path: Path) -> Iterator[int]:
             yield record.history.step.num
 
 
+def run_ids(directory: Path | str) -> set[str]:
+    """The ids of the runs that have a log below ``<directory>/wandb``."""
+    return {path.stem.removeprefix("run-") for path in _paths(directory)}
+
+
 def ends(directory: Path | str) -> dict[str, int | None]:
     """How each run below ``<directory>/wandb`` ended, read from the last blocks alone.
 

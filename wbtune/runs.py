@@ -256,7 +256,7 @@ def open_run(
                 _compat.forget_core()  # it keeps the id of what it could not open
             run = _init(offline(spec), secret, on_stop, **how)
             runlog.mark_not_uploaded(Path(run.dir).parent)
-        if away or (online and on_disk):
+        if away or (online and (on_disk or spec.init.get("mode") == "offline")):
             runlog.mark_not_uploaded(Path(run.dir).parent)
         if spec.init.get("resume") in {"allow", "must", "auto", True}:
             if first:

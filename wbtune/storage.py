@@ -12,6 +12,7 @@ import glob
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,11 @@ logger = logging.getLogger("wbtune")
 
 #: How W&B begins the name of the folder of an offline run; the run's id ends it.
 OFFLINE: Final = "offline-run-"
+
+#: Seconds for which copying runs is waited for in any case, and between two looks whether
+#: somebody has lost patience.
+_LEAST_S: Final = 3.0
+_LOOK_S: Final = 0.2
 
 #: Seconds that copying one run may take; then it goes on without anybody waiting for it.
 COPY_S: Final = 30.0
@@ -39,13 +45,20 @@ class Remote(NamedTuple):
     def __str__(self) -> str:
         return f"{self.filesystem.type_name}://{self.path}"
 
-    def deliver(self, folder: Path | str, run_id: str = "", seconds: float = COPY_S) -> bool:
+    def deliver(
+        self,
+        folder: Path | str,
+        run_id: str = "",
+        seconds: float = COPY_S,
+        is_interrupted: Callable[[], bool] = bool,
+    ) -> bool:
         """Copy offline runs to the storage; says so when that fails.
 
         Args:
             folder: the local one, which holds ``wandb/``.
             run_id: all parts of this run; of every run, without one.
             seconds: to wait for it.
+            is_interrupted: whether nobody waits for it any more.
 
         Returns:
             Whether all is there.
@@ -56,7 +69,7 @@ class Remote(NamedTuple):
         # folder has a number behind the id.
         log = f"run-{glob.escape(run_id)}.wandb" if run_id else "*.wandb"
         runs = {path.parent for path in wandb.glob(f"{OFFLINE}*/{log}")}
-        error = _within(seconds, lambda: self._deliver(wandb, runs))
+        error = _within(seconds, lambda: self._deliver(wandb, runs), is_interrupted)
         if error is not None:
             logger.warning(
                 "wbtune: not copied to %s: %s: %s. Send it from this node: wandb sync %s",
@@ -127,6 +140,23 @@ class Remote(NamedTuple):
                     )
                     part.replace(wandb / run / info.base_name)
 
+    def run_ids(self) -> set[str]:
+        """The ids of the runs that were copied to the storage; none where it can't be asked."""
+        found: set[str] = set()
+
+        def look() -> None:
+            from pyarrow import fs  # noqa: PLC0415 - as above
+
+            selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
+            found.update(
+                info.base_name.removeprefix("run-").removesuffix(".wandb")
+                for info in self.filesystem.get_file_info(selector)
+                if info.extension == "wandb"
+            )
+
+        _within(COPY_S, look)
+        return found
+
     def runs(self) -> list[str]:
         """The names of the offline runs' folders in the storage."""
         from pyarrow import fs  # noqa: PLC0415 - as above
@@ -136,7 +166,9 @@ class Remote(NamedTuple):
         return [name for name in names if name.startswith(OFFLINE)]
 
 
-def _within(seconds: float, work: Callable[[], None]) -> Exception | None:
+def _within(
+    seconds: float, work: Callable[[], None], is_interrupted: Callable[[], bool] = bool
+) -> Exception | None:
     """Do it in a thread of its own, and wait so long; a trial waits for no storage."""
     raised: list[Exception] = []
 
@@ -148,7 +180,10 @@ def _within(seconds: float, work: Callable[[], None]) -> Exception | None:
 
     thread = threading.Thread(target=run, name="wbtune-copy", daemon=True)
     thread.start()
-    thread.join(seconds)
+    until = time.monotonic() + seconds
+    thread.join(min(seconds, _LEAST_S))
+    while thread.is_alive() and time.monotonic() < until and not is_interrupted():
+        thread.join(_LOOK_S)
     if thread.is_alive():
-        return TimeoutError(f"not done after {seconds:g} s")
+        return TimeoutError(f"not done after {seconds:g} s, or interrupted")
     return raised[0] if raised else None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
-from wbtune import guard, runlog
+from wbtune import guard, runlog, runs
 from wbtune.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
 
 #: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
@@ -111,14 +112,64 @@ class Memory:
         self.uploads.clear()
         self.config.clear()
         on_disk = _stamps(sent)
-        for one in sent:
-            match one.message:
-                case Log(row=row) if row[STAMP] in on_disk:
-                    continue
-                case Upload() if not _is_waiting(one):
-                    continue
-            self.sent.append(one)
-            yield one
+        left = [one for one in sent if _is_left(one, on_disk)]
+        newest = _newest(left)
+        if newest is not None:
+            if _is_closed(left, newest):
+                return
+            left = [_kept_on_disk(one, newest) for one in left]
+        self.sent += left
+        yield from left
+
+
+def _is_left(one: Sent, on_disk: set[float]) -> bool:
+    match one.message:
+        case Log(row=row):
+            return row[STAMP] not in on_disk
+        case Upload():
+            return _is_waiting(one)
+    return True
+
+
+def _newest(sent: list[Sent]) -> Path | None:
+    """The newest log of the run that these messages open again; None where it has none.
+
+    What it holds is perhaps not at the server, and was lost with the core that had it: it is sent
+    when the experiment ends, or by the command that is printed then.
+    """
+    for one in sent:
+        if isinstance(one.message, Start):
+            spec = one.message.spec
+            for run_id in spec.ids:
+                parts = runlog.parts(spec.init.get("dir") or ".", run_id)
+                if parts:
+                    if one.message.secret is not None:
+                        runlog.mark_not_uploaded(parts[-1].parent)
+                    return parts[-1]
+    return None
+
+
+def _is_closed(sent: list[Sent], newest: Path) -> bool:
+    """Was the run just closed, with all that there was to say?"""
+    ends = [one.message for one in sent if isinstance(one.message, End)]
+    rest = [one for one in sent if isinstance(one.message, Log | Upload)]
+    return len(ends) == 1 and not rest and runlog.exit_code(newest) == ends[0].outcome.exit_code
+
+
+def _kept_on_disk(one: Sent, newest: Path) -> Sent:
+    """An online run goes on on disk.
+
+    What is there would otherwise come after what is logged now, and W&B drops rows whose step
+    goes back.
+    """
+    start = one.message
+    if not isinstance(start, Start) or start.secret is None:
+        return one
+    run_id = newest.stem.removeprefix("run-")
+    spec = runs.offline(start.spec)
+    spec = spec._replace(init={**spec.init, "id": run_id, "resume": "allow"})
+    start = replace(start, spec=spec)
+    return Sent(start, pack(start))
 
 
 def _is_waiting(sent: Sent) -> bool:
