@@ -344,7 +344,7 @@ def shown(login: Login) -> tuple[str | None, dict[str, str]]:
 
 
 ONLINE = {"mode": "online", "settings": {"base_url": "https://wandb.example.com"}}
-SERVER = {"base_url": "https://wandb.example.com", "entity": "team"}
+SERVER = {"base_url": "https://wandb.example.com", "entity": "team", "mode": "online"}
 FIT = handover.new_fit()
 
 
@@ -398,7 +398,7 @@ def test_an_identity_token_file_is_named_to_the_trials(
     monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", str(token))
     settings = {**ONLINE["settings"], "identity_token_file": str(token)}  # type: ignore[dict-item]
     options = RunOptions(init_kwargs={**ONLINE, "settings": settings})
-    assert shown(driver(options)) == trial() == (None, settings)
+    assert shown(driver(options)) == trial() == (None, {**settings, "mode": "online"})
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
@@ -417,7 +417,7 @@ def test_without_a_driver_of_ours_a_trial_looks_for_itself(
 ) -> None:
     """As wandb would: here, in the environment."""
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
-    assert trial() == (ENVIRONMENT, {})
+    assert trial() == (ENVIRONMENT, {"mode": "online"})
 
 
 def test_who_does_not_know_his_experiment_has_the_login_that_all_have(
@@ -434,3 +434,48 @@ def test_who_does_not_know_his_experiment_has_the_login_that_all_have(
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
     assert trial(fit="")[0] == ENVIRONMENT
     assert [trial(fit=fit)[0] for fit in (first, second, third)] == [ARGUMENT, ARGUMENT, FILE]
+
+
+@pytest.mark.parametrize(
+    ("argument", "own", "drivers", "nodes", "expected"),
+    [
+        ("online", "disabled", "offline", "offline", "online"),
+        (None, "disabled", "offline", "online", "disabled"),
+        (None, None, "offline", "online", "offline"),
+        (None, None, "online", "offline", "online"),
+        (None, None, None, "offline", "offline"),
+    ],
+)
+def test_what_was_said_on_purpose_comes_first(
+    store: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str | None,
+    own: str | None,
+    drivers: str | None,
+    nodes: str,
+    expected: str,
+) -> None:
+    """The driver's argument, the trial's own environment, the driver's, the node's."""
+    if drivers:
+        monkeypatch.setenv("WANDB_MODE", drivers)
+    monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
+    driver(RunOptions(init_kwargs={"mode": argument} if argument else {}))
+    monkeypatch.setenv("WANDB_MODE", own or nodes)
+    monkeypatch.setattr(_compat, "own_environment", lambda: {"WANDB_MODE": own} if own else {})
+    assert trial(mode=None)[1].get("mode", nodes) == expected
+
+
+def test_a_key_of_the_trials_own_comes_after_an_argument_of_the_drivers(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ``runtime_env`` names another account on purpose; ``api_key=`` is said last of all."""
+    monkeypatch.setenv("WANDB_API_KEY", HOOK)
+    driver(RunOptions(init_kwargs=ONLINE))
+    monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
+    monkeypatch.setattr(_compat, "own_environment", lambda: {"WANDB_API_KEY": ENVIRONMENT})
+    assert trial()[0] == ENVIRONMENT
+    driver(RunOptions(init_kwargs=ONLINE), ARGUMENT)
+    assert trial()[0] == ARGUMENT
+    monkeypatch.setattr(_compat, "own_environment", dict)
+    driver(RunOptions(init_kwargs=ONLINE), NETRC)
+    assert trial()[0] == NETRC, "what the node has is nobody's purpose"

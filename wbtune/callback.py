@@ -24,6 +24,7 @@ from wbtune import (
     driver_options,
     drop_in,
     handover,
+    launch,
     links,
     runs,
     surroundings,
@@ -224,13 +225,14 @@ class WandbLoggerCallback(LoggerCallback):
 
         Raises:
             ConfigurationError: without a project, where checkpoints can't be uploaded as
-                asked, or where no run can be written.
+                asked, where no run can be written, or for an API key in the ``param_space``.
             CredentialsError: without a key that the server needs.
         """
         # A third of what importing wbtune would take; a trial's process never needs it.
         from wbtune.experiment import Experiment  # noqa: PLC0415 - as said
 
         who = self.__who
+        launch.check(who)
         options = self.__options = runs.locate(who, self.__options)
         if not options.project:
             raise ConfigurationError(runs.no_project(who))

@@ -13,6 +13,8 @@ its run is kept on disk.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
 import pkgutil
@@ -37,6 +39,17 @@ CURES: Final = (
     "run `wandb login`, set the environment variable WANDB_API_KEY, give api_key_file=, "
     'or log without a server by mode="offline" (environment: WANDB_MODE=offline)'
 )
+
+
+#: What else there is to do where a trial has none: its driver may well have one.
+TRIAL_CURES: Final = (
+    "wandb_tuner, WandbLoggerCallback, @wandb_trial and WandbMixin hand over the driver's key and "
+    "WANDB_MODE; for setup_wandb alone, set WANDB_API_KEY (or WANDB_MODE=offline) before ray.init, "
+    'or by ray.init(runtime_env={"env_vars": {...}}), or give mode="offline"'
+)
+
+
+_NO_KEY: Final = "no W&B API key found"
 
 
 class Secret:
@@ -70,12 +83,20 @@ class Login(NamedTuple):
         secret: the key; None where none is needed, or an identity token is used instead.
         settings: W&B settings that belong to it and are no secret: ``base_url``,
             ``entity``, ``identity_token_file``, ``mode``.
+        given: which of ``key``, ``mode`` and ``base_url`` an argument on the driver said; they
+            come before the environment of a trial.
         objective: what is best, as the driver's tuner has it.
     """
 
     secret: Secret | None = None
     settings: Mapping[str, str] = {}
+    given: tuple[str, ...] = ()
     objective: Objective | None = None
+
+    def is_same(self, other: Login) -> bool:
+        """Is it the same, key included?"""
+        keys = [None if one.secret is None else one.secret.reveal() for one in (self, other)]
+        return keys[0] == keys[1] and self._replace(secret=None) == other._replace(secret=None)
 
 
 def needs_key(mode: str | None) -> bool:
@@ -141,7 +162,7 @@ def find(
     hook = os.environ.get(API_KEY_HOOK)
     if hook:
         return _usable(who, Secret(_from_hook(who, hook)))
-    msg = f"{who}: no W&B API key found. {CURES[0].upper()}{CURES[1:]}."
+    msg = f"{who}: {_NO_KEY}. {CURES[0].upper()}{CURES[1:]}."
     raise CredentialsError(msg)
 
 
@@ -187,6 +208,10 @@ PATIENCE_S: Final = 20.0
 
 _HANDED: Final = ("base_url", "entity", "identity_token_file")
 
+#: wandb's own, where nobody has said anything.
+_DEFAULT_MODE: Final = "online"
+_DEFAULT_URL: Final = "https://api.wandb.ai"
+
 
 def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Login:
     """Log in on the driver: find the key, and check it with the server.
@@ -212,13 +237,18 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
         return login
     given = options.init_kwargs.get("settings") or {}
     secret = find(who, api_key, options.api_key_file, options.mode, given.get("base_url"))
+    arguments = {
+        "key": api_key or options.api_key_file,
+        "mode": options.mode,
+        "base_url": given.get("base_url"),
+    }
+    named = tuple(name for name, value in arguments.items() if value)
+    settings = _settings(options.mode)
     if not needs_key(options.mode):
-        # Said by this process's environment alone, the trials' may not say it.
-        mode = os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
-        return Login(settings={} if options.mode else {"mode": mode})
-    found = {name: given.get(name) or _compat.wandb_setting(name) for name in _HANDED}
-    found["entity"] = options.init_kwargs.get("entity") or found["entity"]
-    settings = {name: str(value) for name, value in found.items() if value}
+        return Login(settings=settings, given=named)
+    settings |= {name: str(given[name]) for name in _HANDED if given.get(name)}
+    if options.init_kwargs.get("entity"):
+        settings["entity"] = str(options.init_kwargs["entity"])
     if secret is None:
         secret = _found_by_wandb(settings["base_url"])
     if secret is not None:
@@ -226,7 +256,43 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
         patience = given.get("init_timeout") or _compat.wandb_setting("init_timeout")
         patience = min(float(patience), PATIENCE_S)
         _check(who, Server(settings["base_url"], secret, patience, given))
+    return Login(secret, settings, named)
+
+
+def of_process() -> Login:
+    """What the environment of this driver says now; nothing is checked, a key may be missing."""
+    settings = _settings(None)
+    if not needs_key(None):
+        return Login(settings=settings)
+    secret, hook = None, os.environ.get(API_KEY_HOOK)
+    with contextlib.suppress(Exception):  # a malformed key: each trial says that
+        secret = _found_by_wandb(settings["base_url"])
+        if secret is None and hook and not _compat.logged_in(settings["base_url"]):
+            secret = _once_from_hook(hook)
     return Login(secret, settings)
+
+
+@functools.cache
+def _once_from_hook(hook: str) -> Secret:
+    return Secret(_from_hook("wbtune", hook))
+
+
+def _settings(mode: str | None) -> dict[str, str]:
+    """What the trials have to know besides the key, as far as this process's environment says.
+
+    wandb reads the environment when it is first asked; a notebook changes it after that.
+    """
+    said = mode or os.environ.get("WANDB_MODE") or str(_compat.wandb_setting("mode"))
+    settings = {} if said == _DEFAULT_MODE and "WANDB_MODE" not in os.environ else {"mode": said}
+    if mode:
+        settings["mode"] = mode
+    if not needs_key(mode):
+        return settings
+    for name in _HANDED:
+        value = os.environ.get(f"WANDB_{name.upper()}") or _compat.wandb_setting(name)
+        if value:
+            settings[name] = str(value)
+    return settings
 
 
 def of_trial(
@@ -249,28 +315,43 @@ def of_trial(
         mode: W&B's ``mode``, where it was given.
         declared: the arguments come from a declaration, which the driver has read, too; a
             path in it need not exist on this node.
-        base_url: the server that was given; else that of this process's environment, or the
-            driver's.
+        base_url: the server that was given.
+
+    What is not given comes from an argument on the driver; else from an environment that was
+    given to this trial on purpose (by a ``runtime_env``, or by code in it); else from the
+    driver's environment; else from the node's.
 
     Raises:
         CredentialsError: without a usable key.
     """
-    if mode is None and "WANDB_MODE" not in os.environ:
-        mode = handed.settings.get("mode")
+    own = _compat.own_environment()
+    mode = mode or _first(handed, "mode", own.get("WANDB_MODE"))
     if not needs_key(mode):
         return Login(settings={} if mode is None else {"mode": mode})
-    settings = {name: text for name, text in handed.settings.items() if name != "mode"}
-    own_url = base_url or os.environ.get("WANDB_BASE_URL")
-    if own_url and own_url.rstrip("/") != settings.get("base_url", own_url).rstrip("/"):
-        handed, settings = Login(), {}  # the driver's key is not for this server
+    drivers_url = handed.settings.get("base_url")
+    own_url = base_url
+    if own_url is None and "base_url" not in handed.given:
+        # A node's own server comes before one that nobody has chosen.
+        chosen = own if drivers_url not in (None, _DEFAULT_URL) else os.environ
+        own_url = chosen.get("WANDB_BASE_URL")
+    if own_url and own_url.rstrip("/") != (drivers_url or own_url).rstrip("/"):
+        handed = Login()  # the driver's key is not for this server
+    settings = {**handed.settings, **({"mode": mode} if mode else {})}
     if base_url:
         settings["base_url"] = base_url
     has_own = api_key is not None or (api_key_file is not None and not declared)
+    has_own = has_own or ("WANDB_API_KEY" in own and "key" not in handed.given)
     if not has_own and (handed.secret is not None or "identity_token_file" in settings):
         return Login(handed.secret, settings)
     secret = find(who, api_key, api_key_file, mode, base_url)
     server = settings.get("base_url") or _compat.wandb_setting("base_url")
     return Login(secret or _found_by_wandb(server), settings)
+
+
+def _first(handed: Login, name: str, own: str | None) -> str | None:
+    """An argument on the driver, else this process's own environment, else the driver's."""
+    drivers = handed.settings.get(name)
+    return drivers if name in handed.given or own is None else own
 
 
 def of_trial_or_offline(
@@ -310,7 +391,11 @@ def of_trial_or_offline(
     except CredentialsError as error:
         if trial.trial_id is None and trial.directory is None:
             raise
-        return OFFLINE, trouble or str(error).removeprefix(f"{who}: ")
+        if _NO_KEY in str(error):
+            why = f"no W&B API key has reached this trial: {TRIAL_CURES}."
+        else:
+            why = str(error).removeprefix(f"{who}: ")
+        return OFFLINE, trouble or why
     if trouble and needs_key(options.mode or login.settings.get("mode")):
         return OFFLINE, trouble
     return login._replace(objective=handed.objective), ""
@@ -333,8 +418,13 @@ def hand_over(
     Says so when Ray's store does not answer: the trials go on without.
     """
     key = None if login.secret is None else login.secret.reveal()
-    told: dict[str, Any] = {"key": key, "settings": dict(login.settings), "objective": objective}
-    told["options"] = options
+    told: dict[str, Any] = {
+        "key": key,
+        "settings": dict(login.settings),
+        "given": login.given,
+        "objective": objective,
+        "options": options,
+    }
     try:
         handover.hand_over(fit, told)
     except handover.StoreError as error:
@@ -347,13 +437,14 @@ def handed_over(trial: Identity) -> Login:
     Raises:
         StoreError: when Ray's store does not answer.
     """
-    told = handover.handed_over(trial.fit)
+    told = handover.handed_over(trial.fit, trial.origin)
     if told is None:
         return Login()
     key, objective = told["key"], told["objective"]
     return Login(
         None if key is None else Secret(key),
         told["settings"],
+        tuple(told["given"]),
         None if objective is None else Objective(*objective),
     )
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from wbtune import _compat, identity, lifecycle, run_parameter
+from wbtune import _compat, identity, launch, lifecycle, run_parameter
 from wbtune.errors import InvalidTrainableError
 from wbtune.options import RunOptions
 
@@ -145,9 +145,9 @@ class WandbTrial(Proxy):
         return (*args[:place], run, *args[place:]), kwargs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # Pickled in a trial, it is on its way to the workers of Ray Train, which don't
-        # know the trial.
-        trial = identity.of_here() or self._self_trial
+        # On its way to the workers of Ray Train, which know neither the trial nor the driver.
+        trial = identity.of_here() or self._self_trial or identity.Identity()
+        trial = trial._replace(origin=launch.send(WHO, trial.origin))
         rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
         return _rebuild, (self.__wrapped__, *rest)
 

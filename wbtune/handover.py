@@ -154,7 +154,7 @@ def _take_back_at_exit(job: str) -> None:
         atexit.register(take_all_back)
 
 
-def claim(trial: str, owner: str, seconds: float = STORE_S) -> str:
+def claim(trial: str, owner: str, seconds: float | None = None) -> str:
     """Claim the right to write one trial's run; who came first keeps it.
 
     The driver's callback can't see whether a function calls `setup_wandb`, and the trial
@@ -167,7 +167,7 @@ def claim(trial: str, owner: str, seconds: float = STORE_S) -> str:
     Args:
         trial: names the trial, uniquely in the cluster.
         owner: who asks: ``"driver"`` or ``"trial"``.
-        seconds: to wait for Ray's store.
+        seconds: to wait for Ray's store; `STORE_S`, if nothing is said.
 
     Returns:
         Who has it.
@@ -196,12 +196,13 @@ def unclaim(trials: str) -> None:
         ask(lambda: _compat.remove_stored(f"claim/{trials}"), LOOP_S)
 
 
-def ask(question: Callable[[], T], seconds: float = STORE_S) -> T:
-    """Ask Ray's store, again while that fails, and wait for the answer so long.
+def ask(question: Callable[[], T], seconds: float | None = None) -> T:
+    """Ask Ray's store, again while that fails, and wait for the answer so long, or `STORE_S`.
 
     Raises:
         StoreError: without an answer; says why.
     """
+    seconds = STORE_S if seconds is None else seconds
     answers: list[T] = []
     trouble: list[Exception] = [TimeoutError("no answer")]
     deadline = time.monotonic() + seconds

@@ -45,6 +45,7 @@ class Identity(NamedTuple):
         contested: a callback on the driver may want to write the same run.
         fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune.handover`); empty
             where no callback has given it a name.
+        origin: names the driver that has sent an object of ours (:mod:`wbtune.origin`).
     """
 
     trial_id: str | None = None
@@ -55,6 +56,7 @@ class Identity(NamedTuple):
     contested: bool = False
     mark: str = ""
     fit: str = ""
+    origin: str = ""
 
     @property
     def claim(self) -> str:
@@ -75,8 +77,9 @@ def of_trainable(
     info = _compat.trial_info(trainable, config)
     storage = _compat.storage_of(trainable) if storage is None else storage
     directory, remote = _places(storage)
+    fit, origin = _compat.fit_of(storage), getattr(trainable, "wbtune_origin", "")
     if info is None:
-        return _of_storage(storage, directory, remote)
+        return _of_storage(storage, directory, remote)._replace(origin=origin)
     return Identity(
         info.trial_id,
         info.trial_name,
@@ -85,7 +88,8 @@ def of_trainable(
         remote,
         contested=True,
         mark=_mark(storage),
-        fit=_compat.fit_of(storage),
+        fit=fit,
+        origin=origin,
     )
 
 
@@ -178,6 +182,7 @@ def of_worker(
         contested=worker.trial is not None and only,
         mark=_mark(worker.storage),
         fit=_compat.fit_of(worker.storage) or (trial.fit if trial is not None else ""),
+        origin=trial.origin if trial is not None else "",
     )
 
 
@@ -202,4 +207,5 @@ def of_here() -> Identity | None:
     if here.trial_id is None:
         return None
     # Without the places: a file system may hold the keys to it.
-    return Identity(here.trial_id, here.trial_name, here.experiment, fit=here.fit)
+    names = (here.trial_id, here.trial_name, here.experiment)
+    return Identity(*names, fit=here.fit, origin=here.origin)

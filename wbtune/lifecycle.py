@@ -226,7 +226,10 @@ def of_caller(
                 attach(trainable, trial_run)
     if worker is not None:
         return trial_run, identity.of_worker(worker, only=only, trial=trial)
-    return trial_run, identity.of_trainable(trainable)
+    who_am_i = identity.of_trainable(trainable)
+    if trial is not None and not who_am_i.origin:  # of a function that a plain one calls
+        who_am_i = who_am_i._replace(origin=trial.origin)
+    return trial_run, who_am_i
 
 
 @contextlib.contextmanager

@@ -79,6 +79,7 @@ class WandbMixin(lifecycle.OwnsRun):
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)
         lifecycle.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
         who_am_i = identity.of_trainable(None, config, _compat.storage_among(args, kwargs))
+        who_am_i = who_am_i._replace(origin=self.wbtune_origin)
         trial_run.open(who_am_i, lifecycle.visible(config))
         try:
             super().__init__(*args, **kwargs)

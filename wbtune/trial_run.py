@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
 from wbtune import (
     _compat,
@@ -26,12 +26,14 @@ from wbtune import (
     driver_options,
     handover,
     identity,
+    launch,
     links,
     media,
     runlog,
     runs,
     sanitize,
 )
+from wbtune.config_keys import CURES as KEY_CURES
 from wbtune.errors import WbtuneError
 from wbtune.filtering import Router, excludes_of
 from wbtune.mirror import Mirror
@@ -62,9 +64,22 @@ STOPPED: Final = Outcome(
 
 
 class OwnsRun:
-    """Marks a trainable class that opens its own run; the callback leaves it alone."""
+    """Marks a trainable class that opens its own run; the callback leaves it alone.
+
+    Attributes:
+        wbtune_origin: of the driver whose trials these are (:mod:`wbtune.origin`). Ray derives
+            an actor's class of a trainable's, and pickles that with its attributes.
+    """
 
     __slots__ = ()
+
+    wbtune_origin: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if _compat.launch() is not None:  # a trial's actor is made of it, or it is on its way
+            who = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
+            cls.wbtune_origin = launch.send(who, cls.wbtune_origin)
 
 
 class WrittenByDriverError(Exception):
@@ -174,6 +189,8 @@ class TrialRun:
         if self._api_key:  # an argument comes before what config["wandb"] says
             options = replace(options, api_key_file=None)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
+        if who_am_i.trial_id is not None:
+            self._warn_of(options, inner_key)
         login, trouble = credentials.of_trial_or_offline(
             *(self.who, options, who_am_i, api_key), declared=self._declared
         )
@@ -228,6 +245,20 @@ class TrialRun:
         else:
             return run
         return runs.disabled_run()
+
+    def _warn_of(self, options: RunOptions, inner_key: str | None) -> None:
+        """Say what no driver could refuse before there was a trial."""
+        if not options.project and not _compat.wandb_setting("project"):
+            logger.warning(
+                "%s W&B puts this trial's run into the project 'uncategorized'.",
+                runs.no_project(self.who),
+            )
+        if inner_key is not None and identity.rank() is None:
+            logger.warning(
+                '%s: config["wandb"] has an API key, and Tune has written it into the '
+                "experiment's storage, in clear. %s.",
+                *(self.who, KEY_CURES),
+            )
 
     def _is_on_disk(self, run: Run, trouble: str) -> None:
         """Say that a run which was to be uploaded is kept on disk, and why."""

@@ -17,6 +17,7 @@ from ray import tune
 
 from wbtune import _compat, runs
 from wbtune.callback import WandbLoggerCallback, declaration_of
+from wbtune.config_keys import take_key
 from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
 from wbtune.keywords import Checkpoints, InitOptions, Names
 from wbtune.lifecycle import OwnsRun
@@ -67,7 +68,8 @@ def wandb_tuner(
 
     Args:
         trainable: as for ``Tuner``: a function, a class, or the name of a registered one.
-        param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options.
+        param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options; an
+            ``api_key`` is taken out, and in none of the experiment's files.
         tune_config: as for ``Tuner``.
         run_config: as for ``Tuner``. It is not changed; its callbacks are kept.
         project: name of the W&B project. Mandatory: here, in the declaration, or as the
@@ -113,6 +115,7 @@ def wandb_tuner(
     Source: the guide, ``tune_with_callback``, in one call.
     """
     _check_what_is_tunes(trainable, param_space)
+    param_space, inner_key = take_key(WHO, param_space)
     named = {
         "project": project,
         "group": group,
@@ -132,6 +135,8 @@ def wandb_tuner(
     inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
     if api_key is not None:  # an argument comes before what config["wandb"] says
         inner = replace(inner, api_key_file=None)
+    elif api_key_file is None:
+        api_key = inner_key
     options = runs.locate(WHO, inner | given)
     declared, options = _declare(WHO, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
@@ -227,6 +232,11 @@ def restore_wandb_tuner(
     Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
     """
     _check_restore(path, restore_options)
+    if restore_options.get("param_space") is not None:
+        restore_options["param_space"], inner_key = take_key(
+            RESTORE, restore_options["param_space"]
+        )
+        api_key = api_key or inner_key
     tuner = tune.Tuner.restore(path, trainable, **restore_options)
     declared, _ = _declare(RESTORE, trainable, declaration_of(_callback_of(tuner, path)))
     if declared is not trainable:

@@ -1,0 +1,121 @@
+"""An API key in ``param_space["wandb"]``: the guide allows it there, and Tune writes it down.
+
+What is in the ``param_space`` stands in clear in each trial's ``params.json`` and
+``params.pkl``, in each line of ``result.json`` and in the experiment's state; what is sampled,
+in the names of the trials' folders as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from wbtune.errors import ConfigurationError
+
+CURES: Final = (
+    "Leave it out and use one of: `wandb login`, the environment variable WANDB_API_KEY, "
+    "api_key_file=, or api_key= of wandb_tuner or WandbLoggerCallback"
+)
+
+
+class Found(NamedTuple):
+    """A key.
+
+    Attributes:
+        where: it is, as the user would write it.
+        key: the text; None where trials would get one of several, or it is inside of an object.
+    """
+
+    where: str
+    key: str | None
+
+
+def keys_in(space: Any) -> list[Found]:
+    """The API keys in a ``param_space``: in a ``"wandb"`` at any depth, also if it is sampled."""
+    return list(_found(space, "param_space"))
+
+
+def _found(value: Any, where: str) -> Iterator[Found]:
+    choices = _choices(value)
+    if choices is not None:
+        for choice in choices:
+            yield from (found._replace(key=None) for found in _found(choice, where))
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            there = f"{where}[{key!r}]"
+            yield from _in_wandb(inner, there) if key == "wandb" else _found(inner, there)
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value):
+            yield from _found(inner, f"{where}[{place}]")
+
+
+def _in_wandb(value: Any, where: str) -> Iterator[Found]:
+    choices = _choices(value)
+    if choices is not None:
+        for choice in choices:
+            yield from (found._replace(key=None) for found in _in_wandb(choice, where))
+    elif isinstance(value, Mapping):
+        key, settings = value.get("api_key"), value.get("settings")
+        if key:
+            yield Found(f"{where}['api_key']", key if isinstance(key, str) else None)
+        inside = settings.get("api_key") if isinstance(settings, Mapping) else None
+        if inside or getattr(settings, "api_key", None):
+            yield Found(f"{where}['settings']", None)
+
+
+def _choices(value: Any) -> Any:
+    """What a sampled value may be, as far as that can be seen; None for one that is not sampled."""
+    if isinstance(value, Mapping):
+        return value["grid_search"] if set(value) == {"grid_search"} else None
+    return getattr(value, "categories", None)  # `tune.choice`
+
+
+def take_key(
+    who: str, space: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Take the API key out of a ``param_space``.
+
+    Returns:
+        ``(space, key)``: one without a key, and the key, if it had one.
+
+    Raises:
+        ConfigurationError: for several, or one that is sampled: an experiment has one login.
+    """
+    found = keys_in(space)
+    keys = {one.key for one in found}
+    if len(keys) > 1 or None in keys:
+        raise ConfigurationError(_refusal(who, found[0].where, "An experiment has one account. "))
+    return (_without(space), keys.pop()) if keys else (space, None)
+
+
+def refuse_key(who: str, space: Any) -> None:
+    """Refuse an API key in a ``param_space`` that is not ours to change.
+
+    Raises:
+        ConfigurationError: for a key.
+    """
+    for found in keys_in(space):
+        raise ConfigurationError(_refusal(who, found.where))
+
+
+def _refusal(who: str, where: str, why: str = "") -> str:
+    files = "(params.json, result.json, experiment_state)"
+    return (
+        f"{who}: {where} is an API key, and Tune would write it into the experiment's storage "
+        f"{files}. {why}{CURES}."
+    )
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        less = {key: _less(inner, key) for key, inner in value.items()}
+        return {key: inner for key, inner in less.items() if key != "wandb" or inner != {}}
+    if type(value) in {list, tuple}:
+        return type(value)(_without(inner) for inner in value)
+    return value
+
+
+def _less(value: Any, key: Any) -> Any:
+    if key != "wandb" or not isinstance(value, Mapping):
+        return _without(value)
+    return {name: inner for name, inner in value.items() if name != "api_key"}
