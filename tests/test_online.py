@@ -46,6 +46,7 @@ from wbtune.options import RunOptions
 from wbtune.outcomes import FINISHED, Kind, Outcome
 from wbtune.runs import MARK, spec
 from wbtune.server import Server
+from wbtune.transport import LARGEST
 from wbtune.writer import Writer
 
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
@@ -718,8 +719,15 @@ class Odd(WandbServer):
 
 @pytest.mark.parametrize(
     "answer",
-    [(200, b"{"), (200, b'{"data": {"model": {"bucket": {"config": "?"}}}}'), (403, b"{}")],
-    ids=["no JSON", "no config", "refused"],
+    [
+        (200, b"{"),
+        (200, b'{"data": {"model": {"bucket": {"config": "?"}}}}'),
+        (403, b"{}"),
+        (200, b"[" * 10**5),
+        (200, b'{"data": {"model": ["x"]}}'),
+        (200, b'"' + b"x" * (LARGEST + 1)),
+    ],
+    ids=["no JSON", "no config", "refused", "thousands of levels", "other types", "too long"],
 )
 def test_an_odd_answer_costs_no_run(answer, tmp_path):
     """Where the server can't be understood, the run is kept on disk, or opened as it is."""

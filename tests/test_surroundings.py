@@ -9,7 +9,11 @@ import strategies_functions as functions
 from drivers import fitted
 from surroundings_program import ROWS
 
-from wbtune import runlog
+from wbtune import runlog, surroundings
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.outcomes import FINISHED
+from wbtune.trial_run import TrialRun
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,80 @@ def test_what_names_another_run(around, tmp_path):
             assert plain[0].startswith("job-")
         case _:
             assert plain == ["other", "other"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "names"),
+    [
+        ({"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1"}, "the sweep s1 as the run r1"),
+        ({"WANDB_LAUNCH": "True"}, "W&B Launch"),
+        ({"WANDB_LAUNCH": "false", "WANDB_RUN_ID": "r1"}, None),
+        ({}, None),
+    ],
+)
+def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, caplog, tmp_path):
+    """By a trial that no callback watches as well; not where there is no agent and no launched job.
+
+    A function that is called by hand is left to wandb, and nothing is said of it.
+    """
+    surroundings.say_whose_run_it_is_not.cache_clear()
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    options = RunOptions(project="p", init_kwargs={"mode": "disabled"})
+    trial = Identity("t", "t", "exp", str(tmp_path))
+    for who_am_i in (Identity(), trial, trial, trial._replace(fit="of a callback")):
+        trial_run = TrialRun("wandb_trial", options)
+        trial_run.open(who_am_i, {})
+        trial_run.close(FINISHED)
+    said = [record.getMessage() for record in caplog.records if record.name == "wbtune"]
+    assert len(said) == (names is not None)
+    assert all(f"started by {names}. " in text and "in the group exp;" in text for text in said)
+
+
+GOES_ON = """
+import json, multiprocessing, os, sys
+import wandb
+from wbtune import runlog, runs
+from wbtune.identity import Identity
+from wbtune.options import RunOptions
+from wbtune.outcomes import FINISHED
+
+folder = sys.argv[1]
+
+def opened(trial):
+    options = RunOptions(project="p", init_kwargs={"mode": "offline"})
+    return runs.open_run(runs.spec(options, Identity(trial, trial, "exp", folder), {}))
+
+def child():
+    run = opened("child")
+    said = os.environ["WANDB_SERVICE"]
+    run.log({"x": 1})
+    runs.close_run(run, FINISHED)
+    with open("said", "w") as file:
+        file.write(said)
+
+run = opened("parent")
+own = os.environ["WANDB_SERVICE"]
+run.log({"x": 1})
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+run.log({"x": 2})
+wandb.teardown()  # lets go of the core
+run.log({"x": 3})
+runs.close_run(run, FINISHED)
+runs.end_core()
+logs = runlog.of_experiment(folder).values()
+rows = {log.id: [row["x"] for row in log.rows] for log in logs}
+print(json.dumps([rows, own == open("said").read(), {log.id: log.exit_code for log in logs}]))
+"""
+
+
+def test_who_has_let_go_of_a_core(tmp_path):
+    """After ``wandb.teardown`` a run goes on in another; a forked child shares its parent's."""
+    env = functions.clean_env(tmp_path) | {"WANDB_SERVICE": "3-1-unix-/nowhere/socket"}
+    said = functions.program(env, tmp_path, "-c", GOES_ON, str(tmp_path / "experiment"))
+    rows, shared, exit_codes = json.loads(said.splitlines()[-1])
+    assert rows == {"parent": [1, 2, 3], "child": [1]}
+    assert shared
+    assert exit_codes == {"parent": 0, "child": 0}

@@ -13,6 +13,14 @@ os.environ["RAY_TRAIN_V2_ENABLED"] = "1" if VERSION == "v2" else "0"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.2"
 # A process for each training run that looks out for nodes that are about to go.
 os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+if (
+    __name__ == "__main__"
+):  # of a sweep's agent, and of a core that is gone: the workers have their own
+    os.environ |= {
+        "WANDB_SWEEP_ID": "sweep",
+        "WANDB_RUN_ID": "agents",
+        "WANDB_SERVICE": "3-1-unix-/no",
+    }
 
 import ray
 from drivers import local_ray, quick_workers

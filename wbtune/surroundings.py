@@ -9,6 +9,7 @@ trials of an experiment in there inherit it, every one of them, and they are not
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from typing import Final
@@ -42,8 +43,12 @@ _LAUNCH: Final = "WANDB_LAUNCH"
 _RUN: Final = "WANDB_RUN_ID"
 
 
-def say_whose_run_it_is_not(who: str, group: str) -> None:
-    """One line on a driver whose environment describes a run: the trials' are others.
+@functools.cache
+def say_whose_run_it_is_not(who: str, group: str | None) -> None:
+    """One line where the environment describes a run: the trials' are others.
+
+    On the driver; of trials that nobody there knows of, in each of them, in the same words, which
+    Ray shows on the driver's terminal once.
 
     Args:
         who: the door.
@@ -51,7 +56,7 @@ def say_whose_run_it_is_not(who: str, group: str) -> None:
     """
     if sweep := os.environ.get(_AGENT):
         job = f"the sweep {sweep}"
-    elif os.environ.get(_LAUNCH, "").lower() in {"1", "true", "yes"}:
+    elif os.environ.get(_LAUNCH, "").lower() in {"1", "true", "t", "yes", "y", "on"}:
         job = "W&B Launch"
     else:
         return
@@ -59,5 +64,5 @@ def say_whose_run_it_is_not(who: str, group: str) -> None:
     logger.warning(
         "%s: this program was started by %s%s. Each trial has a run of its own, in the group %s; "
         "the other is left alone.",
-        *(who, job, f" as the run {run}" if run else "", group),
+        *(who, job, f" as the run {run}" if run else "", group or "(none)"),
     )

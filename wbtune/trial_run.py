@@ -32,6 +32,7 @@ from wbtune import (
     runlog,
     runs,
     sanitize,
+    surroundings,
 )
 from wbtune.config_keys import CURES as KEY_CURES
 from wbtune.errors import WbtuneError
@@ -194,6 +195,7 @@ class TrialRun:
         login, trouble = credentials.of_trial_or_offline(
             *(self.who, options, who_am_i, api_key), declared=self._declared
         )
+        _say_where_nobody_has(self.who, who_am_i, options)
         excludes = excludes_of(options.excludes, options.unmask)
         self._router = Router(excludes, log_config=bool(options.log_config))
         spec = runs.spec(options, who_am_i, excludes.config(rest), login.settings)
@@ -501,6 +503,12 @@ def _of_next(options: RunOptions, last: identity.Identity, coming: identity.Iden
             text = f"{text}-{coming.trial_id}"
         given[option] = text
     return replace(options, init_kwargs=given)
+
+
+def _say_where_nobody_has(who: str, who_am_i: identity.Identity, options: RunOptions) -> None:
+    """Whose run a trial's is not, unless a callback on the driver has said it."""
+    if who_am_i != identity.Identity() and not who_am_i.fit:
+        surroundings.say_whose_run_it_is_not(who, options.group or who_am_i.experiment)
 
 
 def _attempt(who_am_i: identity.Identity, spec: runs.RunSpec) -> int:
