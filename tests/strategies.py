@@ -434,7 +434,7 @@ init_kwargs = st.fixed_dictionaries(
     {},
     optional={
         "id": _word,
-        "name": st.text(min_size=1, max_size=20),
+        "name": st.text(min_size=1, max_size=20).filter(str.strip),
         "notes": st.text(max_size=20),
         "job_type": _word,
         "tags": st.lists(st.text(min_size=1, max_size=64), max_size=3),
