@@ -1,7 +1,8 @@
 """A driver that is given its key in every way: ``python keys_program.py FOLDER URL KEYS``.
 
 Only this process knows a key: Ray is started before there is one, and its workers have an
-empty home. Each way has a key of its own (KEYS: one letter each, forty times).
+empty home. Each way has a key of its own (KEYS: one letter each, forty times). URL has a
+password, too.
 """
 
 from __future__ import annotations
@@ -94,14 +95,15 @@ def main():
     os.chdir("home")
     callback = WandbLoggerCallback(project="p", settings=QUICK)
 
-    fit(folder, "argument", decorated, api_key=argument)
+    settings = {**QUICK, "base_url": url}
+    fit(folder, "argument", decorated, api_key=argument, settings=settings)
     Path("key.txt").write_text(file)
     fit(folder, "file", decorated, api_key_file="key.txt")  # relative, and on this node alone
     Path("key.txt").unlink()
     os.environ["WANDB_API_KEY"] = environment
     fit(folder, "environment", reports, [callback])
     del os.environ["WANDB_API_KEY"]
-    host = url.removeprefix("http://")
+    host = url.rpartition("@")[2]
     Path("netrc").write_text(f"machine {host}\n  login user\n  password {netrc}\n")
     Path("netrc").chmod(0o600)
     fit(folder, "netrc", Mixed)

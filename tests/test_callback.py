@@ -1,5 +1,7 @@
 """What the guide promises of the callback, on real Ray: config, excludes, media, hooks."""
 
+# Over 250 lines: one claim of the guide after another, each with its program.
+
 from __future__ import annotations
 
 import os
@@ -11,17 +13,24 @@ import numpy as np
 import psutil
 import pytest
 from programs import run_config
-from ray import tune
+from ray import cloudpickle, tune
 
-from wbtune import WandbLoggerCallback, runlog, setup_wandb, wandb_tuner
+from wbtune import WandbLoggerCallback, runlog, setup_wandb, wandb_trial, wandb_tuner
+from wbtune.callback import declaration_of
 
 SECRET = "sentinel-of-what-is-excluded"
 
 
 def train(config):
+    import wandb
+
     for i in range(1, 6):
+        page, table = wandb.Html("<b>x</b>"), wandb.Table(["i"], [[i]])
         tune.report(
             {
+                "page": page,
+                "table": table,
+                "video": np.zeros((1, 2, 3, 4, 4), dtype=np.uint8),
                 "loss": float(i),
                 "debug": {"x": SECRET},
                 "auth": {"token": SECRET},
@@ -33,6 +42,7 @@ def train(config):
                 "weights": np.arange(100.0),
             }
         )
+        Path(page._path).unlink()  # as at the end of this process
 
 
 def test_results_and_config(ray, tmp_path):
@@ -70,6 +80,8 @@ def test_results_and_config(ray, tmp_path):
     assert row["image"]["caption"] == "a caption"
     assert row["images"]["count"] == 2
     assert row["weights"]["_type"] == "histogram"
+    types = [[row[key]["_type"] for key in ("page", "table", "video")] for row in log.rows]
+    assert types == [["html-file", "table-file", "video-file"]] * 5
     assert (log.group, log.tags) == ("from-config", ["t"])
     assert log.config["lr"] == 0.1
     assert log.config["mine"] == 1
@@ -79,6 +91,88 @@ def test_results_and_config(ray, tmp_path):
     assert not any(key.startswith("config") for key in row)
     for path in (tmp_path / "callback" / "wandb").rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+class Mine(WandbLoggerCallback):
+    """A user's own: attributes that are called like ours, a result that is added to."""
+
+    def __init__(self, note):
+        self.options, self._experiment, self.hf_token = note, [], SECRET
+        super().__init__(project="p", api_key=SECRET)
+
+    def setup(self, *args, **info):
+        super().setup(*args, **info)
+        self._experiment.append("setup")
+
+    def log_trial_start(self, trial):
+        super().log_trial_start(trial)
+        self._experiment.append(trial.trial_id)
+
+    def log_trial_result(self, iteration, trial, result):
+        result["note"] = self.options
+        super().log_trial_result(iteration, trial, result)
+        result["note"] = "too late"
+
+    def log_trial_end(self, trial, failed=False):
+        super().log_trial_end(trial, failed=failed)
+        self._experiment.append(failed)
+
+    def get_state(self):
+        return {**super().get_state(), "mine": len(self._experiment)}
+
+
+class Meddler(tune.Callback):
+    """Changes what others still have to log."""
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        result["nested"]["deep"][0]["x"] = "too late"
+
+
+def nested(config):
+    for i in range(1, 4):
+        tune.report({"nested": {"deep": [{"x": i}]}})
+
+
+def test_a_subclass_and_a_result_that_changes(ray, tmp_path, monkeypatch):
+    """Hooks that call `super` work; what is logged is the result as it was in the hook."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    mine = Mine("a note")
+    tune.Tuner(
+        nested,
+        run_config=run_config(tmp_path, "subclass", callbacks=[mine, Meddler()]),
+    ).fit()
+    [log] = runlog.of_experiment(tmp_path / "subclass").values()
+    assert mine._experiment == ["setup", log.id, False]
+    assert [row["note"] for row in log.rows] == ["a note"] * 3
+    assert [row["nested/deep"] for row in log.rows] == [[{"x": i}] for i in (1, 2, 3)]
+    state = mine.get_state()
+    mine.set_state(state)
+    assert state == {"mine": 3}
+    copy = cloudpickle.loads(cloudpickle.dumps(mine))
+    assert (copy.options, copy.hf_token, declaration_of(copy).project) == ("a note", None, "p")
+    for path in (tmp_path / "subclass").rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+@wandb_trial(project="p", log_results=True)
+def owns(config, run):
+    import wandb
+
+    table = wandb.Table(["i"], [[1]])
+    run.log({"mine": wandb.Html("x")})
+    tune.report({"loss": 1.0, "table": table, "page": wandb.Html("x")})
+
+
+def test_tune_gets_its_own_objects(ray, tmp_path):
+    """A trial's own run has a copy: else Tune could not pickle the result, and would end."""
+    results = wandb_tuner(
+        owns, project="p", run_config=run_config(tmp_path, "objects"), param_space={}
+    ).fit()
+    assert cloudpickle.dumps(results[0].metrics["table"])
+    [log] = runlog.of_experiment(tmp_path / "objects").values()
+    [row] = [row for row in log.rows if "loss" in row]
+    assert (row["table"]["_type"], row["page"]["_type"]) == ("table-file", "html-file")
+    assert log.exit_code == 0
 
 
 def changes(config):

@@ -667,13 +667,18 @@ def short_path():
         yield Path(folder)
 
 
+PASSWORD = "hunter2-hunter2"
+
+
 def test_every_way_to_give_a_key(short_path):
     """It reaches the trial whose node knows none, and is nowhere else: no file, no process."""
     folder = short_path
     letters = {"argument": "a", "file": "b", "environment": "c", "netrc": "d", "hook": "e"}
     with WandbServer(keys={letter * 40 for letter in letters.values()}) as server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+        url = server.url.replace("//", f"//me:{PASSWORD}@")
         environment |= {
+            "WANDB_DEBUG": "true",  # with which wandb-core writes all that it sends into its log
             "WANDB_ERROR_REPORTING": "false",
             "HOME": str(folder / "nobody"),
             "PYTHONPATH": str(Path(__file__).parent),
@@ -681,7 +686,7 @@ def test_every_way_to_give_a_key(short_path):
         done = subprocess.run(
             [
                 *(sys.executable, str(Path(__file__).with_name("keys_program.py"))),
-                *(str(folder), server.url, "".join(letters.values())),
+                *(str(folder), url, "".join(letters.values())),
             ],
             cwd=folder,
             env=environment,
@@ -698,10 +703,10 @@ def test_every_way_to_give_a_key(short_path):
         assert rows(run, "seen") == [0, 0, 0]
         streams = server.received(f"/{key[2]}/file_stream")
         assert {request.key for request in streams} == {letters[way] * 40}
-    for letter in letters.values():
-        assert found_in(folder, letter * 40) == []  # the storage, Ray's session, the homes
-        assert letter * 40 not in done.stdout + done.stderr
-        assert not any(request.contains(letter * 40) for request in server.requests)
+    for secret in (PASSWORD, *(letter * 40 for letter in letters.values())):
+        assert found_in(folder, secret) == []  # the storage, Ray's session, the homes
+        assert secret not in done.stdout + done.stderr
+        assert not any(request.contains(secret) for request in server.requests)
     assert server.refusals == []
 
 

@@ -28,6 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from wbtune.masking import without_userinfo
+
 if TYPE_CHECKING:
     from ray.tune import Trainable
 
@@ -53,7 +55,9 @@ def wandb_setting(name: str) -> Any:
     """
     from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
 
-    return getattr(wandb_setup.singleton().settings, name, None)
+    value = getattr(wandb_setup.singleton().settings, name, None)
+    # wandb never logs in by it, but says it; the key is what it sends.
+    return without_userinfo(value) if name == "base_url" and value else value
 
 
 def app_url(base_url: str) -> str:
@@ -584,6 +588,19 @@ def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
                 return
 
     trigger.register("on_init", init_is_called)
+
+
+@functools.cache
+def keep_core_from_debugging() -> None:
+    """Have the wandb-core of this process keep the usual log, also with ``WANDB_DEBUG=true``.
+
+    Its detailed one has the key, in each request, and lies in the experiment's storage
+    [wandb 0.31, ``service_process.core_debug``, asked when a core is started].
+    """
+    from wandb.sdk.lib.service import service_process  # noqa: PLC0415 - when first needed
+
+    if hasattr(service_process, "core_debug"):
+        service_process.core_debug = lambda default=None: False  # noqa: ARG005 - wandb's
 
 
 @functools.cache
@@ -1581,12 +1598,16 @@ def own_environment() -> dict[str, str]:
     }
 
 
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")  # a trial's name may have anything in it
+
+
 def store(key: str, text: str, *, overwrite: bool = True) -> None:
     """Put a text where every process of the cluster can read it."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     internal_kv._internal_kv_put(  # noqa: SLF001 - see above
-        key.encode(), text.encode(), overwrite=overwrite, namespace=_NAMESPACE
+        _bytes(key), text.encode(), overwrite=overwrite, namespace=_NAMESPACE
     )
 
 
@@ -1594,7 +1615,7 @@ def stored(key: str) -> str | None:
     """What was put there; None for nothing."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    text = internal_kv._internal_kv_get(key.encode(), namespace=_NAMESPACE)  # noqa: SLF001
+    text = internal_kv._internal_kv_get(_bytes(key), namespace=_NAMESPACE)  # noqa: SLF001
     return None if text is None else bytes(text).decode()
 
 
@@ -1602,8 +1623,8 @@ def stored_keys(prefix: str) -> list[str]:
     """The keys that begin like this."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
-    found = internal_kv._internal_kv_list(prefix.encode(), namespace=_NAMESPACE)  # noqa: SLF001
-    return [bytes(key).decode() for key in found]
+    found = internal_kv._internal_kv_list(_bytes(prefix), namespace=_NAMESPACE)  # noqa: SLF001
+    return [bytes(key).decode("utf-8", "surrogatepass") for key in found]
 
 
 def remove_stored(prefix: str) -> None:
@@ -1611,7 +1632,7 @@ def remove_stored(prefix: str) -> None:
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     internal_kv._internal_kv_del(  # noqa: SLF001 - see above
-        prefix.encode(), del_by_prefix=True, namespace=_NAMESPACE
+        _bytes(prefix), del_by_prefix=True, namespace=_NAMESPACE
     )
 
 

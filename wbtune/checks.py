@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any, Final
 
 from wbtune.errors import ConfigurationError
+from wbtune.masking import without_login
 from wbtune.unknown import near
 
 _CHECKPOINTS: Final = ("all", "best", "last")
@@ -196,7 +197,7 @@ def _settings(who: str, name: str, given: Any) -> dict[str, Any]:
         raise ConfigurationError(msg)
     if given.get("api_key"):
         raise ConfigurationError(key_in_code(who, "settings=wandb.Settings(api_key=...)"))
-    settings = {key: plain_text(item) for key, item in given.items()}
+    settings = without_login({key: plain_text(item) for key, item in given.items()})
     if settings.get("mode") is not None:
         _mode(who, "mode", settings["mode"])
     _ask_wandb(who, settings)

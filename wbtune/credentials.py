@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from wbtune import _compat, handover, identity
 from wbtune.checkpoints import Objective
 from wbtune.errors import CredentialsError
+from wbtune.masking import remember, without_userinfo
 from wbtune.server import Server
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
+        remember(value)  # an error's message may have it
 
     def reveal(self) -> str:
         """The key itself, for the one call that logs in."""
@@ -334,6 +336,7 @@ def of_trial(
         # A node's own server comes before one that nobody has chosen.
         chosen = own if drivers_url not in (None, _DEFAULT_URL) else os.environ
         own_url = chosen.get("WANDB_BASE_URL")
+    own_url = without_userinfo(own_url or "")
     if own_url and own_url.rstrip("/") != (drivers_url or own_url).rstrip("/"):
         handed = Login()  # the driver's key is not for this server
     settings = {**handed.settings, **({"mode": mode} if mode else {})}

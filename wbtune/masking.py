@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import Final
+from typing import Any, Final
 
 MASK: Final = "****"
 
@@ -99,6 +99,21 @@ def _without_password(found: re.Match[str]) -> str:
     if len(user) >= _LONG_USER or (rest == ":" and user):
         user = MASK
     return f"//{user}@" if rest is None else f"//{user}:{MASK}@"
+
+
+def without_userinfo(url: str) -> str:
+    """An address without what logs in to it.
+
+    >>> without_userinfo("https://me:hunter2@wandb.example.com/api")
+    'https://wandb.example.com/api'
+    """
+    return re.sub(r"//[^/?#]*@", "//", url, count=1)
+
+
+def without_login(settings: dict[str, Any]) -> dict[str, Any]:
+    """W&B's settings with the server's plain address; wandb logs in by its key alone."""
+    url = settings.get("base_url")
+    return {**settings, "base_url": without_userinfo(url)} if isinstance(url, str) else settings
 
 
 def mask_given(text: str) -> str:

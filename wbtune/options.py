@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from wbtune import checks, drop_in, unknown
-from wbtune.errors import ConfigurationError, UnknownOptionError
+from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
+from wbtune.sanitize import is_of_a_signal, plain
 
 #: Seconds; the default of the guide's callback, half an hour.
 UPLOAD_TIMEOUT_S: Final = 1800
@@ -134,13 +135,16 @@ def parse(
             would have no effect.
     """
     for name in given:
+        if type(name) is not str:
+            msg = f"{who}: an option's name is text, got {plain(name)!r}."
+            raise ConfigurationError(msg)
         if name in drop_in.TAKEN:
             msg = f"{who}: {name}= can't be given: {drop_in.TAKEN[name]}. Leave it out."
             raise ConfigurationError(msg)
         if name not in _OURS and name not in init_names:
             raise UnknownOptionError(unknown.option(who, name, init_names | _OURS))
     checked = {
-        name: checks.value(who, name, value) for name, value in given.items() if value is not None
+        name: _checked(who, name, value) for name, value in given.items() if value is not None
     }
     for name, where in (elsewhere or {}).items():
         if name in checked:
@@ -149,6 +153,19 @@ def parse(
     ours = {name: value for name, value in checked.items() if name in _OURS}
     rest = {name: value for name, value in checked.items() if name not in _OURS}
     return RunOptions(**ours, init_kwargs=rest)
+
+
+def _checked(who: str, name: str, value: Any) -> Any:
+    try:
+        return checks.value(who, name, value)
+    except WbtuneError:
+        raise
+    except BaseException as error:
+        if is_of_a_signal(error):
+            raise
+        what = f"it raised {type(error).__name__} when it was asked"
+        msg = f"{who}: {name}= can't be read: {what}. Give plain data."
+        raise ConfigurationError(msg) from error
 
 
 def check_travels(who: str, options: RunOptions) -> None:

@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple
+
+from wbtune.masking import mask_text
 
 TRACEBACK_LINES: Final = 20
 
@@ -80,12 +83,13 @@ class Outcome(NamedTuple):
                 another process).
         """
         if text is None:
-            text = "".join(traceback.format_exception(error))
+            text = _said(lambda: "".join(traceback.format_exception(error)))
         return cls(
             Kind.FAILED,
             error_type=type(error).__name__,
-            error_message=_text(error),
-            error_traceback="\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:]),
+            # Here, where the keys are known that may be in it.
+            error_message=mask_text(_said(lambda: str(error))),
+            error_traceback=mask_text("\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:])),
         )
 
     @property
@@ -107,7 +111,7 @@ class Outcome(NamedTuple):
             "wbtune/error_message": self.error_message,
             "wbtune/traceback": self.error_traceback,
         }
-        return {key: text for key, said_text in said.items() if (text := plain(said_text))}
+        return {key: mask_text(text) for key, one in said.items() if (text := plain(one))}
 
 
 FINISHED: Final = Outcome(Kind.FINISHED)
@@ -120,9 +124,9 @@ def plain(text: str) -> str:
     return _COLOURS.sub("", text).encode(errors="backslashreplace").decode()
 
 
-def _text(error: BaseException) -> str:
-    """``str(error)``, of an exception whose ``__str__`` may itself raise."""
+def _said(say: Callable[[], str]) -> str:
+    """What an exception says of itself, whose ``__str__`` may itself raise, or even exit."""
     try:
-        return str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        return say()
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<no message: its __str__ raised {type(broken).__name__}>"

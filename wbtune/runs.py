@@ -347,9 +347,13 @@ def _init(
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
     # What every run of this process has (see `prepare_for_many`) is not given once more.
     settings = {
-        name: value for name, value in settings.items() if _compat.wandb_setting(name) != value
+        name: value
+        for name, value in settings.items()
+        # The environment's address may have a password.
+        if name == "base_url" or _compat.wandb_setting(name) != value
     }
     _compat.start_without_launch()
+    _compat.keep_core_from_debugging()
     if "disabled" not in {spec.init.get("mode"), _compat.wandb_setting("mode")}:
         _compat.ensure_core(own=not spec.plain)
     with _compat.settings_left_out(frozenset() if spec.plain else surroundings.OF_OTHER_RUNS):
@@ -370,6 +374,7 @@ def prepare_for_many() -> None:
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
+    _compat.keep_core_from_debugging()
     common: dict[str, Any] = {**_SETTINGS, **_DRIVER_SETTINGS}
     _compat.ensure_core(own=True)
     wandb.setup(wandb.Settings(**common))

@@ -102,8 +102,8 @@ def plain_metric(
 
 def key_text(key: Any) -> str:
     """The text that a mapping's key becomes."""
-    if isinstance(key, str):
-        return clean(str.__str__(key))
+    if type(key) is str:
+        return clean(key)
     text = plain(key)
     return text if isinstance(text, str) else str(text)
 
@@ -289,9 +289,9 @@ class _Sanitizer:
         for key, item in self._within(items):
             text = key_text(key)
             inner = self._nested(item, depth)
-            if self._masks and type(inner) is str and self._hides(text):
-                inner = MASK
-            if isinstance(key, str) and str.__str__(key) == text:
+            if self._masks and self._hides(text):
+                inner = _masked(inner)
+            if issubclass(type(key), str) and str.__str__(key) == text:
                 done[text] = inner
             else:
                 others.append((text, key, inner))
@@ -323,6 +323,15 @@ class _Sanitizer:
             return _nameplate(value)
         text = str.__str__(str(value))
         return clean(mask_text(_ADDRESS.sub("", text[: MAX_TEXT + 1])))
+
+
+def _masked(value: Any) -> Any:
+    """Plain data with its text masked."""
+    if type(value) is dict:
+        return {key: _masked(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return [_masked(inner) for inner in value]
+    return MASK if type(value) is str else value
 
 
 def _items_of(mapping: Any) -> Iterator[tuple[Any, Any]]:
