@@ -449,7 +449,7 @@ given_options = st.fixed_dictionaries(
     {},
     optional={
         "project": _word,
-        "group": st.text(min_size=1, max_size=20),
+        "group": st.text(min_size=1, max_size=20).filter(str.strip),
         "api_key_file": _word,
         "excludes": st.lists(patterns | paths.map(lambda path: f"{path}/"), max_size=3),
         "log_config": st.booleans(),
