@@ -44,6 +44,7 @@ ORDER = (
     *("_compat", "surroundings", "storage", "identity"),
     *("proxies", "transport", "server", "handover"),
     *("checkpoints", "credentials", "origin", "links"),
+    "environment",
     *("logfile", "runlog", "endings", "restoring", "segments"),
     *("deadline", "watchdog", "guard", "outbox"),
     *("runs", "launch", "media"),

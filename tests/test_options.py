@@ -37,7 +37,14 @@ KEY = "k" * 40
 
 TEXTS = {"name", "notes", "entity", "group", "job_type", "id", "project", "api_key_file"}
 FLAGS = {
-    *("log_config", "log_results", "checkpoint_references", "rank_zero_only", "monitor_gym"),
+    *(
+        "log_config",
+        "log_results",
+        "checkpoint_references",
+        "rank_zero_only",
+        "system_metrics",
+        "monitor_gym",
+    ),
     *("allow_val_change", "force", "save_code", "tensorboard", "sync_tensorboard"),
 }
 REFUSED = {"dir", "reinit", "resume", "resume_from", "fork_from"}
@@ -290,6 +297,7 @@ DOORS = {
     [
         ("upload_checkpoints", "last", OPENS, "give it to wandb_tuner or WandbLoggerCallback"),
         ("checkpoint_references", True, OPENS, "give it to wandb_tuner or WandbLoggerCallback"),
+        ("system_metrics", True, OPENS, "it is for wandb_tuner and WandbLoggerCallback"),
         ("rank_zero_only", False, DRIVER, "give it to @wandb_trial or setup_wandb"),
         ("log_results", True, {"WandbLoggerCallback"}, "@wandb_trial(log_results=...)"),
         ("checkpoint_references", True, DRIVER, "without upload_checkpoints="),

@@ -52,6 +52,7 @@ DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | 
     "upload_timeout": {None, UPLOAD_TIMEOUT_S},
     "log_results": {None, True},
     "checkpoint_references": {None, False},
+    "system_metrics": {None, False},
 }
 
 

@@ -567,6 +567,22 @@ def gave_up_waiting() -> tuple[type[BaseException], ...]:
     return (mailbox.HandleAbandonedError,)
 
 
+def send_packages(run: Any) -> None:
+    """Let a run say which packages are installed, read once for all runs of the process.
+
+    Reading them takes several times as long as opening a run, and ``x_save_requirements``
+    does it for each [wandb 0.31, ``Run._on_start``].
+    """
+    run._interface.publish_python_packages(_packages())  # noqa: SLF001 - there is no public one
+
+
+@functools.cache
+def _packages() -> tuple[Any, ...]:
+    from wandb.util import working_set  # noqa: PLC0415 - wandb is imported when first needed
+
+    return tuple(working_set())
+
+
 @functools.cache
 def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
     """Have `tell` told the arguments of each ``wandb.init`` of this process that is not ours.
@@ -982,6 +998,13 @@ def local_experiment_path(storage: Any) -> str | None:
     if storage is None or not is_local(storage.storage_filesystem):
         return None
     return str(storage.experiment_fs_path)
+
+
+def node_address() -> str:
+    """This node's, as results name it (``node_ip``)."""
+    import ray  # noqa: PLC0415 - `import wbtune` is quick without ray
+
+    return str(ray.util.get_node_ip_address())
 
 
 def experiment_path(storage: Any) -> str:

@@ -113,6 +113,9 @@ class WandbLoggerCallback(LoggerCallback):
             reference to where they are, not a copy.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
+        system_metrics: let the runs that the driver writes have what a trial's own have: git,
+            command line (without secrets), packages, machine, and what the trial's process
+            uses, if it is on the driver's node. They are opened at the first result.
         **init_kwargs: for ``wandb.init``. ``dir=``, ``resume=``, ``reinit=``, ``fork_from=``
             and ``resume_from=`` have no effect, which is said once.
 
@@ -151,6 +154,7 @@ class WandbLoggerCallback(LoggerCallback):
         image_kwargs: Mapping[str, Any] | None = None,
         checkpoint_references: bool = False,
         unmask: Names | None = None,
+        system_metrics: bool = False,
         **init_kwargs: Unpack[DropInOptions],
     ) -> None:
         if save_checkpoints:
@@ -170,6 +174,7 @@ class WandbLoggerCallback(LoggerCallback):
             "video_kwargs": video_kwargs,
             "image_kwargs": image_kwargs,
             "unmask": unmask,
+            "system_metrics": system_metrics or None,
             "checkpoint_references": checkpoint_references or None,
         }
         rest, taken = drop_in.set_aside(init_kwargs)

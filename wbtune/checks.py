@@ -27,7 +27,7 @@ _MAX_TAG: Final = 64
 
 _TEXT: Final = ("entity", "name", "job_type", "group")
 _FLAGS: Final = (
-    *("log_config", "checkpoint_references", "log_results", "rank_zero_only"),
+    *("log_config", "checkpoint_references", "log_results", "rank_zero_only", "system_metrics"),
     *("allow_val_change", "force", "save_code", "tensorboard", "sync_tensorboard", "monitor_gym"),
 )
 _NAMES: Final = ("excludes", "unmask", "config_exclude_keys", "config_include_keys")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import shlex
 import threading
 import time
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune import (
     _compat,
     endings,
+    environment,
     handover,
     identity,
     lifecycle,
@@ -202,7 +204,8 @@ class Experiment:
             watched = self._watch(trial)
             if watched.own:
                 return
-            watched.due = time.monotonic()
+            # At the first result, if that is to say in which process the trial is.
+            watched.due = math.inf if self._options.system_metrics else time.monotonic()
             if _compat.is_function(trial.get_trainable_cls()):
                 watched.due += handover.CLAIM_S  # its first line is still to come
             self._due.append(watched)
@@ -222,6 +225,9 @@ class Experiment:
         if watched is None:
             watched = self._watch(trial)
         if not watched.is_open and not watched.own:
+            if self._options.system_metrics:
+                here = _compat.node_address()
+                watched.spec = environment.of_process(watched.spec, result, here)
             self._open(watched)
         if watched.ended:  # it goes on, whatever was said before
             watched.ended, watched.outcome = False, None
@@ -386,6 +392,8 @@ class Experiment:
             watched.attempt = max(before["attempt"], 1 + trial.num_failures)
             watched.perturbations = list(before["perturbations"])
             watched.best = before.get("best")
+        if self._options.system_metrics and not watched.own:
+            watched.spec = environment.described(watched.spec, environment.command_line())
         self._watched[trial.trial_id] = watched
         self._tags.setdefault(str(trial.experiment_tag), trial.trial_id)
         self._directory = who_am_i.directory

@@ -25,9 +25,12 @@ from wbtune.sanitize import is_of_a_signal, plain
 UPLOAD_TIMEOUT_S: Final = 1800
 
 #: What the driver does; a run that its trial's own process opens has no part in it.
-OF_THE_DRIVER: Final = dict.fromkeys(
+OF_THE_DRIVER: Final[dict[str, str]] = dict.fromkeys(
     ("upload_checkpoints", "checkpoint_references"),
     "It is the driver's work: give it to wandb_tuner or WandbLoggerCallback.",
+)
+OF_THE_DRIVER["system_metrics"] = (
+    "A trial's own run has them by itself: it is for wandb_tuner and WandbLoggerCallback."
 )
 #: What only the code of the trial can use.
 OF_A_LOOP: Final = {
@@ -55,6 +58,7 @@ class RunOptions:
         log_results: in a trial that has its own run, log Tune's results to it as well.
         unmask: config keys that look like secrets and are none (:mod:`wbtune.filtering`).
         rank_zero_only: in distributed training, a run for the worker of rank 0 only.
+        system_metrics: the driver's runs have what a trial's own have by themselves.
         init_kwargs: the rest, for ``wandb.init``.
     """
 
@@ -71,6 +75,7 @@ class RunOptions:
     log_results: bool | None = None
     unmask: tuple[str, ...] | None = None
     rank_zero_only: bool | None = None
+    system_metrics: bool | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune import _compat, guard, runlog, segments, surroundings
+from wbtune import _compat, environment, guard, runlog, segments, surroundings
 from wbtune.checkpoints import ARTIFACT_TYPE, Objective, SavedCheckpoint
 from wbtune.deadline import Waiting
 from wbtune.errors import ConfigurationError, WbtuneError
@@ -109,6 +109,7 @@ class RunSpec(NamedTuple):
         experiment: marks the run on the server as one of this experiment; empty when the
             id was chosen by the user, who may want to continue another's.
         objective: what is best; None where nobody said.
+        command: of the program that the run belongs to; empty where that is not to be said.
         plain: nobody's trial: a run as ``wandb.init`` opens it, by what the environment says.
     """
 
@@ -120,6 +121,7 @@ class RunSpec(NamedTuple):
     experiment: str = ""
     objective: Objective | None = None
     plain: bool = False
+    command: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -354,16 +356,19 @@ def _init(
     }
     _compat.start_without_launch()
     _compat.keep_core_from_debugging()
+    environment.say_command(spec.command)
     if "disabled" not in {spec.init.get("mode"), _compat.wandb_setting("mode")}:
         _compat.ensure_core(own=not spec.plain)
     with _compat.settings_left_out(frozenset() if spec.plain else surroundings.OF_OTHER_RUNS):
         # A fresh Settings for each run: wandb writes the run's id into the one it is given.
-        return wandb.init(
+        run = wandb.init(
             **spec.init,
             config=dict(spec.config),
             reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
             settings=wandb.Settings(**settings),
         )
+    environment.say_packages(run, spec.command)
+    return run
 
 
 def prepare_for_many() -> None:

@@ -58,6 +58,7 @@ def wandb_tuner(
     checkpoint_references: bool = False,
     log_results: bool = True,
     unmask: Names | None = None,
+    system_metrics: bool = False,
     **init_kwargs: Unpack[InitOptions],
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
@@ -89,6 +90,9 @@ def wandb_tuner(
         log_results: whether a trial that has its own run logs Tune's results to it.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are none; the text of the others is masked.
+        system_metrics: let the runs that the driver writes have what a trial's own have: git,
+            command line (without secrets), packages, machine, and what the trial's process
+            uses, if it is on the driver's node. They are opened at the first result.
         **init_kwargs: for ``wandb.init``.
 
     Returns:
@@ -129,6 +133,7 @@ def wandb_tuner(
         "checkpoint_references": checkpoint_references or None,
         "log_results": log_results,
         "unmask": unmask,
+        "system_metrics": system_metrics or None,
     }
     names = _compat.init_parameters() if init_kwargs else frozenset()
     given = parse(WHO, {**named, **init_kwargs}, names, OF_A_LOOP)

@@ -1,0 +1,83 @@
+"""`system_metrics=True`: what a run of the driver says of its program and its trial's process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray import tune
+from wandb.proto.wandb_internal_pb2 import Record
+
+from wbtune import wandb_tuner
+from wbtune.environment import command_line, masked
+from wbtune.logfile import payloads
+
+SECRET = "hunter2-s3cr3t"
+
+
+def hungry(config):
+    sys.held = b"x" * (400 * 2**20)  # as long as the process lives
+    for i in range(config["rows"]):
+        tune.report({"i": i})
+        time.sleep(1)
+
+
+def test_a_run_of_the_driver_has_what_a_trials_own_run_has(ray, tmp_path, monkeypatch):
+    """Git, command line less its secrets, packages, machine; its trial's process is measured."""
+    monkeypatch.setattr(
+        sys, "argv", ["train.py", f"--api_key={SECRET}", "--token", SECRET, "--lr=1"]
+    )
+    results = wandb_tuner(
+        hungry,
+        {"rows": 5},
+        project="p",
+        system_metrics=True,
+        settings={"x_stats_sampling_interval": 0.5},
+        run_config=tune.RunConfig(name="e", storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert not results.errors
+    (path,) = tmp_path.glob("e/wandb/offline-run-*/run-*.wandb")
+    records = [Record.FromString(payload) for payload in payloads(path)]
+    said = [r.environment for r in records if r.WhichOneof("record_type") == "environment"]
+    assert [*said[0].args] == ["--api_key=****", "--token", "****", "--lr=1"]
+    assert said[0].program and said[0].host and said[0].python
+    assert any(one.cpu_count for one in said)
+    measured = [
+        json.loads(item.value_json)
+        for r in records
+        for item in r.stats.item
+        if item.key == "proc.memory.rssMB"
+    ]
+    assert max(measured) > 400  # the trial's; the helper's has a quarter of that
+    assert "wandb" in (path.parent / "files" / "requirements.txt").read_text()
+    kept = [file for file in path.parent.rglob("*") if file.is_file()]
+    assert not any(SECRET.encode() in file.read_bytes() for file in kept)
+
+
+plain = st.text("abcxyz/.01", min_size=1, max_size=8)
+
+
+@given(
+    st.lists(plain), st.sampled_from(["api_key", "token", "db.password", "wandb-api-key"]), plain
+)
+def test_a_command_line_keeps_all_but_its_secrets(arguments, name, lr):
+    """In each way to write one; what stands beside it is shown as it is."""
+    for given_as in ([f"--{name}={SECRET}"], [f"--{name}", SECRET], [f"{name}={SECRET}"]):
+        shown = masked([*arguments, *given_as, f"--lr={lr}"])
+        assert SECRET not in " ".join(shown)
+        assert shown[: len(arguments)] == arguments
+        assert shown[-1] == f"--lr={lr}"
+        assert len(shown) == len(arguments) + len(given_as) + 1
+
+
+@pytest.mark.parametrize("argv", [[], ["-c"], ["train.py", "--lr", "1"]])
+def test_there_is_always_a_program(argv, monkeypatch):
+    """Whatever the driver was started by."""
+    monkeypatch.setattr(sys, "argv", argv or [""])
+    program, *arguments = command_line()
+    assert program
+    assert arguments == argv[1:]
