@@ -139,7 +139,7 @@ def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> 
     >>> artifact_name("train_fn_2f1a0_00000", "2f1a0_00000", "6b86b2")
     'checkpoint_train_fn_2f1a0_00000'
     >>> artifact_name("lr=0.1", "2f1a0_00000", "6b86b2")
-    'checkpoint_lr-0.1-d44cd3ed'
+    'checkpoint_lr-0.1-3b1514f1'
     """
     name = _FORBIDDEN.sub("-", f"checkpoint_{trial_name}")
     is_its_own = name == f"checkpoint_{trial_name}" and trial_name.endswith(trial_id)
