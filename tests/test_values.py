@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -245,8 +246,18 @@ class Presses:
 def test_a_real_ctrl_c_is_heard() -> None:
     """In the main thread, where Python raises it; a value that raises the same is not it."""
     assert threading.current_thread() is threading.main_thread()
-    with pytest.raises(KeyboardInterrupt):
-        plain([Presses()])
+
+    def handler(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        for one in (signal.default_int_handler, handler, functools.partial(handler)):
+            signal.signal(signal.SIGINT, one)
+            with pytest.raises(KeyboardInterrupt):
+                plain([Presses()])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert plain([Exits(), 1]) == ["<test_values.Exits>", 1]
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from wbtune import _compat, handover, identity
 from wbtune.checkpoints import Objective
 from wbtune.errors import CredentialsError
-from wbtune.masking import remember, without_userinfo
+from wbtune.masking import remember, without_login, without_userinfo
 from wbtune.server import Server
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def _settings(mode: str | None) -> dict[str, str]:
         value = os.environ.get(f"WANDB_{name.upper()}") or _compat.wandb_setting(name)
         if value:
             settings[name] = str(value)
-    return settings
+    return without_login(settings)
 
 
 def of_trial(

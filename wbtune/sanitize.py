@@ -149,7 +149,7 @@ def is_of_a_signal(error: BaseException) -> bool:
     if isinstance(error, Exception) or threading.current_thread() is not threading.main_thread():
         return False
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    codes = [getattr(getattr(one, "func", one), "__code__", None) for one in handlers]
     at = error.__traceback__
     while at is not None:
         if at.tb_frame.f_code in codes:
