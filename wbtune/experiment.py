@@ -386,6 +386,7 @@ class Experiment:
             config=kept,
             own=_owns_run(trial),
             mark=who_am_i.mark,
+            directory=who_am_i.directory,
         )
         before = self._restored.get(trial.trial_id)
         if before is not None:
