@@ -181,12 +181,18 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
             ({name: 5}, f"expected {name}= to be text, got 5. Write {name}='5'.")
             for name in ("name", "notes", "entity", "group", "job_type", "id", "api_key_file")
         ),
-        *(({name: ["a"]}, f"expected {name}= to be text, got ['a'].") for name in TEXTS),
-        *(({name: " "}, f"expected {name}= to be text, got ' '.") for name in TEXTS - {"notes"}),
-        *(({name: "yes"}, f"expected {name}= to be True or False, got 'yes'.") for name in FLAGS),
-        *(({name: 2}, f"expected {name}= to be True or False, got 2.") for name in FLAGS),
-        *(({name: "loss"}, f"expected {name}= to be a list of text") for name in LISTS),
-        *(({name: {"a": 1}}, f"expected {name}= to be a list of text") for name in LISTS),
+        *(({name: ["a"]}, f"expected {name}= to be text, got ['a'].") for name in sorted(TEXTS)),
+        *(
+            ({name: " "}, f"expected {name}= to be text, got ' '.")
+            for name in sorted(TEXTS - {"notes"})
+        ),
+        *(
+            ({name: "yes"}, f"expected {name}= to be True or False, got 'yes'.")
+            for name in sorted(FLAGS)
+        ),
+        *(({name: 2}, f"expected {name}= to be True or False, got 2.") for name in sorted(FLAGS)),
+        *(({name: "loss"}, f"expected {name}= to be a list of text") for name in sorted(LISTS)),
+        *(({name: {"a": 1}}, f"expected {name}= to be a list of text") for name in sorted(LISTS)),
         ({"config_exclude_keys": [5]}, "expected text in config_exclude_keys=, got 5"),
         ({"config": SimpleNamespace(lr=1)}, "expected config= to be a dict"),
         ({"config": "config.yaml"}, "expected config= to be a dict"),
