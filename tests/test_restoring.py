@@ -94,6 +94,24 @@ def test_what_it_costs_does_not_grow_with_the_rows(tmp_path):
         tracemalloc.stop()
 
 
+def test_what_tune_writes_meanwhile_is_not_filled_in(restored, tmp_path):
+    """Tune's file is read when there is time: by then it may have results of this driver's, too.
+
+    They are logged as they come; whatever they have for numbers.
+    """
+    watching, writer, trials, _ = restored
+    watching.start(trials["running"])
+    new = [{"training_iteration": i, "time_total_s": i / 8} for i in range(5, 9)]
+    odd = {"training_iteration": [1], "time_total_s": None}
+    for result in [*new, odd]:
+        watching.result(trials["running"], result)
+    with (tmp_path / "running" / "result.json").open("a") as file:
+        file.writelines(f"\n{json.dumps(result)}" for result in new)
+    (filling,) = [rest[0] for name, _, *rest in writer.orders if name == "log_all"]
+    assert [row["training_iteration"] for row in filling()] == [4]
+    assert sum(name == "log" for name, *_ in writer.orders) == len([*new, odd])
+
+
 class LazyWriter:
     """Takes orders, and carries none of them out."""
 

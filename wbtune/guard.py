@@ -99,9 +99,13 @@ class _Forks:
         key = id(guard)
         self._guards[key] = weakref.ref(guard, lambda _: self._guards.pop(key, None))
 
-    def in_parent(self) -> None:
-        """One more child, which may log to the runs of this process."""
+    def before(self) -> None:
+        """There will be one more child, which may log to the runs of this process."""
         self.count += 1
+        for reference in list(self._guards.values()):
+            guard = reference()
+            if guard is not None:
+                guard.before_fork()
 
     def after(self) -> None:
         """Begin to be a child."""
@@ -119,7 +123,7 @@ _WATCHDOG: Final = watchdog.Watchdog()
 
 @functools.cache
 def _notice_forks() -> None:
-    os.register_at_fork(after_in_parent=_FORKS.in_parent, after_in_child=_FORKS.after)
+    os.register_at_fork(before=_FORKS.before, after_in_child=_FORKS.after)
 
 
 def in_child() -> bool:
@@ -219,6 +223,7 @@ class Guard:
 
     Attributes:
         is_ours: the run is this process's: False in a forked child, which only sends.
+        before_fork: called when this process is about to be forked.
     """
 
     def __init__(
@@ -233,6 +238,7 @@ class Guard:
         self._reopen = reopen
         self.patience = patience
         self.is_ours = True
+        self.before_fork: Callable[[], object] = lambda: None
         self._may_be_shared = may_be_shared
         self._forks = _FORKS.count
         # Other processes have logged to the run: the core counts its steps, not this object.
@@ -265,6 +271,11 @@ class Guard:
         self._progress = watchdog.Progress(Path(run.dir).parent, monotonic())
         if not run.disabled:
             _WATCHDOG.watch(self)
+
+    @property
+    def has_forked(self) -> bool:
+        """Are there, or were there, forked children, which may log to the run as well?"""
+        return self._forks != _FORKS.count
 
     @property
     def is_over(self) -> bool:
@@ -390,7 +401,7 @@ class Guard:
         was chosen here may be taken by then, and W&B would drop the row; so if there are
         others, its own count decides.
         """
-        forked = self._forks != _FORKS.count
+        forked = self.has_forked
         if not commit and not forked:
             return step, commit  # asking costs as much as the row does
         try:

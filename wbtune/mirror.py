@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune import _compat, sanitize
+from wbtune import _compat, guard, sanitize
 
 if TYPE_CHECKING:
     from wandb import Run
 
 #: Seconds that a row waits for its result. It is not on disk meanwhile.
 WAIT_S: Final = 0.5
+#: Seconds that a fork waits for who logs meanwhile, at most.
+FORK_S: Final = 1.0
 
 
 class Mirror:
@@ -51,6 +53,9 @@ class Mirror:
         self._send = _compat.rows_through(run, self._log)
         if self._send is not None:
             _compat.before_summary_is_used(run, self.commit)
+        self._guard = guard.of(run)
+        if self._guard is not None:
+            self._guard.before_fork = self._before_fork
 
     # --- the trial's own rows ---
 
@@ -76,14 +81,20 @@ class Mirror:
                 }
                 if new:  # of the moment that has its result already: it waits for none
                     send(self._placed(new, self._iteration()), step, implicit or commit)
+                # Once; the same value again is of another moment.
+                again = flat(data).keys()
+                self._last = {k: v for k, v in self._last.items() if k not in again}
                 return
             row = self._placed(data, self._iteration() + 1)
-            send(row, step, False if implicit else commit)
+            # What a forked child logs would be mixed with a row that waits.
+            waits = implicit and not (self._guard is not None and self._guard.has_forked)
+            send(row, step, False if waits else commit)
             own = flat(row)
             self._own |= own
             # With a step, wandb itself waits for the next.
-            self._pending = None if commit else {**(self._pending or {}), **own}
-            if implicit:
+            committed = commit or (implicit and not waits)
+            self._pending = None if committed else {**(self._pending or {}), **own}
+            if waits:
                 self._wait()
 
     def _placed(self, row: Mapping[str, Any], iteration: int) -> Mapping[str, Any]:
@@ -122,10 +133,22 @@ class Mirror:
         if os.getpid() != self._process:
             return
         with self._lock:
-            if self._since is None or self._send is None:
-                return
-            self._since = self._pending = None
-            self._send({}, None, True)
+            if self._since is not None:
+                self._commit()
+
+    def _commit(self) -> None:
+        self._since = self._pending = None
+        assert self._send is not None  # noqa: S101 - nothing is pending without
+        self._send({}, None, True)
+
+    def _before_fork(self) -> None:
+        """Commit the row that waits: the child's first would be mixed with it."""
+        is_open = os.getpid() == self._process and not self._closed.is_set()
+        if is_open and self._lock.acquire(timeout=FORK_S):
+            try:
+                self.commit()
+            finally:
+                self._lock.release()
 
     # --- results ---
 
@@ -145,8 +168,8 @@ class Mirror:
             )
             if known - {self._axis}:
                 self._logs_first = True
-            if self._since is not None and not joins:
-                self.commit()
+            if pending is not None and not joins:
+                self._commit()  # else the result's values would take the place of its own
             self._joining = True
             try:
                 yield {k: v for k, v in row.items() if k == self._axis or k not in known}, joins
@@ -156,8 +179,10 @@ class Mirror:
                 self._own, self._last = {}, row
 
     def close(self) -> None:
-        """The run is about to be closed."""
-        self.commit()
+        """The run is about to be closed, which commits what waits.
+
+        Not here: who logs to a core that hangs holds the lock, until closing has killed it.
+        """
         self._closed.set()
         self._rows_wait.set()
 

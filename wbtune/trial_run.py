@@ -336,6 +336,8 @@ class TrialRun:
     def _prepare(self, run: Run) -> None:
         # Apart from opening it: a run that refuses this is open all the same.
         try:
+            if self._mirror is not None:
+                self._mirror.close()
             self._mirror = None
             if self._mirrors and self.iteration is not None:
                 self._mirror = Mirror(run, runs.X_AXIS, self.iteration)
