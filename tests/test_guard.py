@@ -21,8 +21,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import wandb
 
-from wbtune import _compat, guard, lifecycle, runlog, runs, watchdog
+from wbtune import _compat, guard, lifecycle, mirror, runlog, runs, watchdog
 from wbtune.identity import Identity
 from wbtune.options import RunOptions
 from wbtune.outbox import OF_ONE_RUN, TOGETHER, Outbox
@@ -793,6 +794,7 @@ def beside_forked_children(program):
     """Tune's results and rows with steps, between those of children with and without steps."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
     trial_run = lifecycle.TrialRun("test", declared)
+    trial_run.iteration, mirror.WAIT_S = (lambda: 1), 60.0
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     trial_run.result({"i": 0, "training_iteration": 1})
 
@@ -807,10 +809,51 @@ def beside_forked_children(program):
         run.log({"i": i + 1}, step=i, commit=True)
         trial_run.result({"i": i + 2, "training_iteration": i + 2})
         all_ended(children)
+    run.log({"i": 13})  # which waits for its result, but not when there are children
+    all_ended(in_children(work, 2))
     trial_run.close(FINISHED)
     rows = by_whom(program)
-    assert rows.pop("parent") == list(range(13))
-    assert rows == {k: [0, 1, 2, 3, 4] * 4 for k in range(2)}
+    assert rows.pop("parent") == list(range(14))
+    assert rows == {k: [0, 1, 2, 3, 4] * 5 for k in range(2)}
+
+
+def forked_while_a_row_waits(program):
+    """A row that waits for its result is committed first: a child's is another one."""
+    mirror.WAIT_S = 60.0
+    run = program.open()
+    rows = mirror.Mirror(run, "training_iteration", lambda: 0)
+    run.log({"i": 0})
+    all_ended(in_children(lambda k: run.log({"child": k, "i": 0}), 1))
+    run.log({"i": 1})
+    rows.close()
+    runs.close_run(run, FINISHED)
+    assert by_whom(program) == {"parent": [0, 1], 0: [0]}
+
+
+def stopped_while_a_row_waits(program):
+    """A thread that logs to a core that hangs holds the end of its trial no longer than it may."""
+    declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
+    trial_run = lifecycle.TrialRun("test", declared)
+    trial_run.iteration, mirror.WAIT_S = (lambda: 0), 60.0
+    run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
+    run.log({"i": 0})
+    for core in program.cores():
+        core.suspend()
+    guard.of(run).patience = 1.0
+    begun = time.monotonic()
+
+    def background():
+        with contextlib.suppress(wandb.UsageError):  # the run is finished meanwhile
+            for _ in range(300):
+                run.log({"i": 1, "text": "x" * 4000})
+
+    thread = threading.Thread(target=background, daemon=True)
+    thread.start()
+    thread.join(1.0)
+    assert thread.is_alive()
+    trial_run.close(FINISHED)
+    assert time.monotonic() - begun < watchdog.ASKS_EVERY_S + watchdog.ANSWERS_S
+    assert runlog.of_experiment(program.folder)["t"].rows
     assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
@@ -918,6 +961,8 @@ SCENARIOS = {
         a_row_in_many_parts,
         forked_while_a_thread_logs,
         beside_forked_children,
+        forked_while_a_row_waits,
+        stopped_while_a_row_waits,
         killed_beside_forked_children,
         stopped_when_it_is_closed,
         stopped_when_the_process_ends,

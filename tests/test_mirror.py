@@ -107,6 +107,24 @@ def test_steps_and_parts_stay_as_they_were_logged(core):
     ]
 
 
+def test_what_waits_with_a_step_is_not_taken_for_its_result():
+    """A row that its user left open is another one than a result that contradicts it."""
+    for how in ({"step": 7}, {"commit": False}):
+        core = Core()
+        core.log({"loss": 3.0, "lr": 0.1}, **how)
+        core.result({"loss": 2.0, "lr": 0.1})
+        assert core.close() == [{"loss": 3.0, "lr": 0.1, AXIS: 1}, {"loss": 2.0, AXIS: 1}]
+
+
+def test_a_result_is_repeated_once(core):
+    """What has the same value once more is of another moment."""
+    core.result({"reward": 1.0, "loss": 2.0})
+    core.log({"reward": 1.0})
+    core.log({"loss": 2.0})
+    core.log({"reward": 1.0})
+    assert core.close() == [{"reward": 1.0, "loss": 2.0, AXIS: 1}, {"reward": 1.0, AXIS: 2}]
+
+
 def test_a_row_without_a_result_is_committed_in_time(core, monkeypatch):
     """It waits a moment; whoever asks for the summary meanwhile gets it at once."""
     monkeypatch.setattr(mirror, "WAIT_S", 0.05)
