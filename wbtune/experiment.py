@@ -81,6 +81,7 @@ class Watched:
         unbuilt: it failed without having started.
         is_open: its run is open, and the driver's.
         behind: the trial, until what a crashed driver had not logged is filled in.
+        delivered: what it has delivered to this driver, until then.
         due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
         perturbations: what a population-based scheduler did to it.
@@ -103,6 +104,7 @@ class Watched:
     unbuilt: bool = False
     is_open: bool = False
     behind: Trial | None = None
+    delivered: restoring.Known | None = None
     due: float = 0.0
     attempt: int = 1
     perturbations: list[dict[str, Any]] = field(default_factory=list)
@@ -224,6 +226,9 @@ class Experiment:
         watched = self._watched.get(trial.trial_id)
         if watched is None:
             watched = self._watch(trial)
+        delivered = watched.delivered  # another thread is done with it at some time
+        if delivered is not None:
+            delivered.note(result)
         if not watched.is_open and not watched.own:
             if self._options.system_metrics:
                 here = _compat.node_address()
@@ -405,7 +410,7 @@ class Experiment:
         # Tune's results were never in there.
         owned = before is not None and before.get("own", False)
         if self._restored and not watched.own and not owned:
-            watched.behind = trial
+            watched.behind, watched.delivered = trial, restoring.Known()
         return watched
 
     def _taken_from(self, trial: Trial) -> tuple[RunOptions, dict[str, Any]]:
@@ -526,7 +531,9 @@ class Experiment:
     def _missing(self, watched: Watched, trial: Trial) -> Iterator[Mapping[str, Any]]:
         directory = watched.directory or ""
         logs = [runlog.parts(directory, run_id) for run_id in watched.spec.ids]
-        return restoring.missing(trial, next(filter(None, logs), []))
+        # Tune writes on meanwhile: what this driver has delivered is logged as it came.
+        yield from restoring.missing(trial, next(filter(None, logs), []), watched.delivered)
+        watched.delivered = None
 
     def _take_over(self, trial: Trial, outcome: Outcome) -> None:
         """A trial that had ended before the driver was restored: is its run complete?"""

@@ -10,7 +10,8 @@ import json
 import math
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,12 @@ class Known:
                 return
         self._others.add((iteration, seconds))
 
+    def note(self, result: Mapping[str, Any]) -> None:
+        """Add a result as Tune delivered it, if it has both as numbers."""
+        iteration, seconds = result.get(_ITERATION), result.get(_TIME)
+        if isinstance(iteration, Real) and isinstance(seconds, Real):
+            self.add(iteration, seconds)
+
     def has(self, iteration: Any, seconds: Any) -> bool:
         """Is it known?"""
         first = math.nan
@@ -85,12 +92,16 @@ def known(paths: Iterable[Path]) -> Known:
     return found
 
 
-def missing(trial: Trial, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+def missing(
+    trial: Trial, paths: Iterable[Path], delivered: Known | None = None
+) -> Iterator[dict[str, Any]]:
     """The trial's results, as Tune's own logger wrote them, that its run does not have.
 
     Args:
         trial: a trial of a restored experiment.
         paths: the logs of its run, as far as they are on disk.
+        delivered: what the trial has delivered since it was restored, which is logged elsewhere;
+            it may grow meanwhile.
 
     Yields:
         Results in their order.
@@ -106,6 +117,9 @@ def missing(trial: Trial, paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue  # cut off by the crash
         if isinstance(result, dict):
+            times = result.get(_ITERATION), result.get(_TIME)
+            if delivered is not None and delivered.has(*times):
+                continue
             mark = result.get(_ITERATION), result.get(_TIME) if of_run.timed else None
             if not of_run.has(*mark):
                 of_run.add(*mark)
