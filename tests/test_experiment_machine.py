@@ -431,7 +431,7 @@ def test_a_silent_trial_is_spoken_for(tmp_path, capsys):
     [(outcome, _)] = writer.ends["a"]
     assert outcome.kind is Kind.LOST
     assert runlog.ends(tmp_path) == {"a": None}
-    assert capsys.readouterr().out.startswith("wbtune: 1 runs in")
+    assert capsys.readouterr().out.startswith("wbtune: 1 run in")
 
 
 @pytest.mark.parametrize("mode", ["fork", "never"])
@@ -522,7 +522,7 @@ def test_the_closing_line(complete, tmp_path, capsys):
         watching.close([trial])
         said.append(capsys.readouterr().out.splitlines())
     assert said[0] == []
-    assert said[1][0] == f"wbtune: 1 runs in {folder / 'wandb'}"
+    assert said[1][0] == f"wbtune: 1 run in {folder / 'wandb'}"
     assert len(said[1]) == 2
     command = said[1][1].partition(" by: ")[2]
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)

@@ -238,7 +238,7 @@ def test_the_driver_on_another_node(tmp_path, remote, capfd):
 
     log = runlog.of_experiment(tmp_path / "remote/e")["a"]
     assert (len(log.paths), log.exit_code, len(log.rows)) == (2, 0, 4)
-    assert "wbtune: 1 runs in subtree://e/wandb; copy that folder" in capfd.readouterr().out
+    assert "wbtune: 1 run in subtree://e/wandb; copy that folder" in capfd.readouterr().out
 
 
 def test_staging(tmp_path):

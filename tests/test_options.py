@@ -183,7 +183,7 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ),
         *(({name: ["a"]}, f"expected {name}= to be text, got ['a'].") for name in sorted(TEXTS)),
         *(
-            ({name: " "}, f"expected {name}= to be text, got ' '.")
+            ({name: " "}, f"expected {name}= to be a name, got ' '. Leave it out")
             for name in sorted(TEXTS - {"notes"})
         ),
         *(
@@ -201,14 +201,15 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"settings": {"init_timeout": "long"}}, "does not accept these settings: 'init_timeout'"),
         ({"settings": {"base_url": f"ftp://u:{KEY}@x"}}, "accept these settings: 'base_url'"),
         ({"project": "p" * 129}, "at most 128 characters"),
-        ({"project": ""}, "expected project= to be text, got ''. Leave it out"),
+        ({"project": ""}, "expected project= to be a name, got ''. Leave it out"),
         ({"project": 5}, "expected project= to be text, got 5. Write project='5'."),
         ({"id": "a:b"}, "W&B does not accept id='a:b'"),
         ({"id": "it's"}, "W&B does not accept id="),
-        ({"id": ""}, "expected id= to be text"),
-        ({"group": ""}, "expected group= to be text"),
+        ({"id": ""}, "expected id= to be a name"),
+        ({"group": ""}, "expected group= to be a name"),
         ({"api_key_file": b"path"}, "expected api_key_file= to be text"),
         ({"tags": "one"}, "Make it ['one']"),
+        ({"tags": ""}, "expected tags= to be a list of text, got ''."),
         ({"tags": 5}, "expected tags= to be a list of text, got 5"),
         ({"tags": [""]}, "a tag has 1 to 64 characters, got ''"),
         ({"tags": ["t" * 65]}, "a tag has 1 to 64 characters"),
@@ -246,6 +247,7 @@ def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str
     message = str(caught.value)
     assert message.startswith("door: ")
     assert words in message
+    assert "Make it [''" not in message
     assert KEY not in message
 
 

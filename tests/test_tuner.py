@@ -264,7 +264,7 @@ def test_registered_names():
 @pytest.mark.parametrize(
     ("trainable", "says"),
     [
-        ("unknown", "no trainable is registered as 'unknown'. Give it itself."),
+        ("unknown", "no trainable is registered as 'unknown'. Give the trainable itself."),
         (3, "expected a function, a class trainable or a registered name, got 3."),
     ],
 )

@@ -187,7 +187,7 @@ class WandbLoggerCallback(LoggerCallback):
     # The attributes have two underscores, so that no subclass's are the same by chance.
 
     def use(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
-        """Take the options that another door has checked.
+        """Take options that are checked already.
 
         Raises:
             ConfigurationError: for a value that can't be sent to another process, or an

@@ -1,8 +1,8 @@
 """Is the value of an option one that W&B and wbtune can use? By its name, before any trial.
 
 One table says of what kind each option is, wandb's own included, so that every option is
-checked at every door. What is refused says what was expected, what was got, and how to
-write it.
+checked alike wherever it is given. What is refused says what was expected, what was got,
+and how to write it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def value(who: str, name: str, given: Any) -> Any:
     """The value of one option, checked, in the form in which it is kept.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         name: the option; one that is in no table is left as it is.
         given: what the caller wrote; not None.
 
@@ -80,7 +80,7 @@ def _note(who: str, name: str, given: Any) -> str:
 def _text(who: str, name: str, given: Any) -> str:
     text = _note(who, name, given)
     if not text.strip():
-        raise _refused(who, name, "text", given, "Leave it out, or write a name.")
+        raise _refused(who, name, "a name", given, "Leave it out, or write a name.")
     return text
 
 
@@ -128,7 +128,7 @@ def _flag(who: str, name: str, given: Any) -> bool:
 
 def _listed(who: str, name: str, given: Any) -> Any:
     if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
-        cure = f"Make it [{given!r}]." if isinstance(given, str) else ""
+        cure = f"Make it [{given!r}]." if isinstance(given, str) and given.strip() else ""
         raise _refused(who, name, "a list of text", given, cure)
     return given
 

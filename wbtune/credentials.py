@@ -140,7 +140,7 @@ def find(
     """The key for runs in ``mode``, or None where wandb finds it by itself or needs none.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         api_key: an argument.
         api_key_file: an argument.
         mode: W&B's ``mode``, where it was given.
@@ -221,7 +221,7 @@ def of_driver(who: str, options: RunOptions, api_key: str | None = None) -> Logi
     A driver that is itself a trial logs in as that trial does, and needs no key.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         options: located and checked.
         api_key: an argument.
 
@@ -310,7 +310,7 @@ def of_trial(
     """Log in where a trial runs, with what the driver has handed over.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         handed: that, see `handed_over`.
         api_key: an argument of the user's code in the trial.
         api_key_file: the same, or part of a declaration.
@@ -368,7 +368,7 @@ def of_trial_or_offline(
     """Log in where a trial runs; without a key, and while Ray's store is away, stay offline.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         options: located and checked.
         trial: asks.
         api_key: as in `of_trial`.

@@ -17,8 +17,8 @@ TAKEN: Final = {
     "resume_from": "it names one run, and W&B resumes no run that has it",
     "fork_from": "W&B resumes no run that has it, which a retried trial needs",
 }
-#: Doors of Ray's names take what Ray's take: what can't have its effect is said, not refused.
-DOORS: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
+#: These take every argument of Ray's own: one without an effect is a warning, no error.
+DROP_INS: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
 #: What wbtune does anyway.
 _AS_ASKED: Final = {
     "reinit": (True, "default", "finish_previous"),

@@ -134,7 +134,7 @@ class Experiment:
     Runs on: driver.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         options: located and checked.
         login: the key and the server.
         objective: which checkpoint is the best.
@@ -703,8 +703,8 @@ class Experiment:
             there = sum(not ids.isdisjoint(one.spec.ids) for one in of_it)
             if not there:
                 continue  # mode="disabled"; or why they could not be opened was said
-            number = (
-                f"{there} runs" if there == len(of_it) else f"{there} runs of {len(of_it)} trials"
+            number = _count(there, "run") + (
+                "" if there == len(of_it) else f" of {_count(len(of_it), 'trial')}"
             )
             where, more = str(folder), ""
             offline = any(folder.glob(f"{storage.OFFLINE}*"))
@@ -765,6 +765,15 @@ def _as_opened(init: Mapping[str, Any], log: runlog.RunLog | None) -> dict[str, 
         opened |= {"project": log.project, "name": log.name, "group": log.group}
         opened |= {"entity": log.entity} if log.entity else {}
     return {name: value for name, value in opened.items() if value is not None and value != ""}
+
+
+def _count(number: int, noun: str) -> str:
+    """As people write it.
+
+    >>> _count(1, "run"), _count(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _owns_run(trial: Trial) -> bool:

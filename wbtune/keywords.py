@@ -1,4 +1,4 @@
-"""The keyword arguments of the doors as types, so that type checkers find a slip.
+"""The keyword arguments of the public functions as types, so that type checkers find a slip.
 
 ``wandb_tuner(train, projct="mnist")`` and ``upload_checkpoints="bset"`` are errors for mypy
 and pyright. What is given at run time is checked by :mod:`wbtune.checks`.

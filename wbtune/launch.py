@@ -31,7 +31,7 @@ def send(who: str, before: str) -> str:
     """Do what there is to do when an object of ours is about to be sent.
 
     Args:
-        who: the door.
+        who: what was called.
         before: the name under which the object has come here, see `origin.name`.
 
     Returns:

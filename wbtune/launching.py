@@ -35,7 +35,7 @@ LOOK_S: Final = 0.2
 #: when its driver does, and has to close the runs first.
 NOT_FOR_HELPER: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-# The helper needs the modules below this one but not the package's doors: importing
+# The helper needs the modules below this one but not the package's public functions: importing
 # `wbtune` proper would import Ray, which takes it 1.5 s and 100 MB.
 _HELPER: Final = """
 import json, sys, types

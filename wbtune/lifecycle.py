@@ -207,7 +207,7 @@ def of_caller(
     """The run of the code that calls, tied to the life of what it runs in; and who that is.
 
     Args:
-        who: the door.
+        who: what was called.
         options: for a run that is not there yet.
         api_key: the same.
         declared: the options are a declaration, not an argument in the trial.
@@ -245,7 +245,7 @@ def around_function(
     it is a run of its own.
 
     Args:
-        who: the door.
+        who: what was called.
         options: the declaration.
         config: what the function is called with.
         trial: that the function was sent away from, as a training loop of Ray Train.

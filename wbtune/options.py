@@ -1,6 +1,6 @@
 """`RunOptions`: what a declaration says of its runs, as frozen plain data.
 
-Every door takes the same options under the same names and turns them into one of these;
+Everything public takes the same options under the same names and turns them into one of these;
 merging two (``base | over``) is how a class inherits, how `wandb_tuner` adds to a
 decorated function, and how ``config["wandb"]`` comes in. An option that nobody gave is
 None, so that merging is associative and ``RunOptions()`` is its identity.
@@ -41,7 +41,7 @@ OF_A_LOOP: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The options that all doors share; None is "nobody said".
+    """The options that all entry points share; None is "not given".
 
     Attributes:
         project: name of the W&B project.
@@ -129,10 +129,10 @@ def parse(
     """Check what a caller gave, by name and by value.
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         given: keyword arguments; ours and ``wandb.init``'s together.
         init_names: the parameters that the installed ``wandb.init`` has.
-        elsewhere: options that would have no effect at this door, and where they have one.
+        elsewhere: options that would have no effect here, and where they have one.
 
     Raises:
         UnknownOptionError: for a name that neither has; suggests the nearest.
@@ -241,7 +241,7 @@ def take_from_config(
         return RunOptions(), rest, None
     del rest["wandb"]
     given = dict(inner)
-    if who in drop_in.DOORS:
+    if who in drop_in.DROP_INS:
         given, taken = drop_in.set_aside(given)
         drop_in.say_without_effect(f'{who}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)

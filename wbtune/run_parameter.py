@@ -19,7 +19,7 @@ def check(who: str, trainable: Any, run_arg: str) -> None:
     """Is the parameter there that the run is injected as, if the function wants one?
 
     Args:
-        who: the door, for the messages.
+        who: what was called, for the messages.
         trainable: the function that is decorated.
         run_arg: the parameter's name.
 

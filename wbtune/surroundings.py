@@ -51,7 +51,7 @@ def say_whose_run_it_is_not(who: str, group: str | None) -> None:
     Ray shows on the driver's terminal once.
 
     Args:
-        who: the door.
+        who: what was called.
         group: the group of the trials' runs.
     """
     if sweep := os.environ.get(_AGENT):

@@ -241,7 +241,7 @@ class TrialRun:
             )
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
-                "%s: trial %s has no run at W&B: %s: %s. It goes on without.",
+                "%s: trial %s has no run at W&B: %s: %s. The trial continues without it.",
                 *(self.who, who_am_i.trial_name, type(error).__name__, error),
             )
         else:

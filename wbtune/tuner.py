@@ -288,7 +288,7 @@ def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOpt
     if isinstance(trainable, str):
         registered = _compat.registered(trainable)
         if registered is None:
-            msg = f"{who}: no trainable is registered as {trainable!r}. Give it itself."
+            msg = f"{who}: no trainable is registered as {trainable!r}. Give the trainable itself."
             raise InvalidTrainableError(msg)
         told, merged = _tell(registered, options)
         return (trainable if told is registered else told), merged

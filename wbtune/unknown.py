@@ -1,4 +1,4 @@
-"""What to say of a keyword argument that no door has: whose it is, or which was meant."""
+"""What to say of a keyword argument that nothing of wbtune has: whose it is, or which was meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Iterable
 
-#: Arguments of ``tune.run``, and of other doors, and what does the same.
+#: Arguments of ``tune.run``, and of other functions here, and what does the same.
 _INSTEAD = {
     "resources_per_trial": "Write tune.with_resources(train, ...)",
     "local_dir": "It is Tune's: run_config=RunConfig(storage_path=...)",
@@ -28,10 +28,10 @@ def near(given: str, known: Iterable[str]) -> str | None:
 
 
 def option(who: str, name: str, known: frozenset[str]) -> str:
-    """The message for an option that this door does not have.
+    """The message for an option that what was called does not have.
 
     Args:
-        who: the door.
+        who: what was called.
         name: the argument.
         known: all options of wbtune and of ``wandb.init``.
     """
