@@ -22,7 +22,7 @@ from wbtune import (
 )
 
 ROWS = 10
-HOWS = ["returns", "raises", "stopped", "killed"]
+HOWS = ["returns", "raises", "exits", "stopped", "killed"]
 
 
 class BoomError(Exception):
@@ -37,6 +37,8 @@ def life(config, log):
         yield {"loss": float(i), "stop_me": float(how == "stopped" and i == 5)}
     if how == "raises":
         raise BoomError("the trial's own")
+    if how == "exits":
+        sys.exit("no data: see\nthe log.")
     if how == "killed":
         time.sleep(1.2)  # the promise: all but the last second's
         os.kill(os.getpid(), signal.SIGKILL)
@@ -148,6 +150,12 @@ def test_several_endings_at_once(door, ray, tmp_path, capfd):
     assert log.summary["wbtune/error_message"] == "the trial's own"
     assert "raise BoomError" in log.summary["wbtune/traceback"]
     assert len(log.summary["wbtune/traceback"].splitlines()) <= 20
+
+    log = logs["exits"]
+    assert (log.exit_code, said["exits"], log.tags) == (1, "failed", ["failed"])
+    assert rows["exits"] == full
+    assert log.summary["wbtune/error"] == "SystemExit"
+    assert log.summary["wbtune/error_message"] == "no data: see\nthe log."
 
     log = logs["stopped"]
     assert (log.exit_code, said["stopped"], log.tags) == (0, "stopped", ["stopped"])

@@ -7,12 +7,13 @@ import re
 import time
 
 import pytest
+from fakes import FakeTrial
 from programs import run_config
-from ray import tune
+from ray import exceptions, tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler
 from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, TrialPlateauStopper
 
-from wbtune import outcomes, runlog, wandb_tuner
+from wbtune import endings, outcomes, runlog, wandb_tuner
 
 METRIC = "env_runners/episode_return_mean"
 NEVER_STOPS = {"max_t": 1000, "grace_period": 999}
@@ -153,3 +154,72 @@ def test_text_without_a_terminal(coloured, plain):
     said = outcomes.Outcome(outcomes.Kind.FAILED, coloured, error_message=coloured).summary()
     assert (said["wbtune/reason"], said["wbtune/error_message"]) == (plain, plain)
     assert not re.search("\x1b", "".join(said.values()))
+
+
+UNEXPECTED = "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits unexpectedly. "
+ON_REQUEST = "Worker exit type: INTENDED_USER_EXIT Worker exit detail: Worker exits by an user "
+KILLED = (
+    "Worker exit detail: Worker unexpectedly exits with a connection error code 2. End of file."
+)
+
+
+def death(detail):
+    """As Ray 2.60 tells the driver of it."""
+    text = f"The actor died unexpectedly before finishing this task.\n\tpid: 7\nThe actor {detail}"
+    return exceptions.RayActorError(None, text)
+
+
+def cancelled():
+    error = exceptions.TaskCancelledError()
+    return exceptions.RayTaskError("train", "raise KeyboardInterrupt", error).as_instanceof_cause()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (death(f"{UNEXPECTED}Worker exits with an exit code 3."), ("failed", "SystemExit", "3")),
+        (
+            death(f"{UNEXPECTED}Worker exits with an exit code one.\n two.."),
+            ("failed", "SystemExit", "one.\n two."),
+        ),
+        (
+            death(f"{ON_REQUEST}request. Worker exits with an exit code 0."),
+            ("failed", "SystemExit", "0"),
+        ),
+        (
+            cancelled(),
+            ("failed", "KeyboardInterrupt", "Ray passes it on as a TaskCancelledError"),
+        ),
+        (
+            death(f"{UNEXPECTED}Worker exits with an exit code 1. The process receives a SIGTERM."),
+            ("lost", "RayActorError", "The actor died unexpectedly before finishing this task."),
+        ),
+        (
+            death(KILLED),
+            ("lost", "RayActorError", "The actor died unexpectedly before finishing this task."),
+        ),
+        (
+            exceptions.OutOfMemoryError("1 worker(s) were killed"),
+            ("lost", "OutOfMemoryError", "1 worker(s) were killed"),
+        ),
+    ],
+)
+def test_who_ended_the_process(error, said, tmp_path):
+    """A trial that exits by itself has failed, with its code; one that was killed is lost."""
+    trial = FakeTrial("a", tmp_path)
+    trial.error = error
+    summary = endings.failure(trial).summary()
+    names = ("wbtune/outcome", "wbtune/error", "wbtune/error_message")
+    assert tuple(summary[name] for name in names) == said
+
+
+def test_an_error_that_tune_keeps_for_itself(tmp_path):
+    """That Ray has killed a process for want of memory is written nowhere; it is looked up."""
+    trial = FakeTrial("a", tmp_path)
+
+    def _process_trial_failure(trial, exception):
+        return endings.failure(trial)
+
+    outcome = _process_trial_failure(trial, exceptions.OutOfMemoryError("low on memory"))
+    assert (outcome.kind, outcome.error_message) == (outcomes.Kind.LOST, "low on memory")
+    assert endings.failure(trial).kind is outcomes.Kind.FAILED

@@ -18,6 +18,7 @@ import logging
 import math
 import operator
 import os
+import re
 import sys
 import threading
 import time
@@ -905,9 +906,13 @@ def is_tunes_stop(error: BaseException) -> bool:
     """
     found: BaseException | None = error
     while found is not None:
-        frames = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
-        by = str(frames[-1].f_globals.get("__name__")) if frames else ""
-        if isinstance(found, SystemExit) and by.partition(".")[0] == "ray":
+        by = [
+            str(one.f_globals.get("__name__")) for one, _ in traceback.walk_tb(found.__traceback__)
+        ]
+        # While there is a run, ``sys.exit`` is wandb's [wandb 0.31, ``ExitHooks``].
+        while by and by[-1].startswith("wandb."):
+            by.pop()
+        if isinstance(found, SystemExit) and by and by[-1].partition(".")[0] == "ray":
             return True
         found = found.__context__  # the user's ``finally:`` may exit, too
     return False
@@ -1570,10 +1575,53 @@ def keeps(trial: Any, checkpoint: Any) -> bool:
 
 
 def is_actor_death(error: BaseException) -> bool:
-    """Did the trial's process die, instead of raising?"""
-    from ray.exceptions import RayActorError  # noqa: PLC0415 - needs ray
+    """Did the trial's process die, or its node, instead of raising?"""
+    from ray import exceptions  # noqa: PLC0415 - needs ray
 
-    return isinstance(error, RayActorError) and not error.actor_init_failed
+    gone = (exceptions.OutOfMemoryError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
+    if isinstance(error, exceptions.RayActorError):
+        return not error.actor_init_failed
+    return isinstance(error, gone)
+
+
+def own_exit(error: BaseException) -> BaseException | None:
+    """What a trial raised by which Ray ended its process or its task; None for another end.
+
+    Of a ``SystemExit``, the actor's death has its code, as text: that of a process which was
+    killed has none, and that of one which got SIGTERM says so. A ``KeyboardInterrupt`` is
+    passed on as a cancelled task; Tune cancels none
+    [Ray 2.60, ``_raylet.pyx``, ``execute_task``, ``task_execution_handler``].
+    """
+    from ray.exceptions import RayActorError, TaskCancelledError  # noqa: PLC0415 - needs ray
+
+    if isinstance(getattr(error, "cause", None), TaskCancelledError):
+        return KeyboardInterrupt("Ray passes it on as a TaskCancelledError")
+    found = _EXIT.search(str(error)) if isinstance(error, RayActorError) else None
+    if found is None or found["code"].endswith("The process receives a SIGTERM"):
+        return None
+    return SystemExit(found["code"])
+
+
+_EXIT: Final = re.compile(
+    r"Worker exit detail: Worker exits (?:unexpectedly|by an user request)\. "
+    r"Worker exits with an exit code (?P<code>.*)\.",
+    re.DOTALL,  # the code may be any text
+)
+
+
+def failure_of(trial: Any) -> BaseException | None:
+    """In a callback that is told of a trial's error: the error, if Tune keeps it for itself.
+
+    It writes only those that are a task's or an actor's, not that Ray has killed the process
+    for want of memory [Ray 2.60, ``Trial.handle_error``; ``tune_controller.py``,
+    ``_process_trial_failure``].
+    """
+    for frame in _up(sys._getframe(1)):  # noqa: SLF001 - documented, and needed
+        names = frame.f_locals
+        if frame.f_code.co_name == "_process_trial_failure" and names.get("trial") is trial:
+            error = names.get("exception")
+            return error if isinstance(error, BaseException) else None
+    return None
 
 
 # --- Ray's key-value store --------------------------------------------------------------

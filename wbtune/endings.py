@@ -37,6 +37,10 @@ def failure(trial: Trial) -> Outcome:
 
 
 def _of_error(error: BaseException) -> Outcome:
+    own = _compat.own_exit(error)
+    if own is not None:
+        # Of a process that has exited, Ray's text says nothing of where.
+        return Outcome.failed(own, text="" if isinstance(own, SystemExit) else str(error))
     if _compat.is_actor_death(error):
         # Nothing raised: the process is gone. W&B calls that crashed.
         text = str(error).splitlines()
@@ -61,7 +65,7 @@ def _error(trial: Trial) -> BaseException | None:
         if trial.pickled_error_file is not None:
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         else:
-            error = trial.get_pickled_error()
+            error = trial.get_pickled_error() or _compat.failure_of(trial)
     except Exception as broken:  # noqa: BLE001 - unpickling a user's exception runs its code
         return RuntimeError(f"the trial's error can't be unpickled: {broken}")
     return error if isinstance(error, BaseException) else None
