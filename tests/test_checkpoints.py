@@ -233,6 +233,25 @@ def test_one_trials_copies_come_in_order(tmp_path, taken):
         assert sources == sorted(sources)
 
 
+def test_one_that_fails_does_not_hold_up_the_next(tmp_path, taken, caplog):
+    """Whatever is raised where a checkpoint is fetched, or handed on: the next one is fetched."""
+
+    def fails(*_):
+        raise AttributeError("renamed")
+
+    filesystem = remote(tmp_path / "storage")
+    shelf = Shelf(tmp_path / "wandb")
+    ways = [(taken.saved.append, fails), (fails, lambda: True)]
+    for number, (then, is_kept) in enumerate(ways):
+        checkpoint = stored(filesystem, f"trial/checkpoint_{number:06}")
+        artifact = SavedCheckpoint("checkpoint_trial", f"checkpoint_{number:06}")
+        shelf.take(checkpoint, "trial", artifact, then, is_kept)
+    taken.take(shelf, stored(filesystem, "trial/checkpoint_000002"))
+    shelf.close(30)
+    assert [saved.source for saved in taken.saved] == ["checkpoint_000002"]
+    assert caplog.text.count("is lost, and not uploaded") == 2
+
+
 class Storage(MemoryFileSystem):
     """A storage in memory, where something happens while a file of it is read."""
 

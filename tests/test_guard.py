@@ -341,6 +341,25 @@ def many_of_one_run_held(program):
     program.ends_with(24, run)
 
 
+def by_another_wandb(program):
+    """Without the private names by which rows are guarded and sent together, they are sent."""
+
+    def renamed():
+        raise ImportError("no InterfaceSock")
+
+    kept = _compat._GUARDED_BY, _compat._hold_rows_back_where_asked
+    _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = (*kept[0], "_renamed"), renamed
+    try:
+        run = program.open(elsewhere=True)
+        outbox = Outbox()
+        for i in range(12):
+            outbox.log(run, {"i": i}, i)
+        assert not outbox.send()
+        program.ends_with(12, run)
+    finally:
+        _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = kept
+
+
 def sent_together(program):
     """Killed while rows are held, and a run with media finds out before the others are sent."""
     import wandb
@@ -939,6 +958,7 @@ SCENARIOS = {
         simple_as_wandb_would_send_it,
         not_simple,
         many_of_one_run_held,
+        by_another_wandb,
         sent_together,
         without_an_id,
         closing,

@@ -96,6 +96,28 @@ def _credentials(base_url: str) -> Any:
     return found if found is not None and found.host.is_same_url(base_url) else None
 
 
+#: By what a run is guarded [wandb 0.31, ``Run``].
+_GUARDED_BY: Final = (
+    "_config_callback",
+    "_summary_update_callback",
+    "_summary_get_current_summary_callback",
+    "_partial_history_callback",
+    "_telemetry_callback",
+    "_metric_callback",
+)
+
+
+def can_be_guarded(run: Any) -> bool:
+    """Has this run what `wbtune.guard` stands below? If not, that is said."""
+    missing = [name for name in _GUARDED_BY if not hasattr(run, name)]
+    if missing:
+        _say_once(
+            f"wbtune: this wandb has no {', '.join(missing)}; the last rows of a run are lost "
+            "when wandb-core is killed."
+        )
+    return not missing
+
+
 def same_global_run(new: object, run: object) -> None:
     """Let ``wandb.run`` be ``run`` where it has become ``new`` [wandb 0.31, ``wandb_init``]."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
@@ -300,8 +322,11 @@ def rows_held_back() -> Iterator[list[HeldRow]]:
 
     Nothing else is: what has an answer would overtake what is held.
     """
-    _hold_rows_back_where_asked()
     held: list[HeldRow] = []
+    try:
+        _hold_rows_back_where_asked()
+    except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
+        _say_once(f"wbtune: this wandb sends each row by itself ({error})")
     _HOLDING.rows = held
     try:
         yield held
@@ -325,11 +350,17 @@ def _hold_rows_back_where_asked() -> None:
         if rows is None:
             send(self, row)
             return
-        request = _messages().ServerRequest()
-        record = request.record_publish
-        record.CopyFrom(self._make_request(partial_history=row))
-        self._assign(record)
-        rows.append(HeldRow(self._client, request, self._asyncer.run))
+        try:
+            request = _messages().ServerRequest()
+            record = request.record_publish
+            record.CopyFrom(self._make_request(partial_history=row))
+            self._assign(record)
+            held = HeldRow(self._client, request, self._asyncer.run)
+        except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
+            _say_once(f"wbtune: this wandb sends each row by itself ({error})")
+            send(self, row)
+            return
+        rows.append(held)
 
     InterfaceSock._publish_partial_history = publish  # type: ignore[assignment,method-assign] # noqa: SLF001
 
@@ -419,7 +450,11 @@ def send_together(rows: list[HeldRow]) -> None:
         """At once: nobody else of that thread has a turn meanwhile."""
 
     async def send() -> None:
-        writer = core._writer  # noqa: SLF001 - see above
+        writer = getattr(core, "_writer", None)
+        if writer is None:  # a wandb that nobody has read yet
+            for row in rows:
+                await core.publish(row.request)
+            return
         core._writer = types.SimpleNamespace(write=written.append, drain=drained)  # noqa: SLF001
         try:
             for row in rows:
@@ -480,7 +515,7 @@ def ensure_core(*, own: bool) -> None:
     """
     try:
         _ensure_core(own=own)
-    except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
+    except (AttributeError, ImportError, TypeError) as error:  # a wandb that nobody has read yet
         _say_once(f"wbtune: this wandb shares the core of {CORE_ENV}, if there is one ({error})")
 
 
@@ -1569,9 +1604,10 @@ def keeps(trial: Any, checkpoint: Any) -> bool:
     [Ray 2.60, ``train/_internal/checkpoint_manager.py``, ``register_checkpoint``.]
     """
     manager = getattr(trial.run_metadata, "checkpoint_manager", None)
-    if manager is None:
+    results = getattr(manager, "_checkpoint_results", None)
+    if results is None:
         return True
-    return any(kept.checkpoint.path == checkpoint.path for kept in manager._checkpoint_results)  # noqa: SLF001
+    return any(kept.checkpoint.path == checkpoint.path for kept in results)
 
 
 def is_actor_death(error: BaseException) -> bool:

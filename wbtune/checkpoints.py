@@ -326,7 +326,10 @@ class Shelf:
 
 def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
     while (fetch := queue.get()) is not None:
-        fetch()
+        try:
+            fetch()
+        except Exception:  # what comes next is fetched all the same
+            logger.exception("wbtune: a checkpoint is lost, and not uploaded")
 
 
 def _links(source: str, folder: str) -> Iterator[None]:

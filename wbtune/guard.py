@@ -632,6 +632,12 @@ class Guard:
         return max(0, self._forgotten[0] - written)
 
 
+def protect(run: Run, reopen: Callable[..., Run], *, patience: float, may_be_shared: bool) -> None:
+    """Give a run its `Guard`; without what that needs of wandb, it does without."""
+    if _compat.can_be_guarded(run):
+        Guard(run, reopen, patience=patience, may_be_shared=may_be_shared)
+
+
 def of(run: Run) -> Guard | None:
     """The guard of a run, if it has one."""
     guard = run.__dict__.get("wbtune_guard")

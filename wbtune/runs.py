@@ -269,7 +269,7 @@ def open_run(
     run = guard.opened(partial(opened, first=True))
     # Opened again, it is the same run, also where wandb gave it its id.
     spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
-    guard.Guard(
+    guard.protect(
         run,
         opened,
         patience=_patience(spec, for_trial_elsewhere=for_trial_elsewhere, online=online),
