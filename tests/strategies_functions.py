@@ -296,8 +296,8 @@ def expected(kind: str, script: Script) -> dict[str, Any]:
     error, outcome = None, "finished"
     match script.end:
         case SystemExit(code=None | 0):
-            outcome = "stopped"
-        case KeyboardInterrupt() | SystemExit():
+            outcome = "finished"  # called by hand: Tune's own exit comes from its `report`
+        case KeyboardInterrupt():
             outcome = "interrupted"
         case BaseException():
             error, outcome = type(script.end).__name__, "failed"

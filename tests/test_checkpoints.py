@@ -362,8 +362,8 @@ class RecordingWriter:
     def end(self, key, outcome, notes=None):
         self.open.remove(key)
 
-    def close(self, timeout):
-        assert timeout >= 0
+    def close(self, timeout, is_interrupted):
+        assert timeout >= 0 and not is_interrupted()
         return True
 
 
@@ -535,7 +535,7 @@ def test_a_restored_experiment_knows_the_best(tmp_path):
 
 def run(callback, metric=None, mode=None, scheduler=None, filesystem=None):
     """As `ray.tune.run`, whose locals tell what callbacks are not told."""
-    storage = SimpleNamespace(storage_filesystem=filesystem)
+    storage = SimpleNamespace(storage_filesystem=filesystem, experiment_fs_path="e")
     experiments = [SimpleNamespace(storage=storage)]
     callback.setup()
     return experiments

@@ -596,6 +596,18 @@ def _defaults(names: frozenset[str]) -> dict[str, Any]:
     return {name: getattr(nothing, name) for name in names if hasattr(nothing, name)}
 
 
+def is_answered(artifact: Any) -> bool:
+    """Has wandb-core said what became of a logged artifact? False where that can't be seen.
+
+    ``Artifact.wait`` is public, but cancels the upload when its time is over, be that 0
+    [wandb 0.31, ``MailboxResponseHandle.wait_async``].
+    """
+    handle: Any = getattr(artifact, "_save_handle", None)
+    while hasattr(handle, "_handle"):
+        handle = handle._handle  # noqa: SLF001 - as said
+    return getattr(handle, "_response", None) is not None
+
+
 def gave_up_waiting() -> tuple[type[BaseException], ...]:
     """What wandb raises when its core ends before it has answered [wandb 0.31]."""
     from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed

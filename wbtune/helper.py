@@ -142,11 +142,6 @@ def _nothing() -> None:
     pass
 
 
-def _goes_on(error: BaseException) -> bool:
-    """Is it only that it took too long? wandb says so by an error of its own."""
-    return isinstance(error.__cause__ or error, TimeoutError)
-
-
 class Helper:
     """Carries out the messages of each run in their order.
 
@@ -477,16 +472,14 @@ class Helper:
         for checkpoint, artifact in stream.uploads:
             try:
                 assert stream.run is not None  # noqa: S101 - it has uploads
-                left = max(0.0, deadline - time.monotonic()) if last else 0.0
-                if last or not stream.run.offline:
-                    runs.wait_for_upload(stream.run, artifact, left)
-                    checkpoint.discard()
+                if not (last or runs.upload_has_ended(artifact)):
+                    waiting.append((checkpoint, artifact))
                     continue
+                left = max(0.0, deadline - time.monotonic())
+                runs.wait_for_upload(stream.run, artifact, left)
+                checkpoint.discard()
             except BaseException as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
-                if last or not _goes_on(error):
-                    self._not_uploaded(key, checkpoint, error)
-                    continue
-            waiting.append((checkpoint, artifact))
+                self._not_uploaded(key, checkpoint, error)
         stream.uploads = waiting
 
     def _not_uploaded(self, key: str, checkpoint: SavedCheckpoint, error: BaseException) -> None:

@@ -260,15 +260,22 @@ def around_function(
     try:
         yield run
     except BaseException as error:
-        if isinstance(error, GeneratorExit) or _compat.is_tunes_stop(error):
-            trial_run.close(trial_run.stopped())
-        elif isinstance(error, KeyboardInterrupt) and not trial_run.can_stop:  # called by hand
-            trial_run.close(Outcome(Kind.INTERRUPTED, "KeyboardInterrupt"))
-        else:
-            trial_run.close(Outcome.failed(error))
+        trial_run.close(_ended_by(error, trial_run))
         raise
     else:
         trial_run.function_returned()
+
+
+def _ended_by(error: BaseException, trial_run: TrialRun) -> Outcome:
+    """How a decorated function ended that raised this."""
+    if isinstance(error, GeneratorExit) or _compat.is_tunes_stop(error):
+        return trial_run.stopped()
+    if not trial_run.can_stop:  # called by hand, as any function of a program
+        if isinstance(error, KeyboardInterrupt):
+            return Outcome(Kind.INTERRUPTED, "KeyboardInterrupt")
+        if isinstance(error, SystemExit) and not error.code:
+            return FINISHED
+    return Outcome.failed(error)
 
 
 def visible(config: Mapping[str, Any] | None) -> dict[str, Any]:

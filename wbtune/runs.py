@@ -451,6 +451,11 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
     return run.log_artifact(artifact, aliases=list(checkpoint.aliases))
 
 
+def upload_has_ended(artifact: Any) -> bool:
+    """Is it known already what became of an artifact? Waiting for that would cancel the upload."""
+    return _compat.is_answered(artifact)
+
+
 def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
     """Hear what became of an artifact, when its run is closed; nothing is known offline.
 
