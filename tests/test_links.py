@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -33,6 +34,17 @@ def by_hand(door, folder):
         run.finish()
     (folder,) = (folder / "wandb").glob("offline-run-*")
     return folder
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_standard_output_that_takes_nothing_ends_nothing(is_closed, monkeypatch, caplog):
+    """It is closed, or can't hold the project's name: the line is in the log instead."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    if is_closed:
+        output.close()
+    monkeypatch.setattr(sys, "stdout", output)
+    links.say("wbtune: project Größe")
+    assert caplog.messages == ["wbtune: project Größe"]
 
 
 @pytest.mark.parametrize("door", ["wandb_trial", "setup_wandb"])

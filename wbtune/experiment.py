@@ -325,7 +325,8 @@ class Experiment:
             # A better one was still being fetched when it was saved.
             self._discard(watched, saved)
             return
-        self._taken_aside.append(saved)
+        if saved.folder is not None:
+            self._taken_aside.append(saved._replace(metadata={}))
         if not watched.own:
             self._writer.upload(
                 watched.key, saved, partial(self._visit, watched), self._login.secret
@@ -671,7 +672,7 @@ class Experiment:
 
     def _say_what_is_left(self) -> None:
         """Name the checkpoints that W&B was not even given in time; their copies go."""
-        left = [saved for saved in self._taken_aside if saved.folder and not saved.is_gone]
+        left = [saved for saved in self._taken_aside if not saved.is_gone]
         for saved in left:
             saved.discard()
         if left:

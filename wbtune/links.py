@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import logging
 import re
 import shlex
 import sys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from wbtune.checkpoints import Objective
     from wbtune.credentials import Login
     from wbtune.options import RunOptions
+
+logger = logging.getLogger("wbtune")
 
 #: Seconds for which the driver asks whose runs they are: it has just asked for the login.
 ASK_S: Final = 5.0
@@ -162,12 +165,18 @@ def sync_command(folder: Path) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line; in a notebook, with links that can be clicked."""
-    display = _notebooks_display()
-    if display is None:
-        print(text, flush=True)  # noqa: T201 - the one line
-    else:
-        display.display(display.HTML(_linked(text)))
+    """Print a line; in a notebook, with links that can be clicked.
+
+    A standard output that is closed, or can't hold the text, ends nobody's experiment.
+    """
+    try:
+        display = _notebooks_display()
+        if display is None:
+            print(text, flush=True)  # noqa: T201 - the one line
+        else:
+            display.display(display.HTML(_linked(text)))
+    except Exception:  # noqa: BLE001 - as said
+        logger.warning("%s", text)
 
 
 def _linked(text: str) -> str:

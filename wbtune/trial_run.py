@@ -213,7 +213,10 @@ class TrialRun:
         self._steps = runs.Steps(run.starting_step)
         self.run, self._open, self._who_am_i = run, True, who_am_i
         self._prepare(run)
-        links.say_run(run)
+        try:
+            links.say_run(run)
+        except Exception as error:  # noqa: BLE001 - a wandb that nobody has read yet
+            logger.warning("%s: can't say where run %s is: %s", self.who, run.id, error)
         return run
 
     def _started(self, who_am_i: identity.Identity, login: credentials.Login, trouble: str) -> Run:
