@@ -7,7 +7,7 @@ Which one to take:
 - `WandbMixin` is the same for a class trainable, as ``self.run``.
 - `WandbLoggerCallback` and `setup_wandb` replace those of ``ray.air.integrations.wandb``:
   change the import line.
-- `restore_wandb_tuner` goes on with an experiment whose driver has died.
+- `restore_wandb_tuner` continues an experiment whose driver has died.
 
 ::
 

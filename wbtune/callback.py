@@ -112,12 +112,12 @@ class WandbLoggerCallback(LoggerCallback):
         checkpoint_references: of checkpoints in a remote storage (S3, ...), upload a
             reference to where they are, not a copy.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are none; the text of the others is masked.
+            are not; the text of the others is masked.
         system_metrics: let the runs that the driver writes have what a trial's own have: git,
             command line (without secrets), packages, machine, and what the trial's process
             uses, if it is on the driver's node. They are opened at the first result.
         **init_kwargs: for ``wandb.init``. ``dir=``, ``resume=``, ``reinit=``, ``fork_from=``
-            and ``resume_from=`` have no effect, which is said once.
+            and ``resume_from=`` have no effect; one line says so.
 
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.

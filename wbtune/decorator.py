@@ -64,7 +64,7 @@ def wandb_trial(
 
     The run is open before the function's first line and closed, with all its rows, before
     Tune hears that the trial is done, whether the function returned, raised, or was
-    stopped. (With ``log_results``, what it returns is a row as well.) It is injected as the
+    stopped. (With ``log_results``, what it returns is a row as well.) It is passed as the
     parameter ``run``, if the function has one; it is `wandb.run` as well.
 
     Args:
@@ -80,10 +80,10 @@ def wandb_trial(
         log_results: log what the function reports to Tune, too. Defaults to False, and to
             True under `wandb_tuner`.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are none; the text of the others is masked.
+            are not; the text of the others is masked.
         rank_zero_only: for a training loop of Ray Train: a run for the worker of rank 0
             only, as in `setup_wandb`. Defaults to True; the others get a disabled run.
-        run_arg: the name of the parameter that the run is injected as.
+        run_arg: the name of the parameter that the run is passed as.
         **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ... And
             ``upload_timeout=``: seconds for which a trial's end waits for uploads, at most 10.
 

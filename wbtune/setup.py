@@ -27,11 +27,11 @@ def setup_wandb(
     """Open a W&B run in a trainable function or in ``Trainable.setup``.
 
     By default the run's id is the trial's id, its name the trial's name, and its group the
-    experiment's name. The run is closed, complete, when the trial ends: nobody has to call
-    ``finish``.
+    experiment's name. The run is closed, complete, when the trial ends: ``finish`` is not
+    needed.
 
-    Under `wandb_tuner` or `WandbLoggerCallback`, what they were given holds where nothing is
-    said here, and the trial writes its run itself: call this first thing. Under `wandb_tuner`
+    Under `wandb_tuner` or `WandbLoggerCallback`, their options hold where none is given here,
+    and the trial writes its run itself: call this first thing. Under `wandb_tuner`
     Tune's results are logged to the run as well (``log_results``).
 
     In a training loop of Ray Train (V2 or V1) the worker of rank 0 has the run: named and
@@ -51,7 +51,7 @@ def setup_wandb(
             ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``unmask=``,
             ``log_config=``, ``log_results=``, ``video_kwargs=`` and ``image_kwargs=`` are
             taken as well. In a trial, ``dir=``, ``resume=``, ``reinit=``, ``fork_from=`` and
-            ``resume_from=`` have no effect, which is said once.
+            ``resume_from=`` have no effect; one line says so.
 
     Returns:
         The run, which is `wandb.run` too.

@@ -89,7 +89,7 @@ def wandb_tuner(
         checkpoint_references: of checkpoints in a remote storage, upload references.
         log_results: whether a trial that has its own run logs Tune's results to it.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are none; the text of the others is masked.
+            are not; the text of the others is masked.
         system_metrics: let the runs that the driver writes have what a trial's own have: git,
             command line (without secrets), packages, machine, and what the trial's process
             uses, if it is on the driver's node. They are opened at the first result.
@@ -201,7 +201,7 @@ def restore_wandb_tuner(
 ) -> Tuner:
     """Go on with an experiment whose driver has died, with the same runs.
 
-    Each trial goes on in the run that it had: the ids are the same, what Tune kept on
+    Each trial continues in the run that it had: the ids are the same, what Tune kept on
     disk and W&B missed is filled in, and trials that had ended stay as they are. The
     options are those of the `wandb_tuner` that began it (they are stored with the
     experiment, the API key is not).
