@@ -75,7 +75,7 @@ class RecordingWriter:
         del self.open[key]
         self.ends.setdefault(key, []).append((outcome, dict(notes or {})))
 
-    def close(self, timeout):
+    def close(self, timeout, is_interrupted=bool):
         assert not self.open, "left open"
         self.closed = True
         return True
@@ -513,8 +513,9 @@ def test_the_closing_line(complete, tmp_path, capsys):
     for run in (None, folder / "wandb" / "offline-run-20260101_000000-a"):
         if run is not None:
             run.mkdir(parents=True)
+            (run / "run-a.wandb").touch()
         writer = RecordingWriter()
-        writer.close = lambda timeout: complete
+        writer.close = lambda timeout, is_interrupted: complete
         offline = options.RunOptions(project="p", init_kwargs={"mode": "offline"})
         watching = experiment.Experiment("who", offline, writer=writer)
         trial = FakeTrial("a", folder)
@@ -527,7 +528,7 @@ def test_the_closing_line(complete, tmp_path, capsys):
     command = said[1][1].partition(" by: ")[2]
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
     assert words.splitlines()[-1] in {str(run), str(run.parent)}
-    assert ("--no-skip-online" in command) is not complete
+    assert "--no-skip-online" not in command  # an offline run is not late, complete or not
 
 
 def test_what_is_excluded_is_in_no_artifact(tmp_path):

@@ -212,7 +212,7 @@ class WriterThatWrites:
     def end(self, key, outcome, notes=None):
         offline_run(self.folder, key, rows=len(self.rows[key]), exit_code=outcome.exit_code)
 
-    def close(self, timeout):
+    def close(self, timeout, is_interrupted=bool):
         return True
 
 
