@@ -336,3 +336,40 @@ def test_checkpoints(ray, tmp_path):
         assert Path(file).read_text() == f"weights of iteration {i}"
     folder = tmp_path / "checkpoints" / "wandb"
     assert not list(folder.glob(".checkpoint-*"))
+
+
+def test_several_experiments_in_one_call(ray, tmp_path, capfd, caplog):
+    """Each has its folder, its group and its line; what Ray's callback takes costs no run."""
+
+    def train(config):
+        for loss in range(3):
+            tune.report({"loss": loss})
+
+    callback = WandbLoggerCallback(
+        "p",
+        dir=tmp_path,
+        resume="must",
+        reinit="create_new",
+        fork_from="a?_step=1",
+        monitor_gym=True,  # in the process that opens a run, which needs gymnasium
+        sync_tensorboard=True,  # the same
+        save_code=True,
+    )
+    names, storages = ("one", "two", "one"), [tmp_path, tmp_path, tmp_path / "other"]
+    experiments = [
+        tune.Experiment(name, train, storage_path=str(folder), config={"lr": 1})
+        for name, folder in zip(names, storages, strict=True)
+    ]
+    tune.run(experiments, callbacks=[callback], verbose=0)
+    printed = capfd.readouterr().out
+    for name, folder in zip(names, storages, strict=True):
+        [log] = runlog.of_experiment(folder / name).values()
+        assert (log.group, log.exit_code) == (name, 0)
+        assert [row["loss"] for row in log.rows] == [0, 1, 2]
+        [said] = [
+            line for line in printed.splitlines() if line.endswith(f" in {folder / name / 'wandb'}")
+        ]
+        assert said.startswith("wbtune: 1 run")
+    for option in ("dir", "resume", "reinit", "fork_from", "monitor_gym", "sync_tensorboard"):
+        said = [line for line in caplog.messages if f" {option}=" in line and "no effect" in line]
+        assert len(said) == 1

@@ -109,7 +109,9 @@ WandbLoggerCallback(excludes=3)  # type: ignore[arg-type]
 WandbLoggerCallback(excludes="abc")  # type: ignore[arg-type]
 WandbLoggerCallback(upload_checkpoints="bset")  # type: ignore[arg-type]
 WandbLoggerCallback(projct="docs")  # type: ignore[call-arg]
-WandbLoggerCallback("docs", reinit=True, dir="runs", resume=False)
+WandbLoggerCallback("docs", reinit=True, dir="runs", resume=False, anonymous="allow")
+WandbLoggerCallback("docs", fork_from="a?_step=1", resume_from=None, monitor_gym=True)
+setup_wandb({}, fork_from=None, resume_from="a?_step=1", anonymous="allow", force=True)
 setup_wandb({}, trial_id="a", trial_name="b", excludes=["a"], project="docs", group="g")
 setup_wandb({}, projct="docs")  # type: ignore[call-arg]
 setup_wandb({}, job_type=3)  # type: ignore[arg-type]

@@ -49,6 +49,24 @@ def say_without_effect(who: str, taken: Mapping[str, Any]) -> None:
             _say_once(f"{who}: {name}={value!r} has no effect: {TAKEN[name]}.")
 
 
+#: What W&B does in the process that opens the run, which is no trial's where the driver does.
+_IN_ITS_PROCESS: Final = ("monitor_gym", "sync_tensorboard", "tensorboard")
+
+
+def of_the_driver(who: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for ``wandb.init`` of a run that the driver writes, less what can't act there.
+
+    Without gymnasium, say, the run could not even be opened.
+    """
+    for name in _IN_ITS_PROCESS:
+        if init_kwargs.get(name):
+            _say_once(
+                f"{who}: {name}=True has no effect on runs that the driver writes: it acts in the "
+                f"process that opens the run. Give it to setup_wandb in the trial."
+            )
+    return {name: value for name, value in init_kwargs.items() if name not in _IN_ITS_PROCESS}
+
+
 @functools.cache
 def _say_once(text: str) -> None:
     logger.warning(text)

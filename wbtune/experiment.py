@@ -18,13 +18,14 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune import (
     _compat,
+    drop_in,
     endings,
     environment,
     handover,
@@ -381,6 +382,8 @@ class Experiment:
         who_am_i = identity.of_trial(trial)
         inner, config = self._taken_from(trial)
         options = inner | self._options
+        init = drop_in.of_the_driver(self._who, options.init_kwargs)
+        options = replace(options, init_kwargs=init)
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         watched = Watched(

@@ -56,6 +56,9 @@ class DropInOptions(InitOptions, total=False):
     dir: str | os.PathLike[str] | None
     reinit: bool | str | None
     resume: bool | str | None
+    resume_from: str | None
+    fork_from: str | None
+    anonymous: str | bool | None
 
 
 class TrialOptions(InitOptions, total=False):
@@ -86,6 +89,9 @@ class SetupOptions(RunKeywords, total=False):
     dir: str | os.PathLike[str] | None
     reinit: bool | str | None
     resume: bool | str | None
+    resume_from: str | None
+    fork_from: str | None
+    anonymous: str | bool | None
     project: str | None
     group: str | None
     trial_id: str | None
