@@ -355,6 +355,7 @@ def by_another_wandb(program):
         for i in range(12):
             outbox.log(run, {"i": i}, i)
         assert not outbox.send()
+        program.on_disk(12)
         program.ends_with(12, run)
     finally:
         _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = kept
