@@ -477,12 +477,14 @@ def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
 def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
     """`sys.exit` in a user's hook ends neither a thread nor the experiment: it is said."""
 
+    class Exits(FakeRun):
+        def finish(self, exit_code=None):
+            sys.exit(exit_code or 3)
+
     def open_run(spec, secret, **how):
-        run = FakeRun(spec.init)
         if what == "open":
             raise SystemExit(3)
-        run.finish = lambda exit_code: sys.exit(exit_code or 3)
-        return run
+        return Exits(spec.init)
 
     batch = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
     said = serve(tmp_path, [batch], open_run)
