@@ -355,8 +355,9 @@ def by_another_wandb(program):
         for i in range(12):
             outbox.log(run, {"i": i}, i)
         assert not outbox.send()
-        program.on_disk(12)
-        program.ends_with(12, run)
+        runs.close_run(run, FINISHED)
+        wait_until(lambda: runlog.ends(program.folder)["t"] == 0)
+        assert [row["i"] for row in program.written()] == list(range(12))
     finally:
         _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = kept
 
