@@ -203,11 +203,18 @@ class WriterThatWrites:
     def launch(self, log_file=None):
         assert log_file == self.folder / "wandb" / "wbtune.log"
 
+    def call(self, work):
+        work()
+
     def start(self, key, spec, router, secret):
         self.rows[key] = []
 
     def log(self, key, result):
         self.rows[key].append(dict(result))
+
+    def log_all(self, key, results):
+        for result in results():
+            self.log(key, result)
 
     def end(self, key, outcome, notes=None):
         offline_run(self.folder, key, rows=len(self.rows[key]), exit_code=outcome.exit_code)
