@@ -116,6 +116,14 @@ def test_what_waits_with_a_step_is_not_taken_for_its_result():
         assert core.close() == [{"loss": 3.0, "lr": 0.1, AXIS: 1}, {"loss": 2.0, AXIS: 1}]
 
 
+def test_what_is_added_to_a_result_is_of_its_iteration(core):
+    """Also with a step: it does not wait for the next result, whose values are others."""
+    core.result({"loss": 1.0})
+    core.log({"loss": 1.0, "own": 5}, step=10)
+    core.result({"loss": 2.0})
+    assert core.close() == [{"loss": 1.0, AXIS: 1}, {"own": 5, AXIS: 1}, {"loss": 2.0, AXIS: 2}]
+
+
 def test_a_result_is_repeated_once(core):
     """What has the same value once more is of another moment."""
     core.result({"reward": 1.0, "loss": 2.0})

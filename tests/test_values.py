@@ -354,6 +354,7 @@ SECRET_HOLDERS: tuple[Any, ...] = (
     *({"api_key": LEAK}.items(), {"api_key": [LEAK]}, deque([("pwd", LEAK)])),
     *(f"postgres://me:{LEAK}@db/x", f"redis://:{LEAK}@h", [f"see https://a:{LEAK}@h/x."]),
     *(ValueError(f"password={LEAK}"), {f"http://a:{LEAK}@h": 1}, f"a:{LEAK}@tcp(h)/db"),
+    *(f"curl -H 'Authorization: Bearer {LEAK}' h",),
     *({"api.key": LEAK}, {"API KEY": LEAK}, {"apiKey": LEAK}, {"x-api-key": LEAK}),
     *({"http_auth": LEAK}, {"dbPwd": LEAK}, {"privateKey": LEAK}, {"Authorization": LEAK}),
 )

@@ -95,11 +95,6 @@ class Login(NamedTuple):
     given: tuple[str, ...] = ()
     objective: Objective | None = None
 
-    def is_same(self, other: Login) -> bool:
-        """Is it the same, key included?"""
-        keys = [None if one.secret is None else one.secret.reveal() for one in (self, other)]
-        return keys[0] == keys[1] and self._replace(secret=None) == other._replace(secret=None)
-
 
 def needs_key(mode: str | None) -> bool:
     """Does a run in this mode talk to a server? ``mode=None`` asks W&B's own settings."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import logging
 import threading
 import time
 import uuid
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from wbtune import _compat
+
+logger = logging.getLogger("wbtune")
 
 T = TypeVar("T")
 
@@ -148,7 +151,10 @@ def _take_back_at_exit(job: str) -> None:
 
     def take_all_back() -> None:
         if _compat.job() == job:
-            ask(lambda: _compat.remove_stored(f"login/{job}/"), LOOP_S)
+            try:
+                ask(lambda: _compat.remove_stored(f"login/{job}/"), LOOP_S)
+            except StoreError as error:  # the cluster may be ending, too, and its store with it
+                logger.info("wbtune: the login was not taken back: %s", error)
 
     if _compat.is_driver():  # of this job: a trial that is one, too, leaves its own to it
         atexit.register(take_all_back)

@@ -53,6 +53,9 @@ _GIVEN: Final = re.compile(
 #: The same, and ``password: x`` (YAML, a message).
 _SAID: Final = re.compile(rf"""(?P<before>{_NAME}["']?\s*[=:]\s*)(?P<value>{_VALUE})""")
 
+#: ``Authorization: Bearer x``; a shorter one is a word.
+_BEARER: Final = re.compile(r"""\b(?P<scheme>[Bb]earer\s+)[^\s,;'"]{8,}""")
+
 _NOTHING: Final = frozenset({"None", "True", "False", "null", MASK})
 #: ``AuthError: why`` gives no value to a name.
 _KINDS_OF_ERRORS: Final = ("Error", "Exception", "Warning")
@@ -122,6 +125,7 @@ def mask_given(text: str) -> str:
     >>> mask_given("train.py --api-key=abc --lr=1")
     'train.py --api-key=**** --lr=1'
     """
+    text = _BEARER.sub(rf"\g<scheme>{MASK}", text)
     if "=" not in text and ":" not in text:
         return text
     return _GIVEN.sub(_masked_value, text)
@@ -136,6 +140,7 @@ def mask_text(text: str) -> str:
     for key in known():
         if key in text:
             text = text.replace(key, MASK)
+    text = _BEARER.sub(rf"\g<scheme>{MASK}", text)
     return mask_urls(_SAID.sub(_masked_value, text))
 
 

@@ -80,7 +80,8 @@ class Mirror:
                     k: v for k, v in data.items() if not flat({k: v}).keys() <= self._last.keys()
                 }
                 if new:  # of the moment that has its result already: it waits for none
-                    send(self._placed(new, self._iteration()), step, implicit or commit)
+                    # At once, also with a step: what waits would be mixed with the next result.
+                    send(self._placed(new, self._iteration()), step, commit is not False)
                 # Once; the same value again is of another moment.
                 again = flat(data).keys()
                 self._last = {k: v for k, v in self._last.items() if k not in again}

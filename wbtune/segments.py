@@ -45,15 +45,6 @@ def earlier_segments(run: Run) -> list[Path]:
     return [path for path in runlog.parts(here.parent.parent, run.id) if path.parent != here]
 
 
-def earlier_summary(run: Run) -> dict[str, Any]:
-    """The summary that earlier segments of a run hold, the user's own keys included.
-
-    Without what wandb-core writes into each segment by itself. It is on this machine's disk
-    that they are looked for.
-    """
-    return _own(runlog.merged(earlier_segments(run)).summary)
-
-
 def _own(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in summary.items() if key not in _OF_EACH_SEGMENT}
 
