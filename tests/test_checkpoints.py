@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fakes import FakeTrial, OwnsItsRun
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from programs import run_config
@@ -104,10 +104,14 @@ NAMES = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(NAMES, IDS, st.sampled_from(["", "6b86b2", "d4735e"])), min_size=2))
-def test_no_two_trials_have_the_same_artifact(trials):
-    """Whatever they are called, the names are legal, and as many as there are trials."""
-    names = {trial: checkpoints.artifact_name(*trial) for trial in trials}
+@given(st.lists(st.tuples(NAMES, IDS), min_size=2), st.sampled_from(["", "6b86b2"]))
+@example([("train_00000_00000", "00000_00000"), ("train_00000_00001", "00000_00001")], "")
+def test_no_two_trials_have_the_same_artifact(trials, experiment):
+    """Whatever they are called, the names are legal, and as many as there are trials.
+
+    Of two experiments, trials of one id are two runs, and `name_in` tells these apart.
+    """
+    names = {trial: checkpoints.artifact_name(*trial, experiment) for trial in trials}
     for name in names.values():
         assert 1 <= len(name) <= 128 and name.isascii()
         assert not set(name) - set("._-") - {char for char in name if char.isalnum()}
