@@ -1645,11 +1645,16 @@ def own_exit(error: BaseException) -> BaseException | None:
     if isinstance(getattr(error, "cause", None), TaskCancelledError):
         return KeyboardInterrupt("Ray passes it on as a TaskCancelledError")
     found = _EXIT.search(str(error)) if isinstance(error, RayActorError) else None
-    if found is None or found["code"].endswith("The process receives a SIGTERM"):
+    if found is None or found["code"].endswith(_RAYS_OWN_EXITS):
         return None
     return SystemExit(found["code"])
 
 
+#: Ray gives its own exits a code, too: of a worker that can't import the trial's class, say.
+_RAYS_OWN_EXITS: Final = (
+    "The process receives a SIGTERM",
+    "An unexpected internal error occurred while the worker was executing a task",
+)
 _EXIT: Final = re.compile(
     r"Worker exit detail: Worker exits (?:unexpectedly|by an user request)\. "
     r"Worker exits with an exit code (?P<code>.*)\.",

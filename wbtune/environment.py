@@ -32,7 +32,7 @@ def command_line() -> tuple[str, ...]:
     """The driver's program and its arguments, without secrets; the program alone in a notebook."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     program = str(main or sys.argv[0] or "<python with no main file>")
-    in_notebook = main is None or "ipykernel" in program
+    in_notebook = "kernel_launcher" in program or "kernel_launcher" in sys.argv[0]
     return (program, *(() if in_notebook else masked(sys.argv[1:])))
 
 

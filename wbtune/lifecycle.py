@@ -256,6 +256,7 @@ def around_function(
         return
     trial_run, who_am_i = of_caller(who, options, only=only, trial=trial)
     trial_run.options, trial_run.keeps_open = options, True
+    trial_run.trains = True
     run = trial_run.open(who_am_i, config)
     try:
         yield run

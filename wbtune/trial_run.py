@@ -458,7 +458,8 @@ class TrialRun:
                 runs.close_run(self.run, outcome, notes)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
-            if not self.trains and self._error is None and runs.discard_unused(self.run):
+            unused = outcome.kind is Kind.STOPPED and not self.trains
+            if unused and self._error is None and runs.discard_unused(self.run):
                 return  # Tune had another actor for the trial, which has its run, too
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
