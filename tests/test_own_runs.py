@@ -162,7 +162,10 @@ def test_finish_in_the_middle(door, ray, tmp_path):
     logs = logs_of(tmp_path / "finish", "how")
     assert set(logs) == set(HOWS)
     for how, log in logs.items():
-        assert len(log.paths) == 1
+        # A mixin's run is open before its actor works. On a slow machine, Tune may end an actor
+        # that it has built at once, because another is free: then an empty segment is left.
+        segments = [path for path in log.paths if door is not ByMixin or runlog.read(path).rows]
+        assert len(segments) == 1
         assert [row["mine"] for row in log.rows if "mine" in row] == [1, 2, 3]
         assert log.summary["best"] == 1
         ended = (1, "failed") if how == "with" else (0, "finished")

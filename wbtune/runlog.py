@@ -265,10 +265,24 @@ class _Kind(NamedTuple):
     Attributes:
         places: as they stand in the records' bytes.
         last: the last of these records.
+        before: the one before it, if there is one; that is what counts if the last is garbled.
     """
 
     places: tuple[bytes, ...]
     last: bytes
+    before: bytes = b""
+
+    def change(self) -> Any:
+        """What they set: the last of them, which nobody has parsed yet, if it can be."""
+        new_record = _compat.record_type()
+        try:
+            return new_record.FromString(self.last).summary
+        except _compat.not_a_record():
+            pass
+        try:
+            return new_record.FromString(self.before).summary
+        except _compat.not_a_record():
+            return new_record().summary
 
     def is_of(self, payload: bytes) -> bool:
         """Is this one of them? It has as many places as these."""
@@ -293,7 +307,7 @@ def _last_changes(path: Path) -> Iterator[Any]:
         same = [kind for kind in kinds if len(kind.places) == count and kind.is_of(payload)]
         if same:
             kinds.remove(same[0])
-            kinds.append(same[0]._replace(last=payload))  # the newest comes last
+            kinds.append(same[0]._replace(last=payload, before=same[0].last))  # the newest is last
             continue
         try:
             record = new_record.FromString(payload)
@@ -306,12 +320,12 @@ def _last_changes(path: Path) -> Iterator[Any]:
             kinds.append(_Kind(places, payload))
             if len(kinds) <= _KINDS:
                 continue
-            yield new_record.FromString(kinds.pop(0).last).summary
+            yield kinds.pop(0).change()
             continue
-        yield from (new_record.FromString(kind.last).summary for kind in kinds)
+        yield from (kind.change() for kind in kinds)
         kinds.clear()
         yield record.summary
-    yield from (new_record.FromString(kind.last).summary for kind in kinds)
+    yield from (kind.change() for kind in kinds)
 
 
 def _in_bytes(item: Any) -> bytes:
