@@ -23,6 +23,7 @@ from ray.tune.schedulers import (
 )
 
 from wbtune import (
+    ConfigurationError,
     WandbLoggerCallback,
     WandbMixin,
     runlog,
@@ -426,20 +427,23 @@ def test_full_disk(door, ray, tmp_path, small_disk):
 
 
 @pytest.mark.parametrize("door", ["callback", "wandb_trial"])
-def test_folder_not_writable(door, ray, tmp_path, caplog):
-    """Where no run can be written, the trial goes on, and it is said once."""
+def test_folder_not_writable(door, ray, tmp_path):
+    """Where no run can be written: an error before any trial; with no callback, a trial goes on."""
     experiment = tmp_path / "closed"
     experiment.mkdir()
     (experiment / "wandb").write_text("a file, where the folder should be")
     config = run_config(tmp_path, "closed")
     if door == "callback":
         config.callbacks = [WandbLoggerCallback(project="schedules")]
-    results = tune.Tuner(
+    tuner = tune.Tuner(
         plain if door == "callback" else decorated,
         run_config=config,
         param_space={"checkpoints": False},
-    ).fit()
+    )
+    if door == "callback":
+        with pytest.raises(ConfigurationError, match="can't write runs to"):
+            tuner.fit()
+        return
+    results = tuner.fit()
     assert not results.errors
     assert results[0].metrics["i"] == ROWS
-    if door == "callback":
-        assert len([r for r in caplog.records if "could not be opened" in r.message]) == 1
