@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wbtune.masking import mask_text
 
@@ -49,7 +49,7 @@ EXIT_CODES: Final = {
 
 
 OUTCOME_TAGS: Final = frozenset(kind.value for kind in Kind)
-#: What `Outcome.summary` may say.
+#: What `Outcome.summary` may say, in the order of its attributes.
 OUTCOME_KEYS: Final[tuple[str, ...]] = (
     *("wbtune/outcome", "wbtune/reason"),
     *("wbtune/error", "wbtune/error_message", "wbtune/traceback"),
@@ -91,6 +91,12 @@ class Outcome(NamedTuple):
             error_message=mask_text(_said(lambda: str(error))),
             error_traceback=mask_text("\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:])),
         )
+
+    @classmethod
+    def of_summary(cls, summary: Mapping[str, Any]) -> Outcome:
+        """The outcome that a run's summary tells of."""
+        kind, *more = (str(summary.get(key, "")) for key in OUTCOME_KEYS)
+        return cls(Kind(kind), *more)
 
     @property
     def exit_code(self) -> int:

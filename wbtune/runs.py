@@ -564,14 +564,10 @@ def discard_unused(run: Run) -> bool:
     folder = Path(run.dir).parent
     if not folder.name.startswith("offline-run-"):
         return False
-    logs = [runlog.read(path) for path in folder.glob("*.wandb")]
-    keys = {key for log in logs for row in (*log.rows, log.summary) for key in row}
-    used = any(log.artifacts for log in logs) or any(
-        not key.startswith(("_", "wbtune/")) for key in keys
-    )
-    if not used:
+    unused = segments.says_nothing(run)
+    if unused:
         shutil.rmtree(folder, ignore_errors=True)
-    return not used
+    return unused
 
 
 def _note_timeout(run: Run) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune import _compat, runlog
-from wbtune.outcomes import OUTCOME_KEYS, OUTCOME_TAGS
+from wbtune.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Outcome
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -31,10 +31,12 @@ class Earlier(NamedTuple):
     """What is still to be said of earlier segments when a segment ends.
 
     Attributes:
+        summary: what this segment was told of theirs.
         outcome: how the run had ended, for a segment that changes nothing in that.
         computed: what wandb-core had made of metrics that have a summary of their own.
     """
 
+    summary: dict[str, Any]
     outcome: dict[str, Any]
     computed: dict[str, dict[str, Any]]
 
@@ -84,7 +86,7 @@ def _bring(run: Run, paths: list[Path]) -> None:
     summary = _own(before.summary)
     outcome = {key: summary.pop(key) for key in OUTCOME_KEYS if key in summary}
     computed = runlog.computed_in(summary, before.summarized)
-    run.__dict__["wbtune_earlier"] = Earlier(outcome, computed)
+    run.__dict__["wbtune_earlier"] = Earlier(summary, outcome, computed)
     if summary:
         run.summary.update(summary)
     tags = list(run.tags or ())
@@ -93,6 +95,31 @@ def _bring(run: Run, paths: list[Path]) -> None:
         run.tags = (*more, *tags)
     for name in sorted(before.changed):
         setattr(run, name, getattr(before, name))
+
+
+def says_nothing(run: Run) -> bool:
+    """Is there nothing of its user's in the run's log but what its earlier segments say?"""
+    earlier = run.__dict__.get("wbtune_earlier")
+    before = earlier.summary if isinstance(earlier, Earlier) else {}
+    for path in Path(run.dir).parent.glob("*.wandb"):
+        log = runlog.read(path)
+        new = {
+            key for key, value in log.summary.items() if key not in before or value != before[key]
+        }
+        new.update(*log.rows)
+        if log.artifacts or any(not key.startswith(("_", "wbtune/")) for key in new):
+            return False
+    return True
+
+
+def ended_well(run: Run) -> Outcome | None:
+    """How the run has ended in another segment, written by another process meanwhile."""
+    for path in reversed(earlier_segments(run)):
+        if runlog.exit_code(path) == 0:
+            summary = runlog.read(path).summary
+            if OUTCOME_KEYS[0] in summary:
+                return Outcome.of_summary(summary)
+    return None
 
 
 def bring_outcome(run: Run) -> None:

@@ -32,6 +32,7 @@ from wbtune import (
     runlog,
     runs,
     sanitize,
+    segments,
     surroundings,
 )
 from wbtune.config_keys import CURES as KEY_CURES
@@ -447,25 +448,32 @@ class TrialRun:
             if not self._open or self.run is None:
                 return
             self._open = False
+            # Tune may have had another actor for the trial, which has its run, too.
+            unused = outcome.kind is Kind.STOPPED and not self.trains and self._error is None
             try:
-                notes = {"wbtune/dropped": self._dropped}
-                if self._attempt > 1:
-                    notes[ATTEMPT] = self._attempt
-                if self._finished_with:
-                    notes[EXIT_CODE] = self._finished_with
+                if unused:
+                    outcome = segments.ended_well(self.run) or outcome
                 if self._mirror is not None:
                     self._mirror.close()
-                runs.close_run(self.run, outcome, notes)
+                runs.close_run(self.run, outcome, self._notes())
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.who, self.run.id, error)
-            unused = outcome.kind is Kind.STOPPED and not self.trains
-            if unused and self._error is None and runs.discard_unused(self.run):
-                return  # Tune had another actor for the trial, which has its run, too
+            if unused and runs.discard_unused(self.run):
+                return
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
                 for newest in runlog.parts(directory, self.run.id)[-1:]:
                     runlog.wait_for_end(newest)
                 remote.deliver(directory, self.run.id, seconds=DELIVER_S)
+
+    def _notes(self) -> dict[str, int]:
+        """What the summary says beside the outcome."""
+        notes = {"wbtune/dropped": self._dropped}
+        if self._attempt > 1:
+            notes[ATTEMPT] = self._attempt
+        if self._finished_with:
+            notes[EXIT_CODE] = self._finished_with
+        return notes
 
 
 def _claim(who_am_i: identity.Identity) -> str:
