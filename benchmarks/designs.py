@@ -1,8 +1,8 @@
-"""The designs that `wbtune.writer` could have had: the same orders carried out elsewhere.
+"""The designs that `wbtune._driver.writer` could have had: the same orders carried out elsewhere.
 
     python benchmarks/designs.py [ROUNDS]
 
-What carries out the orders (`wbtune.helper.Helper`) and the batches that it gets are the same
+What carries out the orders (`helper.Helper`) and the batches that it gets are the same
 each time; it sits in a helper process, in a thread of the driver, or in one Ray actor of the
 experiment. All with the same settings for wandb-core, side by side in one Ray, offline.
 """
@@ -31,10 +31,12 @@ from figures import Figure, quantile
 from processes import Footprint
 from sweeps import NONE, OURS, Load, Sweep
 
-from wbtune import experiment, messages, runs
-from wbtune.helper import Helper
-from wbtune.helper_thread import HelperThread
-from wbtune.writer import Writer
+from wbtune._driver import experiment
+from wbtune._driver.helper_thread import HelperThread
+from wbtune._driver.writer import Writer
+from wbtune._helper import messages
+from wbtune._helper.helper import Helper
+from wbtune._run import closing, opening
 
 
 def carry_out(orders: IO[bytes], hear: Callable[[dict[str, Any]], None]) -> None:
@@ -43,9 +45,9 @@ def carry_out(orders: IO[bytes], hear: Callable[[dict[str, Any]], None]) -> None
     def say(key: str, text: str) -> None:
         hear({"key": key, "text": text})
 
-    runs.prepare_for_many()
+    opening.prepare_for_many()
     Helper(say, lambda **said: hear(said)).serve(orders)
-    runs.end_core()
+    closing.end_core()
 
 
 class InThread(Writer):

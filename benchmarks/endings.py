@@ -40,7 +40,7 @@ from lives import BETTER, DOORS, WORSE, Clock, Door
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 
-from wbtune import runlog
+from wbtune._run import run_files
 
 
 class PauseOnce(FIFOScheduler):
@@ -261,14 +261,14 @@ def die(door: Door, experiment: Experiment, folder: Path) -> Clock:
     return Clock(folder / f"{name_of(door, experiment)}.marks")
 
 
-def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, runlog.RunLog]:
+def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, run_files.RunLog]:
     """The runs of an experiment; Ray's own lie in its session folder."""
     if door.ours or disk:
-        return runlog.of_experiment(disk or folder / name)
+        return run_files.of_experiment(disk or folder / name)
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())  # noqa: SLF001
-    merged: dict[str, runlog.RunLog] = {}
+    merged: dict[str, run_files.RunLog] = {}
     for path in sorted(session.glob(f"artifacts/*/{name}/**/wandb")):
-        for run_id, log in runlog.of_experiment(path.parent).items():
+        for run_id, log in run_files.of_experiment(path.parent).items():
             known = merged.setdefault(run_id, log)
             if known is not log:
                 known.rows += log.rows
@@ -277,7 +277,12 @@ def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, runlog.Run
 
 
 def judge(
-    door: Door, how: str, logs: list[runlog.RunLog], expected: set[float], seconds: float, said: str
+    door: Door,
+    how: str,
+    logs: list[run_files.RunLog],
+    expected: set[float],
+    seconds: float,
+    said: str,
 ) -> Cell:
     """Compare what is left of an ending with what should be."""
     rows = [row["mark"] for log in logs for row in log.rows if row.get("mark") in expected]

@@ -24,7 +24,7 @@ from ray.air.integrations import wandb as peer
 from sweeps import WrongRowsError
 
 import wbtune
-from wbtune import runlog
+from wbtune._run import run_files
 
 
 class FakeTrial:
@@ -104,7 +104,7 @@ class Hooked:
         deadline = time.monotonic() + 60
         for trial in trials:
             one = f"wandb/*run-*-{trial.trial_id}/run-{trial.trial_id}.wandb"
-            while not any(runlog.exit_code(path) is not None for path in self.folder.glob(one)):
+            while not any(run_files.exit_code(path) is not None for path in self.folder.glob(one)):
                 if time.monotonic() > deadline:
                     raise WrongRowsError(f"{self.folder.name}: {trial} is not closed")
                 time.sleep(0.01)
@@ -204,7 +204,7 @@ def check_runs(folder: Path, expected: dict[str, int]) -> None:
     Raises:
         WrongRowsError: when a run or a row is missing.
     """
-    logs = runlog.of_experiment(folder)
+    logs = run_files.of_experiment(folder)
     wrong = [
         run_id
         for run_id, rows in expected.items()
@@ -250,7 +250,7 @@ def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
 
     def seconds_until_whole() -> float:
         began = time.perf_counter()
-        while len(runlog.read(path).rows) < trial.rows:
+        while len(run_files.read(path).rows) < trial.rows:
             time.sleep(0.005)
         return time.perf_counter() - began
 

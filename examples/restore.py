@@ -19,7 +19,8 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from wbtune import restore_wandb_tuner, runlog, wandb_trial, wandb_tuner
+from wbtune import restore_wandb_tuner, wandb_trial, wandb_tuner
+from wbtune._run import run_files
 
 ROWS = 20
 
@@ -60,7 +61,7 @@ def rows(folder):
     """How many rows each run has, with its iterations in order; read from disk."""
     return {
         log.name: [row["training_iteration"] for row in log.rows]
-        for log in runlog.of_experiment(Path(folder, "killed")).values()
+        for log in run_files.of_experiment(Path(folder, "killed")).values()
     }
 
 

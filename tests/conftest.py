@@ -42,11 +42,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         # wandb reads the environment once, when it is first asked: not in a test that changes it.
         from wandb.sdk import wandb_setup
 
-        from wbtune import runs
+        from wbtune._run import closing
 
         wandb_setup._setup(start_service=False)
         yield folder
-        runs.end_core()
+        closing.end_core()
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,7 @@ import ray
 from drivers import local_ray, quick_workers
 from ray import tune
 
-from wbtune import (
-    WandbLoggerCallback,
-    WandbMixin,
-    restore_wandb_tuner,
-    wandb_trial,
-    wandb_tuner,
-)
+from wbtune import WandbLoggerCallback, WandbMixin, restore_wandb_tuner, wandb_trial, wandb_tuner
 
 ITERATIONS = 40
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from ray import tune
 
-from wbtune import lifecycle
+from wbtune._run import ownership
 
 
 class FakeRun:
@@ -50,7 +50,7 @@ class FakeRun:
         self.exit_codes.append(exit_code)
 
 
-class OwnsItsRun(lifecycle.OwnsRun, tune.Trainable):
+class OwnsItsRun(ownership.OwnsRun, tune.Trainable):
     """A trainable class that the driver leaves alone."""
 
 

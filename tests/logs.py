@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wbtune import _compat
+from wbtune._upstream import wandb_records
 
 BLOCK = 32 * 1024
 HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
@@ -38,7 +38,7 @@ def log_of(payloads: list[bytes]) -> tuple[bytes, list[int]]:
 
 def log_of_rows(rows: Iterable[Mapping[str, Any]], exit_code: int | None = None) -> bytes:
     """The file of a run with these rows, which may be nested."""
-    new = _compat.record_type()
+    new = wandb_records.record_type()
     head = new()
     head.run.run_id = "a"
     made = [head]

@@ -27,7 +27,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wbtune.options import RunOptions
+from wbtune._data.options import RunOptions
 
 # --- text and plain values -----------------------------------------------------------------
 

@@ -29,7 +29,8 @@ import wandb
 from drivers import local_ray, quick_workers
 from ray import tune
 
-from wbtune import runlog, setup_wandb, wandb_trial, wandb_tuner
+from wbtune import setup_wandb, wandb_trial, wandb_tuner
+from wbtune._run import run_files
 
 ROWS = 10
 
@@ -44,7 +45,7 @@ def killed_once(config, run):
         if row == 4 and not flag.exists():
             flag.touch()
             logged = Path(config["folder"], "decorated")
-            while sum("mine" in line for line in runlog.rows(logged, run.id)) <= row:
+            while sum("mine" in line for line in run_files.rows(logged, run.id)) <= row:
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
 

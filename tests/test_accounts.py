@@ -16,13 +16,13 @@ from wbtune import (
     ConfigurationError,
     WandbLoggerCallback,
     WandbMixin,
-    _compat,
-    handover,
-    runlog,
     setup_wandb,
     wandb_trial,
     wandb_tuner,
 )
+from wbtune._place import handover
+from wbtune._run import run_files
+from wbtune._upstream import ray_store
 
 A, B = "a" * 40, "b" * 40
 
@@ -124,7 +124,7 @@ def test_equal_experiments_of_two_accounts_keep_apart(ray, tmp_path, monkeypatch
     ]
     assert {run.state for run in server.runs.values()} == {"finished"}
     assert files_with(tmp_path, A) == files_with(tmp_path, B) == []
-    assert _compat.stored_keys(f"login/{_compat.job()}/fit-") == []
+    assert ray_store.stored_keys(f"login/{ray_store.job()}/fit-") == []
 
 
 def test_a_pickle_takes_along_a_name_and_no_more(ray, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_pickle_takes_along_a_name_and_no_more(ray, monkeypatch):
         pickled = cloudpickle.dumps(inner)
         assert handover.process().encode() in pickled
         assert B.encode() not in pickled
-        text = _compat.stored(f"login/{_compat.job()}/{handover.process()}")
+        text = ray_store.stored(f"login/{ray_store.job()}/{handover.process()}")
         told = json.loads(text)
         return told["key"], told["settings"]["mode"]
 
@@ -153,7 +153,7 @@ def faulty(config):
             said.append(record.getMessage())
 
     logging.getLogger("wbtune").addHandler(Heard())
-    stored, fails = _compat.stored, {"away": 10**9, "back": 2}.get(config["fault"], 0)
+    stored, fails = ray_store.stored, {"away": 10**9, "back": 2}.get(config["fault"], 0)
 
     def failing(key):
         nonlocal fails
@@ -162,7 +162,7 @@ def faulty(config):
             raise ConnectionError("the head is being restarted")
         return stored(key)
 
-    _compat.stored, handover.STORE_S = failing, 3.0
+    ray_store.stored, handover.STORE_S = failing, 3.0
     if config["fault"] == "no project":
         run = setup_wandb(config)
     else:
@@ -190,11 +190,11 @@ def test_a_trial_that_has_begun_goes_on_whatever_is_missing(ray, tmp_path):
     assert "the head is being restarted" in said["away"][0]
     assert "no project" in said["no project"][0]
     assert "'uncategorized'" in said["no project"][0]
-    logs = runlog.of_experiment(tmp_path / "faulty")
+    logs = run_files.of_experiment(tmp_path / "faulty")
     assert [(len(log.rows), log.exit_code) for log in logs.values()] == [(1, 0)] * 4
     for fault in ("no key", "away", "back"):
         [folder] = [path for path in said[fault][0].split() if path.startswith(str(tmp_path))]
-        assert Path(folder) in runlog.not_uploaded(tmp_path / "faulty")
+        assert Path(folder) in run_files.not_uploaded(tmp_path / "faulty")
         assert f"wandb sync {folder}" in said[fault][0]
 
 
@@ -221,4 +221,6 @@ def test_a_declaration_without_a_project_is_refused(ray, tmp_path, trainable):
     if trainable is nameless:
         tuner = tune.Tuner(trainable, param_space=space, run_config=run_config(tmp_path, "named"))
         assert not tuner.fit().errors
-        assert {log.project for log in runlog.of_experiment(tmp_path / "named").values()} == {"p"}
+        assert {log.project for log in run_files.of_experiment(tmp_path / "named").values()} == {
+            "p"
+        }

@@ -24,24 +24,21 @@ from pyarrow import fs
 from ray import tune
 from wandb_server import TEST_KEY, Fault, WandbServer
 
-from wbtune import (
-    ConfigurationError,
-    WandbLoggerCallback,
-    checkpoints,
-    runlog,
-    wandb_trial,
-    wandb_tuner,
-)
-from wbtune.checkpoints import Objective, SavedCheckpoint, Shelf
-from wbtune.credentials import Secret
-from wbtune.experiment import Experiment
-from wbtune.filtering import Router
-from wbtune.messages import Visit
-from wbtune.options import RunOptions
-from wbtune.outcomes import Kind, Outcome
-from wbtune.runlog import RunLog
-from wbtune.runs import RunSpec
-from wbtune.writer import Writer
+from wbtune import ConfigurationError, WandbLoggerCallback, wandb_trial, wandb_tuner
+from wbtune._data import checkpoint
+from wbtune._data.checkpoint import Objective, SavedCheckpoint
+from wbtune._data.filtering import Router
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import Kind, Outcome
+from wbtune._data.secret import Secret
+from wbtune._driver import checkpoint_copies
+from wbtune._driver.checkpoint_copies import Shelf
+from wbtune._driver.experiment import Experiment
+from wbtune._driver.writer import Writer
+from wbtune._helper.messages import Visit
+from wbtune._run import run_files
+from wbtune._run.run_files import RunLog
+from wbtune._run.run_spec import RunSpec
 
 FILES = {"model.pt": "weights", "inner/optimizer.pt": "state"}
 
@@ -111,7 +108,7 @@ def test_no_two_trials_have_the_same_artifact(trials, experiment):
 
     Of two experiments, trials of one id are two runs, and `name_in` tells these apart.
     """
-    names = {trial: checkpoints.artifact_name(*trial, experiment) for trial in trials}
+    names = {trial: checkpoint.artifact_name(*trial, experiment) for trial in trials}
     for name in names.values():
         assert 1 <= len(name) <= 128 and name.isascii()
         assert not set(name) - set("._-") - {char for char in name if char.isalnum()}
@@ -121,11 +118,11 @@ def test_no_two_trials_have_the_same_artifact(trials, experiment):
 
 def test_an_artifact_is_called_as_its_trial_is():
     """Where that is enough to tell it from others; and always the same."""
-    assert checkpoints.artifact_name("f_a1_0", "a1_0", "e") == "checkpoint_f_a1_0"
-    assert checkpoints.artifact_name("lr=1", "a1_0", "e") == checkpoints.artifact_name(
+    assert checkpoint.artifact_name("f_a1_0", "a1_0", "e") == "checkpoint_f_a1_0"
+    assert checkpoint.artifact_name("lr=1", "a1_0", "e") == checkpoint.artifact_name(
         "lr=1", "a1_0", "e"
     )
-    assert checkpoints.artifact_name("lr=1", "a1_0", "e").startswith("checkpoint_lr-1-")
+    assert checkpoint.artifact_name("lr=1", "a1_0", "e").startswith("checkpoint_lr-1-")
     saved = SavedCheckpoint("checkpoint_f_a1_0", "checkpoint_000000", run_id="a1_0")
     # At the server, the trial's id was another experiment's run.
     assert saved.name_in("a1_0-6b86b2") == "checkpoint_f_a1_0-6b86b2"
@@ -170,7 +167,7 @@ def test_a_local_checkpoint_is_linked_at_once(tmp_path, taken):
 def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch, caplog):
     """Tune's loop waits for a few of them only; if Tune deletes the others, that is said."""
     begun, go = threading.Event(), threading.Event()
-    monkeypatch.setattr(checkpoints, "TAKE_S", 0)
+    monkeypatch.setattr(checkpoint_copies, "TAKE_S", 0)
     link = os.link
 
     def slow_link(source, target):
@@ -187,7 +184,7 @@ def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch
     if deleted:
         taken.kept = False
         fs.LocalFileSystem().delete_dir(str(tmp_path / "many"))
-    monkeypatch.setattr(checkpoints, "TAKE_S", 60)
+    monkeypatch.setattr(checkpoint_copies, "TAKE_S", 60)
     # The next is taken aside at once, and comes after it: `latest` has to be the last.
     taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "next")))
     assert taken.saved == []
@@ -474,7 +471,7 @@ def test_a_visit_leaves_config_and_tags(tmp_path):
 def test_what_the_trial_declared_comes_first(tmp_path, monkeypatch):
     """A run that its trial opened is where its log says, with the tags that it had."""
     log = RunLog("a", name="theirs", project="declared", tags=["own", "stopped"])
-    monkeypatch.setattr(runlog, "of_experiment", lambda folder, run_id: {run_id: log})
+    monkeypatch.setattr(run_files, "of_experiment", lambda folder, run_id: {run_id: log})
     _, [(_, visit, _)] = went_through(tmp_path, "last", own=True, failed=True)
     assert {name: visit.spec.init[name] for name in ("id", "project", "name", "tags")} == {
         "id": "a",

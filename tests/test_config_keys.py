@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
-from wbtune.config_keys import keys_in, refuse_key, take_key
+from wbtune._data.config_keys import keys_in, refuse_key, take_key
 from wbtune.errors import ConfigurationError
 
 KEY = "k" * 40

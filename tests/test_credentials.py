@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from wbtune import _compat, credentials, handover
-from wbtune.credentials import Login, Secret
+from wbtune._data import secret
+from wbtune._data.options import RunOptions
+from wbtune._data.secret import Secret
+from wbtune._place import credentials, handover
+from wbtune._place.credentials import Login
+from wbtune._place.identity import Identity
+from wbtune._upstream import ray_launch, ray_store
 from wbtune.errors import CredentialsError
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
 
 ARGUMENT, FILE, ENVIRONMENT, NETRC, HOOK = (letter * 40 for letter in "abcde")
 KEYS = (ARGUMENT, FILE, ENVIRONMENT, NETRC, HOOK)
@@ -36,7 +39,7 @@ import json, os, sys, traceback
 import wandb
 from wandb.sdk.lib import wbauth
 from wandb.sdk import wandb_setup
-from wbtune import credentials
+from wbtune._place import credentials
 
 def hook(): return "e" * 40
 def nothing(): return None
@@ -318,7 +321,7 @@ def test_a_secret_shows_nowhere() -> None:
 
 def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
-    failed, attempted = doctest.testmod(credentials)
+    failed, attempted = doctest.testmod(secret)
     assert (failed, attempted > 0) == (0, True)
 
 
@@ -329,11 +332,11 @@ def test_the_docstrings_examples_are_true() -> None:
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Ray's key-value store, a server that takes every key, and nothing in the environment."""
     store: dict[str, str] = {}
-    monkeypatch.setattr(_compat, "job", lambda: "job")
-    monkeypatch.setattr(_compat, "is_driver", lambda: False)
-    monkeypatch.setattr(_compat, "store", store.__setitem__)
-    monkeypatch.setattr(_compat, "stored", store.get)
-    monkeypatch.setattr(_compat, "stored_keys", lambda prefix: [*store])
+    monkeypatch.setattr(ray_store, "job", lambda: "job")
+    monkeypatch.setattr(ray_store, "is_driver", lambda: False)
+    monkeypatch.setattr(ray_store, "store", store.__setitem__)
+    monkeypatch.setattr(ray_store, "stored", store.get)
+    monkeypatch.setattr(ray_store, "stored_keys", lambda prefix: [*store])
     monkeypatch.setattr(credentials.Server, "check", lambda server: None)
     monkeypatch.delenv("WANDB_MODE")
     return store
@@ -461,7 +464,7 @@ def test_what_was_said_on_purpose_comes_first(
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
     driver(RunOptions(init_kwargs={"mode": argument} if argument else {}))
     monkeypatch.setenv("WANDB_MODE", own or nodes)
-    monkeypatch.setattr(_compat, "own_environment", lambda: {"WANDB_MODE": own} if own else {})
+    monkeypatch.setattr(ray_launch, "own_environment", lambda: {"WANDB_MODE": own} if own else {})
     assert trial(mode=None)[1].get("mode", nodes) == expected
 
 
@@ -472,10 +475,10 @@ def test_a_key_of_the_trials_own_comes_after_an_argument_of_the_drivers(
     monkeypatch.setenv("WANDB_API_KEY", HOOK)
     driver(RunOptions(init_kwargs=ONLINE))
     monkeypatch.setenv("WANDB_API_KEY", ENVIRONMENT)
-    monkeypatch.setattr(_compat, "own_environment", lambda: {"WANDB_API_KEY": ENVIRONMENT})
+    monkeypatch.setattr(ray_launch, "own_environment", lambda: {"WANDB_API_KEY": ENVIRONMENT})
     assert trial()[0] == ENVIRONMENT
     driver(RunOptions(init_kwargs=ONLINE), ARGUMENT)
     assert trial()[0] == ARGUMENT
-    monkeypatch.setattr(_compat, "own_environment", dict)
+    monkeypatch.setattr(ray_launch, "own_environment", dict)
     driver(RunOptions(init_kwargs=ONLINE), NETRC)
     assert trial()[0] == NETRC, "what the node has is nobody's purpose"

@@ -30,10 +30,10 @@ from wbtune import (
     ConfigurationError,
     InvalidTrainableError,
     UnknownOptionError,
-    lifecycle,
     wandb_trial,
     wandb_tuner,
 )
+from wbtune._run import ownership
 
 decorate = wandb_trial(project=functions.PROJECT, mode="disabled")
 
@@ -257,10 +257,10 @@ def test_tunes_wrappers_keep_it(kind, wrap, elsewhere):
     """`tune.with_parameters` and `tune.with_resources` keep lifecycle, resources and run."""
     function = wrap(decorate(TAKING_DATA[kind]))
     for one in (function, pickled(function)):
-        assert one.__mixins__ == (lifecycle.OwnsRun,)
+        assert one.__mixins__ == (ownership.OwnsRun,)
         request = wrap_function(one).default_resource_request({})
         assert request.required_resources == {"CPU": 3.0}
-        assert issubclass(wrap_function(one), lifecycle.OwnsRun)
+        assert issubclass(wrap_function(one), ownership.OwnsRun)
         assert call(one) == (("data", True), None)
     assert elsewhere(call, function) == (("data", True), None)
 
@@ -281,7 +281,7 @@ def test_resources_survive(elsewhere):
 
 def bases(cls: type) -> tuple[bool, ...]:
     """Asked in another process."""
-    return tuple(issubclass(cls, base) for base in (lifecycle.OwnsRun, FunctionTrainable))
+    return tuple(issubclass(cls, base) for base in (ownership.OwnsRun, FunctionTrainable))
 
 
 @every_kind
@@ -352,8 +352,8 @@ if __name__ == "__main__":
 USE = """
 def use(everything, trainables):
     import inspect, wandb
-    from wbtune.lifecycle import OwnsRun
-    from wbtune.decorated import WandbTrial
+    from wbtune._run.ownership import OwnsRun
+    from wbtune._trial.trial_function import WandbTrial
     said = {}
     for name, function in everything.items():
         config = {"lr": 4, "wandb": {"mode": "disabled"}}

@@ -13,8 +13,9 @@ RUN = """
 import doctest, importlib, json, pkgutil, wbtune
 
 said = {}
-for found in [wbtune, *pkgutil.iter_modules(wbtune.__path__, "wbtune.")]:
-    module = importlib.import_module(getattr(found, "name", None) or found.__name__)
+names = [found.name for found in pkgutil.walk_packages(wbtune.__path__, "wbtune.")]
+for name in ["wbtune", *names]:
+    module = importlib.import_module(name)
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         if test.examples:

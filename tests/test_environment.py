@@ -13,8 +13,8 @@ from ray import tune
 from wandb.proto.wandb_internal_pb2 import Record
 
 from wbtune import wandb_tuner
-from wbtune.environment import command_line, masked
-from wbtune.logfile import payloads
+from wbtune._run.environment import command_line, masked
+from wbtune._run.log_file import payloads
 
 SECRET = "hunter2-s3cr3t"
 

@@ -28,8 +28,13 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.trainable import FunctionTrainable
 
-from wbtune import _compat, callback, experiment, handover, options, runlog
-from wbtune.outcomes import EXIT_CODES, Kind
+from wbtune import callback
+from wbtune._data import options
+from wbtune._data.outcomes import EXIT_CODES, Kind
+from wbtune._driver import experiment
+from wbtune._place import handover
+from wbtune._run import run_files
+from wbtune._upstream import ray_stops
 
 
 class RecordingWriter:
@@ -147,9 +152,9 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(handover, "claim", self.claim)
         self.patch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.patch.setattr(runlog, "ends", lambda folder: dict(self.on_disk))
+        self.patch.setattr(run_files, "ends", lambda folder: dict(self.on_disk))
         self.writer = RecordingWriter()
-        self.stops = _compat.Stops()
+        self.stops = ray_stops.Stops()
         self.experiment = experiment.Experiment(
             "machine",
             options.RunOptions(project="p", upload_checkpoints=True),
@@ -430,7 +435,7 @@ def test_a_silent_trial_is_spoken_for(tmp_path, capsys):
     watching.close([trial])
     [(outcome, _)] = writer.ends["a"]
     assert outcome.kind is Kind.LOST
-    assert runlog.ends(tmp_path) == {"a": None}
+    assert run_files.ends(tmp_path) == {"a": None}
     assert capsys.readouterr().out.startswith("wbtune: 1 run in")
 
 

@@ -17,8 +17,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import Database, Leaf
 
-from wbtune import filtering
-from wbtune.filtering import (
+from wbtune._data import filtering
+from wbtune._data.filtering import (
     AUTO_CONFIG_KEYS,
     BOOKKEEPING,
     RESERVED,
@@ -26,7 +26,7 @@ from wbtune.filtering import (
     Router,
     excludes_of,
 )
-from wbtune.masking import MASK
+from wbtune._data.masking import MASK
 
 # --- an oracle: slow, and written from the docstring ---------------------------------------
 

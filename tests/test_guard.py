@@ -23,11 +23,13 @@ import psutil
 import pytest
 import wandb
 
-from wbtune import _compat, guard, lifecycle, mirror, runlog, runs, watchdog
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outbox import OF_ONE_RUN, TOGETHER, Outbox
-from wbtune.outcomes import FINISHED
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
+from wbtune._helper.outbox import OF_ONE_RUN, TOGETHER, Outbox
+from wbtune._place.identity import Identity
+from wbtune._run import closing, guard, opening, run_files, run_spec, watchdog
+from wbtune._trial import lifecycle, mirror
+from wbtune._upstream import wandb_run, wandb_wire
 
 HANGS_S = 30
 #: Before and after a scenario's name, in what the program says.
@@ -52,7 +54,7 @@ class Program:
     def open(self, trial="t", *, elsewhere=False, **init):
         options = RunOptions(project="guard", init_kwargs={"mode": "offline", **init})
         who = Identity(trial, trial, "experiment", str(self.folder))
-        return runs.open_run(runs.spec(options, who, {}), for_trial_elsewhere=elsewhere)
+        return opening.open_run(run_spec.spec(options, who, {}), for_trial_elsewhere=elsewhere)
 
     def cores(self):
         children = psutil.Process().children(recursive=True)
@@ -66,7 +68,7 @@ class Program:
         psutil.wait_procs(found, HANGS_S)
 
     def written(self, trial="t"):
-        log = runlog.of_experiment(self.folder).get(trial)
+        log = run_files.of_experiment(self.folder).get(trial)
         return [] if log is None else log.rows
 
     def on_disk(self, count, trial="t"):
@@ -74,13 +76,13 @@ class Program:
 
     def ends_with(self, count, run, trial="t"):
         """Close, and compare: each row once, in order, steps that only grow."""
-        runs.close_run(run, FINISHED)
+        closing.close_run(run, FINISHED)
         rows = self.written(trial)
         seen = [row["i"] for row in rows]
         assert seen == list(range(count)), seen
         steps = [row["_step"] for row in rows]
         assert steps == sorted(set(steps)), steps
-        assert runlog.of_experiment(self.folder)[trial].exit_code == 0
+        assert run_files.of_experiment(self.folder)[trial].exit_code == 0
 
 
 @pytest.mark.parametrize("written", range(3, 9))
@@ -263,13 +265,13 @@ def simple_as_wandb_would_send_it(program):
     row = {f"v/{i} \u00fc": value for i, value in enumerate(values)}
     row |= {"_timestamp": 1.5, "_step": 3}
     run = program.open(elsewhere=True)
-    assert not _compat.is_simple_row(run, row)  # the first has wandb note that there are steps
-    with _compat.rows_held_back() as held:
+    assert not wandb_wire.is_simple_row(run, row)  # the first has wandb note that there are steps
+    with wandb_wire.rows_held_back() as held:
         run.log(dict(row), step=7, commit=True)
     expected, local_step = held[0], run._local_step
-    assert _compat.is_simple_row(run, row)
+    assert wandb_wire.is_simple_row(run, row)
     run.__dict__["_local_step"] = 0
-    found = _compat.simple_row(run, row, 7)
+    found = wandb_wire.simple_row(run, row, 7)
     assert run._local_step == local_step == 8
     assert (found.core, found.run) == (expected.core, expected.run)
     for one in (expected, found):  # whose spelling of a number may differ, so:
@@ -300,27 +302,27 @@ def not_simple(program):
     for i in range(3):
         for one in (typed, disabled, run):
             outbox.log(one, {"i": i}, i)
-        assert not _compat.is_simple_row(typed, {"i": 0})
-        assert not _compat.is_simple_row(disabled, {"i": 0})
-    assert _compat.is_simple_row(run, {"i": 0})
+        assert not wandb_wire.is_simple_row(typed, {"i": 0})
+        assert not wandb_wire.is_simple_row(disabled, {"i": 0})
+    assert wandb_wire.is_simple_row(run, {"i": 0})
     for value in ([1], {"_type": "histogram"}, wandb.Table()):
-        assert not _compat.is_simple_row(run, {"i": 0, "x": value})
+        assert not wandb_wire.is_simple_row(run, {"i": 0, "x": value})
     version, wandb.__version__ = wandb.__version__, "0.32.0"
-    assert not _compat.is_simple_row(run, {"i": 0})
+    assert not wandb_wire.is_simple_row(run, {"i": 0})
     wandb.__version__ = version
     wandb.patched["tensorboard"].append(["there", "is", "one"])
-    assert not _compat.is_simple_row(run, {"i": 0})
+    assert not wandb_wire.is_simple_row(run, {"i": 0})
     wandb.patched["tensorboard"].clear()
     seen = []
     by_wandb, run.__dict__["log"] = run.log, lambda *a, **k: (seen.append(a[0]), by_wandb(*a, **k))
     outbox.log(run, {"i": 3}, 3)
     del run.__dict__["log"]
     assert seen == [{"i": 3}]
-    assert _compat.is_simple_row(run, {"i": 0})
+    assert wandb_wire.is_simple_row(run, {"i": 0})
     outbox.send()
     program.ends_with(4, run)
     program.ends_with(3, typed, "typed")
-    assert set(runlog.of_experiment(program.folder)) == {"t", "typed"}
+    assert set(run_files.of_experiment(program.folder)) == {"t", "typed"}
     with pytest.raises(wandb.UsageError, match="finished"):
         outbox.log(run, {"i": 4}, 4)
     disabled.finish()
@@ -347,19 +349,19 @@ def by_another_wandb(program):
     def renamed():
         raise ImportError("no InterfaceSock")
 
-    kept = _compat._GUARDED_BY, _compat._hold_rows_back_where_asked
-    _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = (*kept[0], "_renamed"), renamed
+    kept = wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked
+    wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked = (*kept[0], "_renamed"), renamed
     try:
         run = program.open(elsewhere=True)
         outbox = Outbox()
         for i in range(12):
             outbox.log(run, {"i": i}, i)
         assert not outbox.send()
-        runs.close_run(run, FINISHED)
-        wait_until(lambda: runlog.ends(program.folder)["t"] == 0)
+        closing.close_run(run, FINISHED)
+        wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
         assert [row["i"] for row in program.written()] == list(range(12))
     finally:
-        _compat._GUARDED_BY, _compat._hold_rows_back_where_asked = kept
+        wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked = kept
 
 
 def sent_together(program):
@@ -378,7 +380,7 @@ def sent_together(program):
             outbox.log(run, row, i)
         if i == 20:
             program.kill()
-            runs.update_config(opened["d"], {"lr": 1})
+            opening.update_config(opened["d"], {"lr": 1})
         if i % 3 == 0:
             outbox.send()
         if i == 12:
@@ -386,7 +388,7 @@ def sent_together(program):
     outbox.send()
     for trial, run in opened.items():
         program.ends_with(30, run, trial)
-    assert runlog.of_experiment(program.folder)["d"].config["lr"] == 1
+    assert run_files.of_experiment(program.folder)["d"].config["lr"] == 1
 
 
 def without_an_id(program):
@@ -399,17 +401,17 @@ def without_an_id(program):
         run.log({"i": i})
     assert run.id == given
     program.ends_with(10, run, given)
-    assert list(runlog.of_experiment(program.folder)) == [given]
+    assert list(run_files.of_experiment(program.folder)) == [given]
 
 
-def closing(program):
+def when_closed(program):
     """Dead when the run is closed: the summary, the exit code and every row are there."""
     run = program.open()
     for i in range(5):
         run.log({"i": i})
     program.kill()
     program.ends_with(5, run)
-    assert runlog.of_experiment(program.folder)["t"].summary["wbtune/outcome"] == "finished"
+    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/outcome"] == "finished"
 
 
 def after_a_quiet_time(program):
@@ -441,7 +443,7 @@ def config_finds_it_first(program):
         run.log({"i": i})
     program.on_disk(3)
     program.kill()
-    runs.update_config(run, {"lr": 1})
+    opening.update_config(run, {"lr": 1})
     for i in range(3, 6):
         run.log({"i": i})
     program.on_disk(6)
@@ -449,7 +451,7 @@ def config_finds_it_first(program):
     for i in range(6, 9):
         run.log({"i": i})
     program.ends_with(9, run)
-    assert runlog.of_experiment(program.folder)["t"].config["lr"] == 1
+    assert run_files.of_experiment(program.folder)["t"].config["lr"] == 1
 
 
 def config_and_summary_of_the_user(program):
@@ -480,7 +482,7 @@ def config_and_summary_of_the_user(program):
     assert "best" in dict(summary)
     assert run.config is config
     program.ends_with(2, run)
-    log = runlog.of_experiment(program.folder)["t"]
+    log = run_files.of_experiment(program.folder)["t"]
     assert log.config.items() >= {"early": 1, "lr": 3}.items()
     assert (log.summary["early"], log.summary["best"]) == (1, 29)
 
@@ -509,7 +511,7 @@ def between_rows_of_one_moment(program):
     program.kill()
     run.log({"i": 1})
     program.ends_with(2, run)
-    assert runlog.of_experiment(program.folder)["t"].summary["best"] == 7
+    assert run_files.of_experiment(program.folder)["t"].summary["best"] == 7
 
 
 def with_media(program):
@@ -626,13 +628,15 @@ def killed_before_its_metrics_are_defined(program):
     """They are defined in the new core; and once more in the next, if that dies too soon."""
     run = program.open()
     program.kill()
-    runs.define_metrics(run, runs.RunSpec({}))
+    opening.define_metrics(run, run_spec.RunSpec({}))
     program.kill()
     for i in range(5):
         run.log({"i": i})
     program.ends_with(5, run)
-    newest = runlog.parts(program.folder, "t")[-1]
-    kinds = [record.WhichOneof("record_type") for record in runlog.records(newest, runlog.ROWS)]
+    newest = run_files.parts(program.folder, "t")[-1]
+    kinds = [
+        record.WhichOneof("record_type") for record in run_files.records(newest, run_files.ROWS)
+    ]
     assert kinds.index("metric") < kinds.index("history")
 
 
@@ -641,7 +645,7 @@ def killed_long_after_its_metrics_were_defined(program):
     import wandb
 
     run = program.open()
-    runs.define_metrics(run, runs.RunSpec({}))
+    opening.define_metrics(run, run_spec.RunSpec({}))
     wandb.define_metric("loss", summary="min")
     for i in range(30):
         run.log({"i": i})
@@ -652,8 +656,8 @@ def killed_long_after_its_metrics_were_defined(program):
     for i in range(30, 40):
         run.log({"i": i})
     program.ends_with(40, run)
-    newest = runlog.parts(program.folder, "t")[-1]
-    told = [record.metric for record in runlog.records(newest, runlog.ROWS)]
+    newest = run_files.parts(program.folder, "t")[-1]
+    told = [record.metric for record in run_files.records(newest, run_files.ROWS)]
     names = {metric.name or metric.glob_name for metric in told}
     assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
 
@@ -672,15 +676,15 @@ def rows_of_a_log_that_is_not_whole(program):
             [protection._recent.popleft()], *protection._forgotten
         )
     run.finish()
-    runlog.wait_for_end(runlog.parts(program.folder, "t")[0])
-    [path] = runlog.parts(program.folder, "t")
+    run_files.wait_for_end(run_files.parts(program.folder, "t")[0])
+    [path] = run_files.parts(program.folder, "t")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 4])
     left = len(program.written())
     assert 0 < left < 9
     notes = {"wbtune/dropped": 1}
-    runs._complete(run, FINISHED, notes)
-    log = runlog.of_experiment(program.folder)["t"]
+    closing._complete(run, FINISHED, notes)
+    log = run_files.of_experiment(program.folder)["t"]
     rows = [row["more"] for row in log.rows if "more" in row]
     assert rows == [*range(left), *range(10, 20)]
     assert log.summary["wbtune/dropped"] == 1 + 10 - left
@@ -746,8 +750,8 @@ def user_opens_and_finishes(program):
     trial_run.close(FINISHED)
     rows = program.written()
     assert [row["i"] for row in rows] == list(range(7))
-    wait_until(lambda: runlog.ends(program.folder)["t"] == 0)
-    assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+    wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
+    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
 def in_children(work, count=4):
@@ -796,19 +800,19 @@ def forked_while_a_thread_logs(program):
         for i in range(3):
             run.log({"child": k, "i": i})
         run.define_metric("child")
-        runs.close_run(run, FINISHED)
-        runs.end_core()
+        closing.close_run(run, FINISHED)
+        closing.end_core()
 
     for _ in range(4):
         all_ended(in_children(work))
     done.set()
     thread.join()
     run.log({"i": len(parents)})
-    runs.close_run(run, FINISHED)
+    closing.close_run(run, FINISHED)
     rows = by_whom(program)
     assert rows.pop("parent") == list(range(len(parents) + 1))
     assert rows == {k: [0, 1, 2] * 4 for k in range(4)}
-    assert runlog.of_experiment(program.folder)["t"].exit_code == 0
+    assert run_files.of_experiment(program.folder)["t"].exit_code == 0
 
 
 def beside_forked_children(program):
@@ -847,7 +851,7 @@ def forked_while_a_row_waits(program):
     all_ended(in_children(lambda k: run.log({"child": k, "i": 0}), 1))
     run.log({"i": 1})
     rows.close()
-    runs.close_run(run, FINISHED)
+    closing.close_run(run, FINISHED)
     assert by_whom(program) == {"parent": [0, 1], 0: [0]}
 
 
@@ -874,8 +878,8 @@ def stopped_while_a_row_waits(program):
     assert thread.is_alive()
     trial_run.close(FINISHED)
     assert time.monotonic() - begun < watchdog.ASKS_EVERY_S + watchdog.ANSWERS_S
-    assert runlog.of_experiment(program.folder)["t"].rows
-    assert runlog.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+    assert run_files.of_experiment(program.folder)["t"].rows
+    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
 def killed_beside_forked_children(program):
@@ -887,7 +891,7 @@ def killed_beside_forked_children(program):
         if i in {7, 8, 14}:
             program.kill()
         run.log({"i": i}, **({"step": i, "commit": True} if i % 2 else {}))
-    runs.close_run(run, FINISHED)
+    closing.close_run(run, FINISHED)
     assert by_whom(program)["parent"] == list(range(20))
 
 
@@ -903,16 +907,16 @@ def stopped_when_it_is_closed(program):
         run.log({"i": i})
     guard.of(run).patience = 1.0
     program.ends_with(9, run)
-    runs.end_core()
+    closing.end_core()
 
 
 def stopped_when_the_process_ends(program):
     """A core that hangs when it is to end is killed."""
-    runs.close_run(program.open(), FINISHED)
+    closing.close_run(program.open(), FINISHED)
     [core] = program.cores()
     core.suspend()
-    runs.LAST_S = 0.5
-    runs.end_core()
+    closing.LAST_S = 0.5
+    closing.end_core()
     psutil.wait_procs([core], HANGS_S)
     assert not program.cores()
 
@@ -963,7 +967,7 @@ SCENARIOS = {
         by_another_wandb,
         sent_together,
         without_an_id,
-        closing,
+        when_closed,
         after_a_quiet_time,
         pending_for_a_quiet_time,
         config_finds_it_first,
@@ -1046,12 +1050,12 @@ def main(folder, *names):
         under_test.folder.mkdir()
         try:
             scenario(under_test)
-            runs.end_core()
+            closing.end_core()
             psutil.wait_procs(under_test.cores(), HANGS_S)
             assert not under_test.cores()
         except Exception:  # noqa: BLE001 - it is said, and the others are played all the same
             traceback.print_exc(file=sys.stdout)
-            runs.end_core()
+            closing.end_core()
         else:
             print("whole", flush=True)
 

@@ -6,7 +6,10 @@ import pytest
 from fakes import FakeRun
 from ray import tune
 
-from wbtune import guard, identity, lifecycle, options, runs
+from wbtune._data import options
+from wbtune._place import identity
+from wbtune._run import closing, guard, opening
+from wbtune._trial import lifecycle
 
 
 class BoomError(Exception):
@@ -50,12 +53,12 @@ class RefusesXAxis(FakeRun):
 @pytest.fixture
 def build(monkeypatch, tmp_path):
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path))
-    monkeypatch.setattr(runs, "end_core", lambda: None)
-    monkeypatch.setattr(runs, "disabled_run", lambda: FakeRun("disabled"))
+    monkeypatch.setattr(closing, "end_core", lambda: None)
+    monkeypatch.setattr(opening, "disabled_run", lambda: FakeRun("disabled"))
     monkeypatch.setattr(guard, "of", lambda run: None)
 
     def build(run):
-        monkeypatch.setattr(runs, "open_run", lambda spec, secret=None, **how: run)
+        monkeypatch.setattr(opening, "open_run", lambda spec, secret=None, **how: run)
         trainable = Train(config={})
         declared = options.RunOptions(log_results=True, init_kwargs={"mode": "offline"})
         trial_run = lifecycle.TrialRun("gaps", declared)

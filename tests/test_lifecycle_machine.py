@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from ray import tune
 
-from wbtune import guard, identity, lifecycle, options, runs
+from wbtune._data import options
+from wbtune._place import identity
+from wbtune._run import closing, guard, opening
+from wbtune._trial import lifecycle
 
 
 class BoomError(Exception):
@@ -68,9 +71,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.opened, self.disabled, self.cores = [], [], 0
         self.mirrors, self.reopens, self.trouble = mirrors, reopens, trouble
-        self.patch.setattr(runs, "open_run", self.open_run)
-        self.patch.setattr(runs, "disabled_run", self.disabled_run)
-        self.patch.setattr(runs, "end_core", self.end_core)
+        self.patch.setattr(opening, "open_run", self.open_run)
+        self.patch.setattr(opening, "disabled_run", self.disabled_run)
+        self.patch.setattr(closing, "end_core", self.end_core)
         self.patch.setattr(guard, "of", lambda run: None)
         self.listener = Listener()
         logging.getLogger("wbtune").addHandler(self.listener)

@@ -13,9 +13,11 @@ import pytest
 import strategies_functions as functions
 from wandb_server import TEST_KEY, WandbServer
 
-from wbtune import links, setup_wandb, wandb_trial
-from wbtune.credentials import Login, Secret
-from wbtune.options import RunOptions
+from wbtune import setup_wandb, wandb_trial
+from wbtune._data.options import RunOptions
+from wbtune._data.secret import Secret
+from wbtune._place.credentials import Login
+from wbtune._run import links
 
 
 def by_hand(door, folder):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import wandb
 
-from wbtune import media
-from wbtune.filtering import Router
-from wbtune.runs import RunSpec
-from wbtune.sanitize import plain_metric
+from wbtune._data.filtering import Router
+from wbtune._data.sanitize import plain_metric
+from wbtune._run import media
+from wbtune._run.run_spec import RunSpec
 
 
 def picture(*shape: int) -> Any:

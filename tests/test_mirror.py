@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbtune import mirror
+from wbtune._trial import mirror
 
 AXIS = "training_iteration"
 

@@ -15,15 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import cloudpickle, tune
 
-from wbtune import (
-    ConfigurationError,
-    InvalidTrainableError,
-    UnknownOptionError,
-    WandbMixin,
-    lifecycle,
-    runlog,
-)
-from wbtune.options import RunOptions
+from wbtune import ConfigurationError, InvalidTrainableError, UnknownOptionError, WandbMixin
+from wbtune._data.options import RunOptions
+from wbtune._run import ownership, run_files
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +94,7 @@ def test_two_bases_that_declare():
 
     assert (Train.wbtune_options.project, Train.wbtune_options.group) == ("docs", "g")
     assert Train.wbtune_options.init_kwargs == {"tags": ["a"]}
-    assert issubclass(Train, lifecycle.OwnsRun)
+    assert issubclass(Train, ownership.OwnsRun)
 
 
 def test_mixin_behind_trainable():
@@ -337,7 +331,7 @@ def test_on_disk(tmp_path):
         trainable.train()
     trainable.stop()
     (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
-    log = runlog.read(path)
+    log = run_files.read(path)
     assert [row["mine"] for row in log.rows if "mine" in row] == [0, 1, 2]
     assert [row["training_iteration"] for row in log.rows if "loss" in row] == [1, 2, 3]
     assert (log.exit_code, log.config["lr"]) == (0, 0.1)
@@ -357,7 +351,7 @@ WRAPPERS = {
 def test_tunes_wrappers_keep_it(wrap, elsewhere):
     """`tune.with_parameters` and `tune.with_resources` keep the declaration and the run."""
     wrapped = wrap(Train)
-    assert issubclass(wrapped, lifecycle.OwnsRun)
+    assert issubclass(wrapped, ownership.OwnsRun)
     assert wrapped.wbtune_options == Train.wbtune_options
     assert wrapped.default_resource_request({}).required_resources == {"CPU": 3.0}
     for data, summary in (life(wrapped, {}), elsewhere(life, wrapped, {})):

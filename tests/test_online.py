@@ -31,23 +31,23 @@ from wbtune import (
     ServerUnreachableError,
     WandbLoggerCallback,
     WandbMixin,
-    runlog,
     setup_wandb,
     wandb_trial,
     wandb_tuner,
 )
-from wbtune.checkpoints import Objective, SavedCheckpoint
-from wbtune.credentials import Secret
-from wbtune.filtering import Router
-from wbtune.helper import AT_ONCE
-from wbtune.identity import Identity
-from wbtune.messages import Visit
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED, Kind, Outcome
-from wbtune.runs import MARK, spec
-from wbtune.server import Server
-from wbtune.transport import LARGEST
-from wbtune.writer import Writer
+from wbtune._data.checkpoint import Objective, SavedCheckpoint
+from wbtune._data.filtering import Router
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._data.secret import Secret
+from wbtune._driver.writer import Writer
+from wbtune._helper.helper import AT_ONCE
+from wbtune._helper.messages import Visit
+from wbtune._place.identity import Identity
+from wbtune._place.server import Server
+from wbtune._place.transport import LARGEST
+from wbtune._run import run_files
+from wbtune._run.run_spec import MARK, spec
 
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
 QUICK = dict.fromkeys(
@@ -186,14 +186,14 @@ def test_a_server_that_comes_back(driver, server, tmp_path, caplog):
         driver.start("meanwhile")
         driver.log("meanwhile", 1, 2, 3)
         driver.log("before", 3, 4)
-        wait_until(lambda: runlog.not_uploaded(tmp_path))
+        wait_until(lambda: run_files.not_uploaded(tmp_path))
         driver.writer.end("meanwhile", FINISHED)
     driver.writer.end("before", FINISHED)
     assert driver.close()
     assert rows_of(server, "before") == [1, 2, 3, 4]
     assert rows_of(server, "meanwhile") == [1, 2, 3]
     assert {run.state for run in server.runs.values()} == {"finished"}
-    assert runlog.not_uploaded(tmp_path) == []
+    assert run_files.not_uploaded(tmp_path) == []
     assert sum("kept on disk" in text for text in caplog.messages) == 1
 
 
@@ -284,7 +284,7 @@ def test_a_helper_that_is_killed_online(driver, server, tmp_path):
     visit = Visit(spec(RunOptions(project="p"), Identity("a", "a", "sweep", str(tmp_path)), {}), 0)
     driver.log("a", *range(10, 20))
     driver.writer.upload("a", saved, lambda: visit, driver.secret)
-    wait_for(lambda: slow.hits and len(runlog.of_experiment(tmp_path)["a"].rows) == 20)
+    wait_for(lambda: slow.hits and len(run_files.of_experiment(tmp_path)["a"].rows) == 20)
     wait_for(lambda: not driver.writer._memory["a"].sent)
     psutil.Process(driver.writer._process.pid).kill()
     wait_for(lambda: driver.writer._helpers == 2)
@@ -302,7 +302,7 @@ def test_a_helper_that_is_killed_online(driver, server, tmp_path):
     committed = [one for one in server.artifacts if one.committed]
     assert b"weights" in [file for one in committed for file in one.files.values()]
     assert not copy.exists()
-    assert runlog.not_uploaded(tmp_path) == []
+    assert run_files.not_uploaded(tmp_path) == []
 
 
 IMPATIENT = """
@@ -341,7 +341,7 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
         driver = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
         wait_for(lambda: (tmp_path / "waits").exists() or driver.poll() is not None)
-        wait_for(lambda: set(runlog.ends(tmp_path / "e").values()) == {0})  # closed, not sent
+        wait_for(lambda: set(run_files.ends(tmp_path / "e").values()) == {0})  # closed, not sent
         driver.send_signal(signal.SIGINT)
         begun = time.monotonic()
         wait_for(lambda: "fit returned" in log.read_text() or driver.poll() is not None)
@@ -352,9 +352,9 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
     said = log.read_text()
     assert "fit returned" in said, said
     assert took < 20
-    (run,) = runlog.of_experiment(tmp_path / "e").values()
+    (run,) = run_files.of_experiment(tmp_path / "e").values()
     assert [row["i"] for row in run.rows] == list(range(5))
-    folders = {str(path) for path in runlog.not_uploaded(tmp_path / "e")}
+    folders = {str(path) for path in run_files.not_uploaded(tmp_path / "e")}
     (line,) = (line for line in said.splitlines() if "send it by" in line)
     assert "--no-skip-online" in line and folders and folders <= set(line.split())
 
@@ -639,7 +639,7 @@ def test_frameworks_write_into_the_trials_run(ray, tmp_path):
     assert not results.errors
     logs = {
         log.config["framework"]: log
-        for log in runlog.of_experiment(tmp_path / "frameworks").values()
+        for log in run_files.of_experiment(tmp_path / "frameworks").values()
     }
     assert set(logs) == {"lightning", "transformers"}
     for log in logs.values():
@@ -743,7 +743,7 @@ def test_an_odd_answer_costs_no_run(answer, tmp_path):
         driver.log("a", 1, 2)
         driver.writer.end("a", FINISHED)
         driver.close()
-        found = runlog.of_experiment(tmp_path)
+        found = run_files.of_experiment(tmp_path)
         assert [row["i"] for log in found.values() for row in log.rows] == [1, 2]
 
 

@@ -26,12 +26,13 @@ from hypothesis import strategies as st
 from ray import cloudpickle
 from strategies import given_options, init_kwargs, run_options
 
-from wbtune import WandbLoggerCallback, WandbMixin, _compat, setup_wandb, wandb_trial, wandb_tuner
+from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
+from wbtune._data.keywords import InitOptions, SetupOptions
+from wbtune._data.options import RunOptions, parse, take_from_config
+from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError, UnknownOptionError
-from wbtune.keywords import InitOptions, SetupOptions
-from wbtune.options import RunOptions, parse, take_from_config
 
-INIT = _compat.init_parameters()
+INIT = wandb_settings.init_parameters()
 OURS = frozenset(f.name for f in fields(RunOptions)) - {"init_kwargs"}
 KEY = "k" * 40
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wbtune import outcomes
-from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune._data import outcomes
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
 
 some = st.builds(Outcome, st.sampled_from(Kind), *[st.text(max_size=9)] * 4)
 
@@ -135,15 +135,12 @@ def test_an_error_that_cannot_speak_is_still_an_outcome(error: Exception, reason
 def test_an_outcome_needs_nothing_of_ray_or_wandb() -> None:
     """The pure rooms import neither wandb nor Ray by themselves."""
     program = """
-import sys, types
-package = types.ModuleType("wbtune")
-package.__path__ = [sys.argv[1]]
-sys.modules["wbtune"] = package
-import wbtune.outcomes, wbtune.errors, wbtune.options, wbtune.filtering, wbtune.sanitize
+import sys
+import wbtune._data.outcomes, wbtune._data.options
+import wbtune._data.filtering, wbtune._data.sanitize
 print(sorted({"ray", "wandb", "numpy"} & set(sys.modules)))
 """
-    folder = str(outcomes.__file__).rpartition("/")[0]
     done = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,10 @@ from ray import exceptions, tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler
 from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, TrialPlateauStopper
 
-from wbtune import endings, outcomes, runlog, wandb_tuner
+from wbtune import wandb_tuner
+from wbtune._data import outcomes
+from wbtune._driver import endings
+from wbtune._run import run_files
 
 METRIC = "env_runners/episode_return_mean"
 NEVER_STOPS = {"max_t": 1000, "grace_period": 999}
@@ -40,7 +43,7 @@ def reasons(folder, scheduler=None, param_space=None, tune_config=None, **how):
     )
     with contextlib.suppress(ValueError):  # what a trial raises, if `fail_fast` is "raise"
         tuner.fit()
-    logs = runlog.of_experiment(folder / "reasons").values()
+    logs = run_files.of_experiment(folder / "reasons").values()
     return {log.config["lr"]: (log.exit_code, log.summary) for log in logs}
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from logs import log_of_rows
 from pyarrow.fs import LocalFileSystem
 
-from wbtune import experiment, options, restoring
-from wbtune.outcomes import FINISHED, Kind
+from wbtune._data import options
+from wbtune._data.outcomes import FINISHED, Kind
+from wbtune._driver import experiment, restoring
 
 #: A retry repeats iterations, at other times; a population-based scheduler goes back.
 MARKS = st.tuples(
@@ -127,14 +128,14 @@ class LazyWriter:
 def restored(tmp_path, monkeypatch):
     """An experiment with four trials, one of which still runs; and what opens a log."""
     opened: list[str] = []
-    payloads = restoring.runlog.logfile.payloads
+    payloads = restoring.run_files.log_file.payloads
 
     def noted(path, **how):
         if "last_blocks" not in how or how["last_blocks"] is None:
             opened.append(path.stem)
         return payloads(path, **how)
 
-    monkeypatch.setattr(restoring.runlog.logfile, "payloads", noted)
+    monkeypatch.setattr(restoring.run_files.log_file, "payloads", noted)
     rows = [{"training_iteration": i, "time_total_s": i / 8} for i in range(1, 5)]
     exits = {"running": 130, "whole": 0, "cut": None, "other": 130}
     for trial_id, exit_code in exits.items():
@@ -155,7 +156,7 @@ def restored(tmp_path, monkeypatch):
         trials[trial_id].storage.storage_filesystem = LocalFileSystem()
         trials[trial_id].is_finished = lambda: True
         trials[trial_id].status = "TERMINATED"
-    monkeypatch.setattr("wbtune.identity._places", lambda storage: (str(tmp_path), None))
+    monkeypatch.setattr("wbtune._place.identity._places", lambda storage: (str(tmp_path), None))
     return watching, writer, trials, opened
 
 

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logs import BLOCK, HEADER, chunk, log_of
 
-from wbtune import _compat, runlog
+from wbtune._run import run_files
+from wbtune._upstream import wandb_records
 
 
 def log_with_end(path: Path, exit_code: int) -> None:
     """The shortest log that has an end."""
-    record = _compat.record_type()()
+    record = wandb_records.record_type()()
     record.exit.exit_code = exit_code
     path.parent.mkdir(parents=True)
     path.write_bytes(HEADER + chunk(record.SerializeToString()))
@@ -31,14 +32,14 @@ def test_the_newest_part_tells_how_a_run_ended(tmp_path: Path) -> None:
     names = ["run-20260101_000000-a", "offline-run-20260101_000001-a", "run-20260101_000002-a"]
     for exit_code, name in enumerate(names):
         log_with_end(tmp_path / "wandb" / name / "run-a.wandb", exit_code)
-        assert runlog.ends(tmp_path) == {"a": exit_code}
-    assert [part.parent.name for part in runlog.parts(tmp_path, "a")] == names
+        assert run_files.ends(tmp_path) == {"a": exit_code}
+    assert [part.parent.name for part in run_files.parts(tmp_path, "a")] == names
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 8000])
 def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
     """A quarter of a gigabyte of rows costs no memory, and the end is found in the last blocks."""
-    record = _compat.record_type()()
+    record = wandb_records.record_type()()
     record.exit.exit_code = 7
     path = tmp_path / "run-a.wandb"
     with path.open("wb") as file:
@@ -49,7 +50,7 @@ def test_the_end_of_a_long_log_is_read_alone(blocks, tmp_path):
         file.write(chunk(record.SerializeToString()))
     tracemalloc.start()
     try:
-        assert runlog.exit_code(path) == 7
+        assert run_files.exit_code(path) == 7
         assert tracemalloc.get_traced_memory()[1] < 20 * BLOCK
     finally:
         tracemalloc.stop()
@@ -73,7 +74,7 @@ def test_the_last_changes_make_the_summary(tmp_path_factory, changes):
     leaves: dict[tuple[str, ...], str] = {}
     payloads = []
     for number, change in enumerate(changes, 1):
-        record = _compat.record_type()(num=number)
+        record = wandb_records.record_type()(num=number)
         if isinstance(change, dict):
             for place, value in change.items():
                 record.summary.update.add(nested_key=place, value_json=json.dumps(value))
@@ -81,11 +82,11 @@ def test_the_last_changes_make_the_summary(tmp_path_factory, changes):
             record.summary.update.add(key=change[0], value_json=json.dumps(change[1]))
         else:
             record.summary.remove.add(key=change)
-        runlog._take_summary(leaves, {"a", "b", "c", "d"}, record.summary)  # one after the other
+        run_files._take_summary(leaves, {"a", "b", "c", "d"}, record.summary)  # one after the other
         payloads.append(record.SerializeToString())
     path = tmp_path_factory.mktemp("summary") / "run-a.wandb"
     path.write_bytes(log_of(payloads)[0])
-    assert runlog.summary([path]) == runlog._tree(leaves)
+    assert run_files.summary([path]) == run_files._tree(leaves)
 
 
 # --- Damage -----------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def kind(record: Any) -> str:
 
 def records(note: str) -> list[Any]:
     """A run of three rows, as wandb-core writes one down."""
-    new = _compat.record_type()
+    new = wandb_records.record_type()
     run, config, metric, artifact, end = new(), new(), new(), new(), new()
     run.run.run_id, run.run.project, run.run.display_name = "a", "p", "trial a"
     run.run.start_time.seconds = 1795656510
@@ -123,15 +124,15 @@ def records(note: str) -> list[Any]:
     return made
 
 
-def everything(path: Path) -> tuple[runlog.RunLog, list[Any], list[Any]]:
+def everything(path: Path) -> tuple[run_files.RunLog, list[Any], list[Any]]:
     """All that is ever read of a log; none of it raises but `read`, and that of no log."""
-    numbers = [n for n in runlog.numbers([path], "training_iteration", "loss") if None not in n]
-    list(runlog.steps(path))
-    runlog.exit_code(path)
+    numbers = [n for n in run_files.numbers([path], "training_iteration", "loss") if None not in n]
+    list(run_files.steps(path))
+    run_files.exit_code(path)
     try:
-        log = runlog.read(path)
+        log = run_files.read(path)
     except ValueError:
-        log = runlog.RunLog()
+        log = run_files.RunLog()
     assert isinstance(log.summary, dict)
     return log, log.rows, numbers
 
@@ -169,7 +170,7 @@ def test_a_damaged_log_ends_where_the_damage_begins(long, tmp_path):
     path.write_bytes(data)
     _, rows, numbers = everything(path)
     kinds = [kind(record) for record in made]
-    assert len(rows) == 3 and runlog.exit_code(path) == 3
+    assert len(rows) == 3 and run_files.exit_code(path) == 3
     for _ in range(200 if long else 6000):
         changed, at = overwritten(data, chance, ends)
         path.write_bytes(changed)
@@ -209,15 +210,15 @@ def test_a_record_that_no_run_writes_costs_that_run_alone(tmp_path):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             payloads[number] = bytes(damaged)
         else:
-            record = _compat.record_type().FromString(whole[number])
+            record = wandb_records.record_type().FromString(whole[number])
             payloads[number] = odd(record, chance).SerializeToString()
         path.write_bytes(log_of(payloads)[0])
         _, rows, _ = everything(path)
         iterations = [row.get("training_iteration") for row in rows[: before[number]]]
         assert iterations == list(range(1, before[number] + 1))
         if turn % 50 == 0:
-            assert len(runlog.of_experiment(tmp_path)["b"].rows) == 3
-            assert runlog.ends(tmp_path)["b"] == 3
+            assert len(run_files.of_experiment(tmp_path)["b"].rows) == 3
+            assert run_files.ends(tmp_path)["b"] == 3
 
 
 def odd(record: Any, chance: random.Random) -> Any:
@@ -273,7 +274,7 @@ def test_what_is_no_log_costs_no_other_run(what, tmp_path):
     else:
         path.write_text("text of eight")
         path.chmod(0 if what == "no permission" else 0o600)
-    assert runlog.of_experiment(tmp_path).keys() <= {"b"}
-    assert runlog.ends(tmp_path) == {"a": None, "b": 3}
-    assert runlog.attempts(tmp_path, "a") == 1
-    assert (list(runlog.rows([path])), runlog.summary([path])) == ([], {})
+    assert run_files.of_experiment(tmp_path).keys() <= {"b"}
+    assert run_files.ends(tmp_path) == {"a": None, "b": 3}
+    assert run_files.attempts(tmp_path, "a") == 1
+    assert (list(run_files.rows([path])), run_files.summary([path])) == ([], {})

@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import run_options
 
-from wbtune import runs
+from wbtune._data.filtering import excludes_of
+from wbtune._data.options import RunOptions
+from wbtune._place.identity import Identity
+from wbtune._run import opening, run_spec, steps
+from wbtune._run.run_spec import locate, spec
+from wbtune._run.steps import Steps
 from wbtune.errors import ConfigurationError
-from wbtune.filtering import excludes_of
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.runs import Steps, locate, spec
 
 WHO = Identity("trial_id", "trial_name", "experiment", "/folder")
 
@@ -170,7 +171,7 @@ def test_wandb_accepts_what_a_run_is_opened_with(options: RunOptions) -> None:
     """Each setting is one of W&B's, by name and by type."""
     made = spec(options, WHO, {})
     settings = wandb.Settings(**made.settings)
-    assert settings.x_transaction_log_flush_interval == runs.FLUSH_S
+    assert settings.x_transaction_log_flush_interval == run_spec.FLUSH_S
 
 
 def test_the_config_of_the_options_is_sanitised_and_laid_on_top() -> None:
@@ -202,7 +203,7 @@ def test_a_finish_timeout_of_the_settings_counts_before_upload_timeout() -> None
 
 def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
-    failed, attempted = doctest.testmod(runs)
+    failed, attempted = doctest.testmod(steps)
     assert (failed, attempted > 0) == (0, True)
 
 
@@ -210,12 +211,13 @@ def test_the_docstrings_examples_are_true() -> None:
 
 OPENS_ONE = """
 import json, pathlib, sys
-from wbtune import runs
+from wbtune._run import opening
+from wbtune._run import run_spec
 if sys.argv[2] == "prepared":
-    runs.prepare_for_many()
+    opening.prepare_for_many()
 init = {"project": "p", "mode": "offline", "dir": sys.argv[1]}
-run = runs.open_run(runs.RunSpec(init, settings=runs._SETTINGS), for_trial_elsewhere=True)
-said = {name: getattr(run.settings, name) for name in runs._SETTINGS | runs._DRIVER_SETTINGS}
+run = opening.open_run(run_spec.RunSpec(init, settings=run_spec.SETTINGS), for_trial_elsewhere=True)
+said = {name: getattr(run.settings, name) for name in run_spec.SETTINGS | opening._DRIVER_SETTINGS}
 run.finish()
 print(json.dumps([said, (pathlib.Path(run.dir).parent / "logs/debug.log").read_text()]))
 """
@@ -228,7 +230,7 @@ def test_what_all_runs_have_in_common_holds_for_each(tmp_path: Path) -> None:
         how: json.loads(functions.program(env, tmp_path, "-c", OPENS_ONE, str(tmp_path), how))
         for how in ("prepared", "alone")
     }
-    expected = {**runs._SETTINGS, **runs._DRIVER_SETTINGS}
+    expected = {**run_spec.SETTINGS, **opening._DRIVER_SETTINGS}
     assert opened["prepared"][0] == opened["alone"][0] == expected
     assert opened["prepared"][1] == ""
     assert "starting backend" in opened["alone"][1]
@@ -237,15 +239,17 @@ def test_what_all_runs_have_in_common_holds_for_each(tmp_path: Path) -> None:
 LAUNCH = """
 import json, sys
 from pathlib import Path
-from wbtune import runs
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED
+from wbtune._run import closing
+from wbtune._run import opening
+from wbtune._run import run_spec
+from wbtune._place.identity import Identity
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
 
 def opened(name):
     options = RunOptions(project="p", init_kwargs={"mode": "offline"})
-    run = runs.open_run(runs.spec(options, Identity(name, name, "e", sys.argv[1]), {}))
-    runs.close_run(run, FINISHED)
+    run = opening.open_run(run_spec.spec(options, Identity(name, name, "e", sys.argv[1]), {}))
+    closing.close_run(run, FINISHED)
     return Path(run.dir)
 
 opened("first")

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from strategies import Colour, Homeless, Level, Pair, Point, Rude, Shout, Silent, Tensor
 from wandb.util import json_dumps_safer, json_dumps_safer_history
 
-from wbtune import sanitize
-from wbtune.sanitize import key_text, plain, plain_metric
+from wbtune._data import sanitize
+from wbtune._data.sanitize import key_text, plain, plain_metric
 
 PLAIN = (dict, list, str, int, float, bool, type(None))
 HISTOGRAM = {"_type", "values", "bins"}
@@ -152,7 +152,7 @@ def test_no_entry_is_lost(mapping: dict[Any, str]) -> None:
 
 PROGRAM = """
 import json, strategies
-from wbtune.sanitize import plain, plain_metric
+from wbtune._data.sanitize import plain, plain_metric
 print(json.dumps([[plain(value), plain_metric(value)] for value in strategies.corpus()]))
 """
 

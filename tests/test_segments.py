@@ -8,24 +8,26 @@ import sys
 from strategies_functions import clean_env, program
 from wandb_server import WandbServer
 
-from wbtune import runlog
+from wbtune._run import run_files
 
 #: Opens one run four times: it fails; it is tried again, and its core dies; a checkpoint is
 #: uploaded after its end; and its end is corrected.
 PROGRAM = """
 import os, sys, time, psutil, signal, threading
-from wbtune import runs
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED, Kind, Outcome
+from wbtune._run import closing
+from wbtune._run import opening
+from wbtune._run import run_spec
+from wbtune._place.identity import Identity
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
 
 def spec(**given):
     options = RunOptions(project="p", group="g", init_kwargs={"mode": "offline", **given})
     who = Identity("a", "trial a", "experiment", sys.argv[1], mark="123456")
-    return runs.spec(options, who, {"lr": 1})
+    return run_spec.spec(options, who, {"lr": 1})
 
 def opened(**given):
-    return runs.open_run(spec(**given), for_trial_elsewhere=True)
+    return opening.open_run(spec(**given), for_trial_elsewhere=True)
 
 first = opened(tags=["declared"], notes="declared")
 first.define_metric("loss", summary="min")
@@ -37,7 +39,7 @@ first.summary.update({"gone": 1, "dotted.key": 2})
 del first.summary["gone"]
 first.tags = (*first.tags, "added")
 first.name, first.notes = "renamed", "changed"
-runs.close_run(first, Outcome(Kind.FAILED, error_type="Boom"), {"wbtune/dropped": 0})
+closing.close_run(first, Outcome(Kind.FAILED, error_type="Boom"), {"wbtune/dropped": 0})
 
 second = opened(tags=["declared"], notes="declared")
 second.define_metric("loss", summary="min")
@@ -50,14 +52,14 @@ for core in psutil.Process().children(recursive=True):
         core.wait()
 second.log({"loss": 8, "last": True})
 second.summary["theirs"] = [1, 2]
-runs.close_run(second, FINISHED, {"wbtune/dropped": 0})
+closing.close_run(second, FINISHED, {"wbtune/dropped": 0})
 
 visit = opened()
-runs.leave_run(visit, 0)
+closing.leave_run(visit, 0)
 
 corrected = opened()
-runs.close_run(corrected, Outcome(Kind.INTERRUPTED, "Ctrl-C"))
-runs.end_core()
+closing.close_run(corrected, Outcome(Kind.INTERRUPTED, "Ctrl-C"))
+closing.end_core()
 """
 
 
@@ -65,7 +67,7 @@ def test_the_last_segment_says_it_all(tmp_path):
     """Of summaries, tags, name and notes the last sent counts: it has those of all before it."""
     environment = clean_env(tmp_path)
     program(environment, tmp_path, "-c", PROGRAM, str(tmp_path), "0.8")
-    parts = runlog.parts(tmp_path, "a")
+    parts = run_files.parts(tmp_path, "a")
     assert len(parts) == 5  # one for each time that it was opened, and for the new core
     with WandbServer() as server:
         subprocess.run(
@@ -93,6 +95,6 @@ def test_the_last_segment_says_it_all(tmp_path):
     }
     assert (run.config, run.exit_code) == ({"lr": 1}, 130)
     assert (set(run.tags), run.notes) == ({"declared", "added", "interrupted"}, "changed")
-    assert runlog.of_experiment(tmp_path)["a"].name == "renamed"
-    visited = runlog.read(parts[3])
+    assert run_files.of_experiment(tmp_path)["a"].name == "renamed"
+    visited = run_files.read(parts[3])
     assert (visited.exit_code, visited.summary["wbtune/outcome"]) == (0, "finished")

@@ -11,7 +11,7 @@ import pytest
 
 import wbtune
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
-from wbtune.options import UPLOAD_TIMEOUT_S, RunOptions
+from wbtune._data.options import UPLOAD_TIMEOUT_S, RunOptions
 
 DOORS = {
     "wandb_trial": wandb_trial,

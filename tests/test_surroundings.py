@@ -9,11 +9,12 @@ import strategies_functions as functions
 from drivers import fitted
 from surroundings_program import ROWS
 
-from wbtune import runlog, surroundings
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED
-from wbtune.trial_run import TrialRun
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
+from wbtune._place import surroundings
+from wbtune._place.identity import Identity
+from wbtune._run import run_files
+from wbtune._trial.trial_run import TrialRun
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_trials_inside_an_agent(door, inside_an_agent):
     Also when it writes again after its process was killed, and when the driver's core is killed.
     """
     folder, _ = inside_an_agent
-    logs = runlog.of_experiment(folder / door)
+    logs = run_files.of_experiment(folder / door)
     assert len(logs) == 2 and "agents" not in logs
     again = list(range(5)) if door == "decorated" else []
     for log in logs.values():
@@ -45,7 +46,7 @@ def test_trials_inside_an_agent(door, inside_an_agent):
 def test_the_drivers_own_run_goes_on(inside_an_agent):
     """It is the agent's, in the agent's project, with what was logged before and after the fits."""
     folder, said = inside_an_agent
-    (log,) = runlog.of_experiment(folder).values()
+    (log,) = run_files.of_experiment(folder).values()
     assert (log.id, log.project, log.exit_code) == ("agents", "of-the-sweep", 0)
     assert [set(row) & {"before", "after"} for row in log.rows] == [{"before"}, {"after"}]
     lines = [line for line in said.splitlines() if "started by the sweep" in line]
@@ -56,27 +57,31 @@ def test_the_drivers_own_run_goes_on(inside_an_agent):
 OPENS = """
 import json, os, sys
 from pathlib import Path
-from wbtune import runlog, runs
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED
+from wbtune._run import run_files
+from wbtune._run import closing
+from wbtune._run import opening
+from wbtune._run import run_spec
+from wbtune._place.identity import Identity
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
 
 folder = sys.argv[1]
 before = dict(os.environ)
-options = runs.locate("test", RunOptions(project="p", init_kwargs={"mode": "offline"}))
+options = run_spec.locate("test", RunOptions(project="p", init_kwargs={"mode": "offline"}))
 opened = {}
 for trial, elsewhere in [("a", False), ("b", False), ("c", True), ("d", True)]:
     who = Identity(trial, f"trial {trial}", "exp", folder)
-    run = runs.open_run(runs.spec(options, who, {"lr": trial}), for_trial_elsewhere=elsewhere)
+    what = run_spec.spec(options, who, {"lr": trial})
+    run = opening.open_run(what, for_trial_elsewhere=elsewhere)
     run.log({"x": 1})
     opened[trial] = [Path(run.dir).parent.parent.parent.name, Path(run.dir).name]
-    runs.close_run(run, FINISHED)
-plain = runs.open_run(runs.spec(options, Identity(), {}))
+    closing.close_run(run, FINISHED)
+plain = opening.open_run(run_spec.spec(options, Identity(), {}))
 said = [plain.id, plain.project]
-runs.close_run(plain, FINISHED)
-runs.end_core()
+closing.close_run(plain, FINISHED)
+closing.end_core()
 changed = {name for name, _ in before.items() ^ os.environ.items()}
-logs = runlog.of_experiment(folder).values()
+logs = run_files.of_experiment(folder).values()
 found = {log.id: [log.name, log.project, log.group, log.config, len(log.rows)] for log in logs}
 print(json.dumps([found, opened, said, sorted(changed)]))
 """
@@ -163,22 +168,25 @@ def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, capl
 GOES_ON = """
 import json, multiprocessing, os, sys
 import wandb
-from wbtune import runlog, runs
-from wbtune.identity import Identity
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED
+from wbtune._run import run_files
+from wbtune._run import closing
+from wbtune._run import opening
+from wbtune._run import run_spec
+from wbtune._place.identity import Identity
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
 
 folder = sys.argv[1]
 
 def opened(trial):
     options = RunOptions(project="p", init_kwargs={"mode": "offline"})
-    return runs.open_run(runs.spec(options, Identity(trial, trial, "exp", folder), {}))
+    return opening.open_run(run_spec.spec(options, Identity(trial, trial, "exp", folder), {}))
 
 def child():
     run = opened("child")
     said = os.environ["WANDB_SERVICE"]
     run.log({"x": 1})
-    runs.close_run(run, FINISHED)
+    closing.close_run(run, FINISHED)
     with open("said", "w") as file:
         file.write(said)
 
@@ -191,9 +199,9 @@ process.join()
 run.log({"x": 2})
 wandb.teardown()  # lets go of the core
 run.log({"x": 3})
-runs.close_run(run, FINISHED)
-runs.end_core()
-logs = runlog.of_experiment(folder).values()
+closing.close_run(run, FINISHED)
+closing.end_core()
+logs = run_files.of_experiment(folder).values()
 rows = {log.id: [row["x"] for row in log.rows] for log in logs}
 print(json.dumps([rows, own == open("said").read(), {log.id: log.exit_code for log in logs}]))
 """

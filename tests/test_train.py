@@ -8,8 +8,11 @@ import pytest
 from drivers import fitted
 from train_program import PROJECT, ROWS
 
-from wbtune import _compat, identity, lifecycle, runlog
-from wbtune.options import RunOptions
+from wbtune._data.options import RunOptions
+from wbtune._place import identity
+from wbtune._run import run_files
+from wbtune._trial import lifecycle
+from wbtune._upstream import ray_train
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +35,7 @@ def v1(tmp_path_factory):
 
 
 def by_name(folder):
-    return {log.name: log for log in runlog.of_experiment(folder).values()}
+    return {log.name: log for log in run_files.of_experiment(folder).values()}
 
 
 def is_complete(log, rank):
@@ -74,7 +77,7 @@ def test_each_rank(v2):
 def test_failure(v2):
     """What the loop raised is in its run; the other worker's says that it was shut down."""
     logs = by_name(v2 / "each")
-    failed, other = (runlog.read(logs[f"each-rank{rank}"].paths[0]) for rank in (0, 1))
+    failed, other = (run_files.read(logs[f"each-rank{rank}"].paths[0]) for rank in (0, 1))
     assert (failed.exit_code, failed.summary["wbtune/error"]) == (1, "ValueError")
     assert failed.summary["wbtune/error_message"] == "once"
     assert "train_program.py" in failed.summary["wbtune/traceback"]
@@ -95,7 +98,7 @@ def test_in_a_trial(v2):
 def test_a_name_that_says_the_trial():
     """Ray's guide has users put the trial's id into the Train run's name: it stays."""
     run_id = 4 * "0123456789"
-    worker = _compat.TrainWorker(1, run_id, "run-of-ab12_00000", None, None, None)
+    worker = ray_train.TrainWorker(1, run_id, "run-of-ab12_00000", None, None, None)
     trial = identity.Identity("ab12_00000", "train_ab12_00000", "sweep")
     told = identity.of_worker(worker, only=False, trial=trial)
     assert (told.trial_name, told.experiment) == ("run-of-ab12_00000-rank1", "sweep")
@@ -108,7 +111,7 @@ def test_a_name_that_says_the_trial():
 def test_another_ray(caplog):
     """Where what is private of Ray has moved, the loop goes on, and its user is told the cure."""
     elsewhere = types.SimpleNamespace()
-    worker = _compat.TrainWorker(0, "id", "name", None, None, elsewhere)
+    worker = ray_train.TrainWorker(0, "id", "name", None, None, elsewhere)
     lifecycle.attach_to_worker(worker, lifecycle.TrialRun("setup_wandb", RunOptions()))
     assert "setup_wandb: this Ray does not say when" in caplog.text
     assert "@wandb_trial" in caplog.text

@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wandb_server import TEST_KEY
 
-from wbtune import proxies, transport
-from wbtune.credentials import Secret
+from wbtune._data.secret import Secret
+from wbtune._place import proxies, transport
+from wbtune._place.server import Server
+from wbtune._place.transport import LARGEST
+from wbtune._run.run_spec import MARK
 from wbtune.errors import CredentialsError, ServerUnreachableError, WbtuneError
-from wbtune.runs import MARK
-from wbtune.server import Server
-from wbtune.transport import LARGEST
 
 VIEWER = b'{"data": {"viewer": {"id": "u", "entity": "e"}}}'
 EXTRA = {"X-Gate": "open", "User-Agent": "mine", "Authorization": "Bearer of somebody"}

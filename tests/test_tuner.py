@@ -25,8 +25,8 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
-from wbtune.decorated import WandbTrial
-from wbtune.lifecycle import OwnsRun
+from wbtune._run.ownership import OwnsRun
+from wbtune._trial.trial_function import WandbTrial
 
 KEY = "k" * 40
 

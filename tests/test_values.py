@@ -32,14 +32,15 @@ import pydantic
 import pytest
 import strategies
 
-from wbtune import outcomes, runlog, runs
+from wbtune._data import outcomes
+from wbtune._data.filtering import Excludes, Router
+from wbtune._data.masking import looks_secret, mask_text, mask_urls
+from wbtune._data.options import parse
+from wbtune._data.outcomes import Outcome
+from wbtune._data.sanitize import MAX_TEXT, MAX_VALUES, plain, plain_metric
+from wbtune._driver.writer import Writer
+from wbtune._run import run_files, run_spec
 from wbtune.errors import WbtuneError
-from wbtune.filtering import Excludes, Router
-from wbtune.masking import looks_secret, mask_text, mask_urls
-from wbtune.options import parse
-from wbtune.outcomes import Outcome
-from wbtune.sanitize import MAX_TEXT, MAX_VALUES, plain, plain_metric
-from wbtune.writer import Writer
 
 RAISED = (SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MemoryError, RecursionError)
 
@@ -221,14 +222,14 @@ def test_what_exits_when_it_is_asked_costs_its_own_key(tmp_path: Path, caplog: A
     writer.launch(tmp_path / "wandb" / "wbtune.log")
     for name in "ab":
         init = {"project": "p", "id": name, "dir": str(tmp_path), "mode": "offline"}
-        writer.start(name, runs.RunSpec(init), Router(), None)
+        writer.start(name, run_spec.RunSpec(init), Router(), None)
     for i in range(20):
         writer.log("a", {"i": i, "odd": [Exits(), Interrupts()][i % 2], "training_iteration": i})
         writer.log("b", {"i": i, "training_iteration": 10**30 if i == 3 else i})
     for name in "ab":
         writer.end(name, outcomes.FINISHED)
     assert writer.close(60)
-    logs = runlog.of_experiment(tmp_path)
+    logs = run_files.of_experiment(tmp_path)
     assert [row["i"] for row in logs["a"].rows] == list(range(20))
     assert [row["i"] for row in logs["b"].rows] == list(range(20))
     assert {log.exit_code for log in logs.values()} == {0}

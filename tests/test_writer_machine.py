@@ -30,12 +30,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from wbtune import runlog, runs
-from wbtune.checkpoints import SavedCheckpoint
-from wbtune.filtering import Router
-from wbtune.helper import Helper, Means
-from wbtune.identity import Identity
-from wbtune.messages import (
+from wbtune._data.checkpoint import SavedCheckpoint
+from wbtune._data.filtering import Router
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._driver.unacknowledged import Memory, Sent
+from wbtune._driver.writer import BATCH, BATCH_BYTES, HELPERS, Writer
+from wbtune._helper.helper import Helper, Means
+from wbtune._helper.messages import (
     Configure,
     End,
     Log,
@@ -46,11 +48,9 @@ from wbtune.messages import (
     framed,
     pack,
 )
-from wbtune.options import RunOptions
-from wbtune.outcomes import FINISHED, Kind, Outcome
-from wbtune.runs import RunSpec
-from wbtune.unacknowledged import Memory, Sent
-from wbtune.writer import BATCH, BATCH_BYTES, HELPERS, Writer
+from wbtune._place.identity import Identity
+from wbtune._run import closing, run_files, run_spec
+from wbtune._run.run_spec import RunSpec
 
 #: Nothing here waits this long, unless it hangs.
 HANGS_S = 30
@@ -249,7 +249,7 @@ class HelperMachine(RuleBasedStateMachine):
     def closing(self, run, outcome, notes):
         self.closes.append(run)
         self.wait(run.id)
-        runs.close_run(run, outcome, notes)
+        closing.close_run(run, outcome, notes)
 
     def order(self, order):
         self.batch.append(order)
@@ -378,7 +378,7 @@ TestHelper.settings = settings(max_examples=150, stateful_step_count=40, derando
 # --- single orders that have stopped a helper ------------------------------------------------
 
 
-def serve(tmp_path, batches, open_run, close_run=runs.close_run):
+def serve(tmp_path, batches, open_run, close_run=closing.close_run):
     """Let a helper work off the batches; what it said."""
     said: list[tuple[str, str]] = []
     path = Path(tmp_path, "orders")
@@ -497,7 +497,7 @@ def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
 def spec(directory, trial):
     who = Identity(trial, f"train_{trial}", "experiment", str(directory))
     options = RunOptions(project="writer", init_kwargs={"mode": "offline"})
-    return runs.spec(options, who, {"lr": 0.1})
+    return run_spec.spec(options, who, {"lr": 0.1})
 
 
 def wait_until(condition, timeout=HANGS_S):
@@ -511,7 +511,7 @@ def wait_until(condition, timeout=HANGS_S):
 
 def rows_on_disk(directory, trial):
     try:
-        log = runlog.of_experiment(directory).get(trial)
+        log = run_files.of_experiment(directory).get(trial)
     except ValueError:  # its header is being written
         return []
     return [] if log is None else [row["i"] for row in log.rows]
@@ -558,7 +558,7 @@ def test_many_runs_at_once(writer, tmp_path, caplog):
     assert writer.close(HANGS_S)
 
     assert all_end(children)
-    found = runlog.of_experiment(tmp_path)
+    found = run_files.of_experiment(tmp_path)
     assert set(found) == set(trials)
     for n, trial in enumerate(trials[:-1]):
         log = found[trial]
@@ -679,7 +679,7 @@ def test_no_helper_process_can_start(trouble, tmp_path, caplog, monkeypatch):
     assert writer.close(HANGS_S)
     assert [reason in text for text in caplog.messages] == [True, False]
     assert "image" in caplog.messages[1]
-    found = runlog.of_experiment(tmp_path)
+    found = run_files.of_experiment(tmp_path)
     assert [row["i"] for row in found["a"].rows] == list(range(11))
     assert [row["i"] for row in found["b"].rows] == list(range(10))
     assert (found["a"].exit_code, found["b"].exit_code) == (0, 130)
@@ -750,7 +750,7 @@ def test_the_driver_is_killed(tmp_path):
         driver.wait()
     assert all_end([core, helper])
     fork.kill()
-    for log in runlog.of_experiment(tmp_path).values():
+    for log in run_files.of_experiment(tmp_path).values():
         assert [row["i"] for row in log.rows] == list(range(10))
         assert log.exit_code == 130
         assert log.summary["wbtune/outcome"] == "interrupted"
@@ -777,9 +777,9 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
         writer.log(trial, {"i": 0, "pid": 0})
     writer.end("done", FINISHED)
     writer.configure("a", {"lr": 0.2})
-    wait_until(lambda: runlog.ends(tmp_path).get("done") == 0)
+    wait_until(lambda: run_files.ends(tmp_path).get("done") == 0)
     wait_until(lambda: rows_on_disk(tmp_path, "a") == [0] and "done" not in writer._memory)
-    parts = [len(log.paths) for log in (runlog.of_experiment(tmp_path)["done"],)]
+    parts = [len(log.paths) for log in (run_files.of_experiment(tmp_path)["done"],)]
     children = []
     for i in range(1, 400):
         for trial in ("a", "b"):
@@ -796,7 +796,7 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
     assert all_end(children)
     assert "the helper process is gone" in caplog.messages[0]
     assert caplog.messages[1:] == [caplog.messages[0].replace(": the", ": 2 times in all: the", 1)]
-    found = runlog.of_experiment(tmp_path)
+    found = run_files.of_experiment(tmp_path)
     for trial, outcome in (("a", "stopped"), ("b", "finished")):
         log = found[trial]
         assert [row["i"] for row in log.rows] == list(range(400))
@@ -818,7 +818,7 @@ def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
     wait_until(lambda: not writer._orders)
     kill_helper(writer)
     closing.join(HANGS_S)
-    log = runlog.of_experiment(tmp_path)["t"]
+    log = run_files.of_experiment(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == ([0, 1], 0)
 
 
@@ -841,7 +841,7 @@ def test_every_helper_is_killed(writer, tmp_path, caplog):
     assert not copy.exists()
     assert "3 helper processes were killed" in caplog.messages[1]
     assert "checkpoint_000000 (checkpoint_t) was not uploaded" in caplog.messages[2]
-    log = runlog.of_experiment(tmp_path)["t"]
+    log = run_files.of_experiment(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(1, 9)), 0)
     assert {name: log.summary[name] for name in ("only1", "only3", "i")} == {
         "only1": 1,
@@ -864,7 +864,7 @@ def test_a_helper_that_hangs_is_not_waited_for(writer, tmp_path, caplog):
     writer.end("t", Outcome(Kind.FAILED))
     assert not writer.close(0, is_interrupted=lambda: True)
     assert "it hung" in caplog.text
-    log = runlog.of_experiment(tmp_path)["t"]
+    log = run_files.of_experiment(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(3000)), 1)
     assert all_end(stopped)
 
@@ -908,7 +908,7 @@ def test_a_message_that_does_not_get_through(bad, writer, tmp_path, caplog):
     writer.end("a", Outcome(Kind.STOPPED), {"bad": bad} if can_be_sent else {})
     writer.end("b", FINISHED)
     assert not writer.close(10)
-    found = runlog.of_experiment(tmp_path)
+    found = run_files.of_experiment(tmp_path)
     assert rows_on_disk(tmp_path, "a") == rows_on_disk(tmp_path, "b") == [0, 1]
     assert (found["a"].exit_code, found["a"].tags) == (0, ["stopped"])
     assert [found[trial].summary["wbtune/dropped"] for trial in "ab"] == [3, 0]

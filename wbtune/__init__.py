@@ -27,8 +27,9 @@ Which one to take:
 All that is raised on purpose is a `WbtuneError`, on the driver and before any trial.
 """
 
-from wbtune.callback import WandbLoggerCallback
-from wbtune.decorator import wandb_trial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from wbtune.errors import (
     ConfigurationError,
     CredentialsError,
@@ -37,9 +38,13 @@ from wbtune.errors import (
     UnknownOptionError,
     WbtuneError,
 )
-from wbtune.mixin import WandbMixin
-from wbtune.setup import setup_wandb
-from wbtune.tuner import restore_wandb_tuner, wandb_tuner
+
+if TYPE_CHECKING:
+    from wbtune.callback import WandbLoggerCallback
+    from wbtune.decorator import wandb_trial
+    from wbtune.mixin import WandbMixin
+    from wbtune.setup import setup_wandb
+    from wbtune.tuner import restore_wandb_tuner, wandb_tuner
 
 __version__ = "0.1.0"
 
@@ -57,6 +62,27 @@ __all__ = [
     "wandb_trial",
     "wandb_tuner",
 ]
+
+#: Where a public name is: its module is imported when the name is first asked for, so that
+#: `import wbtune` imports neither Ray nor wandb, as the helper process needs it.
+_MODULES: Final = {
+    "WandbLoggerCallback": "callback",
+    "WandbMixin": "mixin",
+    "restore_wandb_tuner": "tuner",
+    "setup_wandb": "setup",
+    "wandb_trial": "decorator",
+    "wandb_tuner": "tuner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg, name=name, obj=import_module(__name__))
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """`WandbLoggerCallback`: each result that reaches Tune goes into its trial's run.
 
-Only the parameters are here; what happens is in :mod:`wbtune.experiment`.
+Only the parameters are here; what happens is in :mod:`wbtune._driver.experiment`.
 """
 
 # Over 250 lines: half of it is the public signature and its docstring.
@@ -18,34 +18,23 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune import (
-    _compat,
-    credentials,
-    driver_options,
-    drop_in,
-    handover,
-    launch,
-    links,
-    runs,
-    surroundings,
-)
-from wbtune.checkpoints import Objective, missing_for_references, scheme_of
+from wbtune._data import drop_in
+from wbtune._data.checkpoint import Objective
+from wbtune._data.keywords import Checkpoints, DropInOptions, Names
+from wbtune._data.masking import looks_secret
+from wbtune._data.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
+from wbtune._data.sanitize import is_of_a_signal
+from wbtune._data.secret import Secret
+from wbtune._driver.checkpoint_copies import missing_for_references, scheme_of
+from wbtune._place import credentials, driver_options, handover, surroundings
+from wbtune._run import links, ownership, run_spec
+from wbtune._upstream import ray_loop, ray_stops, wandb_settings
 from wbtune.errors import ConfigurationError
-from wbtune.keywords import Checkpoints, DropInOptions, Names
-from wbtune.masking import looks_secret
-from wbtune.options import (
-    OF_A_LOOP,
-    UPLOAD_TIMEOUT_S,
-    RunOptions,
-    check_travels,
-    parse,
-)
-from wbtune.sanitize import is_of_a_signal
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-    from wbtune.experiment import Experiment
+    from wbtune._driver.experiment import Experiment
 
 logger = logging.getLogger("wbtune")
 
@@ -179,7 +168,7 @@ class WandbLoggerCallback(LoggerCallback):
         }
         rest, taken = drop_in.set_aside(init_kwargs)
         drop_in.say_without_effect(WHO, taken)
-        names = _compat.init_parameters() if rest else frozenset()
+        names = wandb_settings.init_parameters() if rest else frozenset()
         self.use(WHO, parse(WHO, {**named, **rest}, names, ELSEWHERE), api_key)
         self.__experiment: Experiment | None = None
         self.__state: dict[str, Any] = {}
@@ -202,7 +191,7 @@ class WandbLoggerCallback(LoggerCallback):
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)
         self.__options = options
-        self.__api_key = None if api_key is None else credentials.Secret(api_key)
+        self.__api_key = None if api_key is None else Secret(api_key)
 
     #: The declaration.
     options = _Declaration()
@@ -234,14 +223,14 @@ class WandbLoggerCallback(LoggerCallback):
             CredentialsError: without a key that the server needs.
         """
         # A third of what importing wbtune would take; a trial's process never needs it.
-        from wbtune.experiment import Experiment  # noqa: PLC0415 - as said
+        from wbtune._driver.experiment import Experiment  # noqa: PLC0415 - as said
 
         who = self.__who
-        launch.check(who)
-        options = self.__options = runs.locate(who, self.__options)
+        ownership.check(who)
+        options = self.__options = run_spec.locate(who, self.__options)
         if not options.project:
-            raise ConfigurationError(runs.no_project(who))
-        sweep = _compat.sweep()
+            raise ConfigurationError(run_spec.no_project(who))
+        sweep = ray_loop.sweep()
         _check_checkpoints(who, options, sweep)
         surroundings.say_whose_run_it_is_not(who, options.group or sweep.experiment)
         if options.mode != "disabled" and sweep.directory is not None:
@@ -249,7 +238,7 @@ class WandbLoggerCallback(LoggerCallback):
         key = None if self.__api_key is None else self.__api_key.reveal()
         fit = handover.new_fit()
         # Where Tune's loop is not what it was, its trials have no name to ask by.
-        self.__fit = fit if _compat.name_fit(fit) else handover.process()
+        self.__fit = fit if ray_loop.name_fit(fit) else handover.process()
         login = credentials.of_driver(who, options, key)
         plain = driver_options.plain(options)
         credentials.hand_over(login, self.__fit, _objective(sweep), plain)
@@ -261,7 +250,7 @@ class WandbLoggerCallback(LoggerCallback):
             options,
             login,
             objective=_objective(sweep),
-            stops=_compat.observe_stops(info.get("time_budget_s")),
+            stops=ray_stops.observe_stops(info.get("time_budget_s")),
             restored=self.__state,
             place=place,
         )
@@ -325,7 +314,7 @@ def declaration_of(callback: WandbLoggerCallback) -> RunOptions:
     return options
 
 
-def _objective(sweep: _compat.Sweep) -> Objective | None:
+def _objective(sweep: ray_loop.Sweep) -> Objective | None:
     return Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
 
 
@@ -342,7 +331,7 @@ def _check_folder(who: str, folder: Path) -> None:
         raise ConfigurationError(f"{msg} {cure}") from error
 
 
-def _check_checkpoints(who: str, options: RunOptions, sweep: _compat.Sweep) -> None:
+def _check_checkpoints(who: str, options: RunOptions, sweep: ray_loop.Sweep) -> None:
     if options.checkpoints == "best" and _objective(sweep) is None:
         raise ConfigurationError(
             f'{who}: upload_checkpoints="best" needs to know what is best. '

@@ -1,7 +1,6 @@
 """`@wandb_trial`: a trainable function whose run is opened, injected and closed for it.
 
-What it makes of the function is in :mod:`wbtune.decorated`, which is imported when there is
-a function: a quarter of what ``import wbtune`` took was wrapt, for who has only the callback.
+What it makes of the function is in :mod:`wbtune._trial.trial_function`.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, TypeVar, Unpack, overload
 
-from wbtune import _compat
-from wbtune.checks import key_in_code
+from wbtune._data.checks import key_in_code
+from wbtune._data.keywords import Names, TrialOptions
+from wbtune._data.options import OF_THE_DRIVER, one_id, parse
+from wbtune._trial.trial_function import WHO, decorated
+from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
-from wbtune.keywords import Names, TrialOptions
-from wbtune.options import OF_THE_DRIVER, one_id, parse
 
 R = TypeVar("R")
-
-WHO = "wandb_trial"
 
 
 @overload
@@ -124,12 +122,10 @@ def wandb_trial(
         "unmask": unmask,
         "rank_zero_only": rank_zero_only,
     }
-    names = _compat.init_parameters() if init_kwargs else frozenset()
+    names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     options = parse(WHO, {**named, **init_kwargs}, names, OF_THE_DRIVER)
 
     def decorate(trainable: Any) -> Any:
-        from wbtune.decorated import decorated  # noqa: PLC0415 - as said
-
         return decorated(trainable, options, run_arg)
 
     return decorate if trainable is None else decorate(trainable)

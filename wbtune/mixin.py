@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
-from wbtune import _compat, identity, lifecycle, runs
-from wbtune.checks import key_in_code
+from wbtune._data.checks import key_in_code
+from wbtune._data.keywords import DeclaredOptions
+from wbtune._data.options import OF_THE_DRIVER, RunOptions, one_id, parse
+from wbtune._data.outcomes import Outcome
+from wbtune._place import identity
+from wbtune._run import closing, ownership
+from wbtune._trial import lifecycle
+from wbtune._upstream import ray_storage, wandb_settings
 from wbtune.errors import ConfigurationError, InvalidTrainableError
-from wbtune.keywords import DeclaredOptions
-from wbtune.options import OF_THE_DRIVER, RunOptions, one_id, parse
-from wbtune.outcomes import Outcome
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 WHO = "WandbMixin"
 
 
-class WandbMixin(lifecycle.OwnsRun):
+class WandbMixin(ownership.OwnsRun):
     """Give a class trainable its own W&B run, one for each trial.
 
     Put it before `tune.Trainable`; the class keywords are the declaration, and take the
@@ -58,7 +61,7 @@ class WandbMixin(lifecycle.OwnsRun):
         if declaration.get("id") is not None:
             raise ConfigurationError(one_id(WHO))
         _check_bases(cls)
-        names = _compat.init_parameters() if declaration else frozenset()
+        names = wandb_settings.init_parameters() if declaration else frozenset()
         who = f"class {cls.__name__}({WHO})"
         cls.wbtune_options |= parse(who, declaration, names, OF_THE_DRIVER)
 
@@ -78,14 +81,14 @@ class WandbMixin(lifecycle.OwnsRun):
         config = _config(args, kwargs)
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)
         lifecycle.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
-        who_am_i = identity.of_trainable(None, config, _compat.storage_among(args, kwargs))
+        who_am_i = identity.of_trainable(None, config, ray_storage.storage_among(args, kwargs))
         who_am_i = who_am_i._replace(origin=self.wbtune_origin)
         trial_run.open(who_am_i, lifecycle.visible(config))
         try:
             super().__init__(*args, **kwargs)
         except BaseException as error:
             trial_run.close(Outcome.failed(error))
-            runs.end_core()
+            closing.end_core()
             raise
 
     @property

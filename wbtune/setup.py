@@ -7,9 +7,13 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
-from wbtune import _compat, credentials, drop_in, identity, lifecycle, runs
-from wbtune.keywords import SetupOptions
-from wbtune.options import OF_THE_DRIVER, parse
+from wbtune._data import drop_in
+from wbtune._data.keywords import SetupOptions
+from wbtune._data.options import OF_THE_DRIVER, parse
+from wbtune._place import credentials, identity
+from wbtune._run import opening
+from wbtune._trial import lifecycle
+from wbtune._upstream import ray_trial, wandb_settings
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -77,10 +81,10 @@ def setup_wandb(
         if value is not None:
             given.setdefault(ours, value)
     given, taken = drop_in.set_aside(given)
-    options = parse(WHO, given, _compat.init_parameters(), OF_THE_DRIVER)
+    options = parse(WHO, given, wandb_settings.init_parameters(), OF_THE_DRIVER)
     credentials.refuse_two(WHO, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
-        return runs.disabled_run()
+        return opening.disabled_run()
     trial_run, who_am_i = lifecycle.of_caller(
         WHO, options, api_key, declared=False, only=rank_zero_only
     )
@@ -90,5 +94,5 @@ def setup_wandb(
     else:
         drop_in.say_without_effect(WHO, taken)
     if identity.rank() is None:
-        _compat.on_training_error(trial_run.error)
+        ray_trial.on_training_error(trial_run.error)
     return trial_run.opened(options, who_am_i, config)  # one writer: it may be open already

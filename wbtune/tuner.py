@@ -15,14 +15,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ray import tune
 
-from wbtune import _compat, runs
-from wbtune.callback import WandbLoggerCallback, declaration_of
-from wbtune.config_keys import take_key
-from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
-from wbtune.keywords import Checkpoints, InitOptions, Names
-from wbtune.lifecycle import OwnsRun
-from wbtune.mixin import WandbMixin
-from wbtune.options import (
+from wbtune._data.config_keys import take_key
+from wbtune._data.keywords import Checkpoints, InitOptions, Names
+from wbtune._data.options import (
     OF_A_LOOP,
     OPTION_NAMES,
     UPLOAD_TIMEOUT_S,
@@ -31,6 +26,12 @@ from wbtune.options import (
     parse,
     take_from_config,
 )
+from wbtune._run import run_spec
+from wbtune._run.ownership import OwnsRun
+from wbtune._upstream import ray_loop, ray_trial, wandb_settings
+from wbtune.callback import WandbLoggerCallback, declaration_of
+from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
+from wbtune.mixin import WandbMixin
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
@@ -135,19 +136,19 @@ def wandb_tuner(
         "unmask": unmask,
         "system_metrics": system_metrics or None,
     }
-    names = _compat.init_parameters() if init_kwargs else frozenset()
+    names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(WHO, {**named, **init_kwargs}, names, OF_A_LOOP)
-    inner, _, _ = take_from_config(WHO, param_space, _compat.init_parameters())
+    inner, _, _ = take_from_config(WHO, param_space, wandb_settings.init_parameters())
     if api_key is not None:  # an argument comes before what config["wandb"] says
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
         api_key = inner_key
-    options = runs.locate(WHO, inner | given)
+    options = run_spec.locate(WHO, inner | given)
     declared, options = _declare(WHO, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
         raise ConfigurationError(one_id(WHO))
     if not options.project:
-        raise ConfigurationError(runs.no_project(WHO))
+        raise ConfigurationError(run_spec.no_project(WHO))
     _check_takes_config(declared)
     callback = WandbLoggerCallback()
     callback.use(WHO, options, api_key)
@@ -178,7 +179,7 @@ def _check_takes_config(trainable: Any) -> None:
     Raises:
         InvalidTrainableError: for a decorated function that takes more.
     """
-    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
 
     if type(trainable) is not WandbTrial:
         return
@@ -255,7 +256,7 @@ def _check_restore(path: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name in inspect.signature(tune.Tuner.restore).parameters:
             continue
-        if name in OPTION_NAMES or name in _compat.init_parameters():
+        if name in OPTION_NAMES or name in wandb_settings.init_parameters():
             msg = f"{name}= is stored with the experiment, as it was given to wandb_tuner"
             raise UnknownOptionError(f"{RESTORE}: {msg}. Leave it out.")
         raise UnknownOptionError(f"{RESTORE}: {name}= is no argument of tune.Tuner.restore.")
@@ -272,7 +273,7 @@ def _check_restore(path: str, options: Mapping[str, Any]) -> None:
 
 
 def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
-    for callback in _compat.callbacks_of(tuner):
+    for callback in ray_loop.callbacks_of(tuner):
         if isinstance(callback, WandbLoggerCallback):
             return callback
     msg = f"{RESTORE}: the experiment in {path} has no WandbLoggerCallback. Use Tuner.restore."
@@ -286,7 +287,7 @@ def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOpt
         InvalidTrainableError: for a name that is not registered.
     """
     if isinstance(trainable, str):
-        registered = _compat.registered(trainable)
+        registered = ray_trial.registered(trainable)
         if registered is None:
             msg = f"{who}: no trainable is registered as {trainable!r}. Give the trainable itself."
             raise InvalidTrainableError(msg)
@@ -296,7 +297,7 @@ def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOpt
 
 
 def _tell(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
-    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
 
     if type(trainable) is WandbTrial:
         merged = options | trainable.declared
@@ -356,7 +357,7 @@ def _tell_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[An
 
 
 def _is_declared(value: Any) -> bool:
-    from wbtune.decorated import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
+    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
 
     return type(value) is WandbTrial or (isinstance(value, types.FunctionType) and _owns_run(value))
 

@@ -1,0 +1,118 @@
+"""A model checkpoint that is on its way into W&B, and what makes it the best."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    pass
+
+ARTIFACT_TYPE: Final = "model"
+LATEST: Final = "latest"
+BEST: Final = "best"
+
+_LONGEST: Final = 128
+_FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class SavedCheckpoint(NamedTuple):
+    """A checkpoint that was taken aside, or whose place was noted.
+
+    Attributes:
+        name: the artifact's name.
+        source: what Tune calls it, for the messages: ``checkpoint_000003``.
+        folder: where the copy is; whoever uploads it deletes it. None for a reference.
+        reference: where the checkpoint itself is, instead of a copy.
+        metadata: the trial's metrics, its iteration and its id.
+        aliases: of this version of the artifact.
+        run_id: what its run's id is to be; a run that has to have another one, because that
+            is another experiment's, has an artifact of another name, too.
+    """
+
+    name: str
+    source: str
+    folder: str | None = None
+    reference: str | None = None
+    metadata: Mapping[str, Any] = {}
+    aliases: tuple[str, ...] = (LATEST,)
+    run_id: str = ""
+
+    def name_in(self, run_id: str) -> str:
+        """The artifact's name in the run of this id."""
+        is_another = bool(self.run_id) and run_id.startswith(f"{self.run_id}-")
+        suffix = run_id.removeprefix(f"{self.run_id}-")
+        return named_apart(self.name, suffix) if is_another else self.name
+
+    @property
+    def is_gone(self) -> bool:
+        """Was the copy deleted? Whoever has uploaded it does that."""
+        return self.folder is not None and not Path(self.folder).exists()
+
+    def discard(self) -> None:
+        """Delete the copy."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Objective(NamedTuple):
+    """What makes a result the best: the tuner's metric and mode.
+
+    >>> Objective("loss", "min").improves(0.1, on=0.2)
+    True
+    """
+
+    metric: str
+    mode: str
+
+    def value(self, result: Mapping[str, Any]) -> float | None:
+        """The metric in a result, nested (``"val/loss"``) or not; None if it is no number."""
+        value: Any = result
+        for name in [self.metric] if self.metric in result else self.metric.split("/"):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        return None if math.isnan(number) else number
+
+    def improves(self, value: float | None, on: float | None) -> bool:
+        """Is a value better than the best so far?"""
+        if value is None or on is None:
+            return value is not None
+        return value < on if self.mode == "min" else value > on
+
+
+def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> str:
+    """``checkpoint_<trial>``, in the characters and the length that W&B allows.
+
+    A project's artifacts are told apart by nothing but their names. Tune's own names of
+    trials end with the trial's id, and so are nobody else's; one that does not, or that has
+    to be changed, is followed by a text that is made from all of these.
+
+    Args:
+        trial_name: what Tune calls the trial.
+        trial_id: unique within its experiment.
+        experiment: tells the experiment from others.
+
+    >>> artifact_name("train_fn_2f1a0_00000", "2f1a0_00000", "6b86b2")
+    'checkpoint_train_fn_2f1a0_00000'
+    >>> artifact_name("lr=0.1", "2f1a0_00000", "6b86b2")
+    'checkpoint_lr-0.1-3b1514f1'
+    """
+    name = _FORBIDDEN.sub("-", f"checkpoint_{trial_name}")
+    is_its_own = name == f"checkpoint_{trial_name}" and trial_name.endswith(trial_id)
+    if is_its_own and len(name) <= _LONGEST:
+        return name
+    text = f"{trial_name}\0{trial_id}\0{experiment}"
+    return named_apart(name, sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8])
+
+
+def named_apart(name: str, suffix: str) -> str:
+    """An artifact's name and a suffix, in the length that W&B allows."""
+    return f"{name[: _LONGEST - len(suffix) - 1]}-{suffix}"

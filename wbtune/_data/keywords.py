@@ -1,0 +1,104 @@
+"""The keyword arguments of the public functions as types, so that type checkers find a slip.
+
+``wandb_tuner(train, projct="mnist")`` and ``upload_checkpoints="bset"`` are errors for mypy
+and pyright. What is given at run time is checked by :mod:`wbtune._data.checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    import os
+
+    import wandb
+
+#: Several names. Not ``Sequence[str]``: a text is one, of single letters.
+Names = list[str] | tuple[str, ...] | set[str] | frozenset[str]
+
+#: Which checkpoints to upload; True is all of them, False none.
+Checkpoints = bool | Literal["all", "best", "last"]
+
+Mode = Literal["online", "offline", "disabled", "shared"]
+
+
+class RunKeywords(TypedDict, total=False):
+    """What ``wandb.init`` is to know of a run, but its config."""
+
+    entity: str | None
+    id: str | None
+    name: str | None
+    notes: str | None
+    tags: Names | None
+    config_exclude_keys: Names | None
+    config_include_keys: Names | None
+    allow_val_change: bool | None
+    job_type: str | None
+    mode: Mode | None
+    force: bool | None
+    save_code: bool | None
+    tensorboard: bool | None
+    sync_tensorboard: bool | None
+    monitor_gym: bool | None
+    settings: wandb.Settings | Mapping[str, Any] | None
+
+
+class InitOptions(RunKeywords, total=False):
+    """What a declaration hands on to ``wandb.init``."""
+
+    config: Mapping[str, Any] | None
+
+
+class DropInOptions(InitOptions, total=False):
+    """What Ray's own `WandbLoggerCallback` takes besides."""
+
+    dir: str | os.PathLike[str] | None
+    reinit: bool | str | None
+    resume: bool | str | None
+    resume_from: str | None
+    fork_from: str | None
+    anonymous: str | bool | None
+
+
+class TrialOptions(InitOptions, total=False):
+    """What ``@wandb_trial`` takes besides what it names."""
+
+    upload_timeout: float | None
+
+
+class DeclaredOptions(TrialOptions, total=False):
+    """The class keywords of a `WandbMixin`: what ``@wandb_trial`` takes."""
+
+    project: str | None
+    group: str | None
+    api_key_file: str | os.PathLike[str] | None
+    excludes: Names | None
+    log_config: bool | None
+    video_kwargs: Mapping[str, Any] | None
+    image_kwargs: Mapping[str, Any] | None
+    log_results: bool | None
+    unmask: Names | None
+    rank_zero_only: bool | None
+
+
+class SetupOptions(RunKeywords, total=False):
+    """What `setup_wandb` takes besides its four parameters."""
+
+    upload_timeout: float | None
+    dir: str | os.PathLike[str] | None
+    reinit: bool | str | None
+    resume: bool | str | None
+    resume_from: str | None
+    fork_from: str | None
+    anonymous: str | bool | None
+    project: str | None
+    group: str | None
+    trial_id: str | None
+    trial_name: str | None
+    excludes: Names | None
+    unmask: Names | None
+    log_config: bool | None
+    log_results: bool | None
+    video_kwargs: Mapping[str, Any] | None
+    image_kwargs: Mapping[str, Any] | None

@@ -1,0 +1,248 @@
+"""`RunOptions`: what a declaration says of its runs, as frozen plain data.
+
+Everything public takes the same options under the same names and turns them into one of these;
+merging two (``base | over``) is how a class inherits, how `wandb_tuner` adds to a
+decorated function, and how ``config["wandb"]`` comes in. An option that nobody gave is
+None, so that merging is associative and ``RunOptions()`` is its identity.
+
+There is no API key in here: options are pickled, and keys are not
+(:mod:`wbtune._place.credentials`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from wbtune._data import checks, drop_in, unknown
+from wbtune._data.sanitize import is_of_a_signal, plain
+from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
+
+#: Seconds; the default of the guide's callback, half an hour.
+UPLOAD_TIMEOUT_S: Final = 1800
+
+#: What the driver does; a run that its trial's own process opens has no part in it.
+OF_THE_DRIVER: Final[dict[str, str]] = dict.fromkeys(
+    ("upload_checkpoints", "checkpoint_references"),
+    "It is the driver's work: give it to wandb_tuner or WandbLoggerCallback.",
+)
+OF_THE_DRIVER["system_metrics"] = (
+    "A trial's own run has them by itself: it is for wandb_tuner and WandbLoggerCallback."
+)
+#: What only the code of the trial can use.
+OF_A_LOOP: Final = {
+    "rank_zero_only": "It is for a training loop of Ray Train: give it to @wandb_trial or "
+    "setup_wandb in the loop.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The options that all entry points share; None is "not given".
+
+    Attributes:
+        project: name of the W&B project.
+        group: name of the W&B group; the experiment's name, unless given.
+        api_key_file: path of a file whose first line is the API key.
+        excludes: metrics and config keys to leave out (:mod:`wbtune._data.filtering`).
+        log_config: also log the config that comes along in each result.
+        upload_checkpoints: upload model checkpoints as artifacts: ``"all"`` (or True),
+            ``"best"``, ``"last"``.
+        upload_timeout: seconds to wait for uploads when the experiment ends.
+        video_kwargs: for ``wandb.Video``, of arrays of 5 dimensions.
+        image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
+        checkpoint_references: of checkpoints in a remote storage, upload references.
+        log_results: in a trial that has its own run, log Tune's results to it as well.
+        unmask: config keys that look like secrets and are none (:mod:`wbtune._data.filtering`).
+        rank_zero_only: in distributed training, a run for the worker of rank 0 only.
+        system_metrics: the driver's runs have what a trial's own have by themselves.
+        init_kwargs: the rest, for ``wandb.init``.
+    """
+
+    project: str | None = None
+    group: str | None = None
+    api_key_file: str | None = None
+    excludes: tuple[str, ...] | None = None
+    log_config: bool | None = None
+    upload_checkpoints: bool | str | None = None
+    upload_timeout: float | None = None
+    video_kwargs: Mapping[str, Any] | None = None
+    image_kwargs: Mapping[str, Any] | None = None
+    checkpoint_references: bool | None = None
+    log_results: bool | None = None
+    unmask: tuple[str, ...] | None = None
+    rank_zero_only: bool | None = None
+    system_metrics: bool | None = None
+    init_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __or__(self, over: RunOptions) -> RunOptions:
+        """These options, with what ``over`` says laid on top.
+
+        ``excludes`` add up, and the mappings merge key by key; of everything else the
+        one that was said last holds.
+        """
+        merged = {name: _merge(getattr(self, name), getattr(over, name)) for name in OPTION_NAMES}
+        return RunOptions(**merged)
+
+    @property
+    def checkpoints(self) -> str | None:
+        """Which checkpoints to upload: ``"all"``, ``"best"``, ``"last"``, or none."""
+        given = self.upload_checkpoints
+        return given if isinstance(given, str) else "all" if given else None
+
+    @property
+    def mode(self) -> str | None:
+        """W&B's ``mode``, where it was given (directly or in ``settings``)."""
+        settings = self.init_kwargs.get("settings")
+        inner = settings.get("mode") if isinstance(settings, Mapping) else None
+        mode = self.init_kwargs.get("mode") or inner
+        return str(mode) if mode else None
+
+
+OPTION_NAMES: Final = tuple(f.name for f in fields(RunOptions))
+
+#: What a caller may write; `init_kwargs` is where the rest is kept, not an argument.
+_OURS: Final = frozenset(OPTION_NAMES) - {"init_kwargs"}
+
+
+def _merge(under: Any, over: Any) -> Any:
+    if over is None:
+        return under
+    if under is None:
+        return over
+    if isinstance(under, tuple):
+        return under + tuple(item for item in over if item not in under)
+    if isinstance(under, Mapping):
+        return {**under, **over}
+    return over
+
+
+def parse(
+    who: str,
+    given: Mapping[str, Any],
+    init_names: frozenset[str],
+    elsewhere: Mapping[str, str] | None = None,
+) -> RunOptions:
+    """Check what a caller gave, by name and by value.
+
+    Args:
+        who: what was called, for the messages.
+        given: keyword arguments; ours and ``wandb.init``'s together.
+        init_names: the parameters that the installed ``wandb.init`` has.
+        elsewhere: options that would have no effect here, and where they have one.
+
+    Raises:
+        UnknownOptionError: for a name that neither has; suggests the nearest.
+        ConfigurationError: for a value that W&B or wbtune can't use, or an option that
+            would have no effect.
+    """
+    for name in given:
+        if type(name) is not str:
+            msg = f"{who}: an option's name is text, got {plain(name)!r}."
+            raise ConfigurationError(msg)
+        if name in drop_in.TAKEN:
+            msg = f"{who}: {name}= can't be given: {drop_in.TAKEN[name]}. Leave it out."
+            raise ConfigurationError(msg)
+        if name not in _OURS and name not in init_names:
+            raise UnknownOptionError(unknown.option(who, name, init_names | _OURS))
+    checked = {
+        name: _checked(who, name, value) for name, value in given.items() if value is not None
+    }
+    for name, where in (elsewhere or {}).items():
+        if name in checked:
+            msg = f"{who}: {name}= has no effect here. {where}"
+            raise ConfigurationError(msg)
+    ours = {name: value for name, value in checked.items() if name in _OURS}
+    rest = {name: value for name, value in checked.items() if name not in _OURS}
+    return RunOptions(**ours, init_kwargs=rest)
+
+
+def _checked(who: str, name: str, value: Any) -> Any:
+    try:
+        return checks.value(who, name, value)
+    except WbtuneError:
+        raise
+    except BaseException as error:
+        if is_of_a_signal(error):
+            raise
+        what = f"it raised {type(error).__name__} when it was asked"
+        msg = f"{who}: {name}= can't be read: {what}. Give plain data."
+        raise ConfigurationError(msg) from error
+
+
+def check_travels(who: str, options: RunOptions) -> None:
+    """Refuse what can't be sent from the driver to the process that opens its runs.
+
+    Raises:
+        ConfigurationError: names the option.
+    """
+    given = {name: getattr(options, name) for name in ("video_kwargs", "image_kwargs")}
+    given |= {name: value for name, value in options.init_kwargs.items() if name != "config"}
+    for name, values in given.items():
+        inner = values if isinstance(values, Mapping) else {"": values}
+        for key, value in inner.items():
+            try:
+                check_travels_alone(value)
+            except Exception as error:  # whatever a foreign __reduce__ raises
+                what = f"{name}[{key!r}]" if key else f"{name}="
+                msg = (
+                    f"{who}: {what} can't be sent to the process that opens the runs: {error}. "
+                    "Give plain data, or what an importable module defines."
+                )
+                raise ConfigurationError(msg) from error
+
+
+def check_travels_alone(value: Any) -> None:
+    """Refuse a value that another process could not have.
+
+    Raises:
+        Exception: the reason; whatever a foreign ``__reduce__`` raises, too.
+    """
+    _Traveller(io.BytesIO()).dump(value)
+
+
+class _Traveller(pickle.Pickler):
+    """A pickler for another process, which has not the user's main program."""
+
+    def reducer_override(self, value: Any) -> Any:
+        defined = value if hasattr(value, "__qualname__") else type(value)
+        if getattr(defined, "__module__", None) == "__main__":
+            msg = f"{defined.__qualname__} is defined in the main program"
+            raise pickle.PicklingError(msg)
+        return NotImplemented
+
+
+def one_id(who: str) -> str:
+    """The message for ``id=`` where each trial opens its run by the same declaration."""
+    return (
+        f"{who}: id= names one run, and all trials of the declaration would write into it. "
+        "Leave it out: a trial's id is its run's; name=, tags= and notes= are free."
+    )
+
+
+def take_from_config(
+    who: str, config: Mapping[str, Any] | None, init_names: frozenset[str]
+) -> tuple[RunOptions, dict[str, Any], str | None]:
+    """Split off ``config["wandb"]``, which the guide lets carry arguments for W&B.
+
+    Returns:
+        ``(options, rest, api_key)``: what it says, the config without it, and the key,
+        if it has one.
+    """
+    rest = dict(config or {})
+    inner = rest.get("wandb")
+    if isinstance(inner, (str, list, tuple)):  # True, say, is a hyperparameter of that name
+        msg = f'{who}: config["wandb"] holds options: expected a dict, got {inner!r}.'
+        raise ConfigurationError(f'{msg} Write config["wandb"] = {{"project": ...}}.')
+    if not isinstance(inner, Mapping):
+        return RunOptions(), rest, None
+    del rest["wandb"]
+    given = dict(inner)
+    if who in drop_in.DROP_INS:
+        given, taken = drop_in.set_aside(given)
+        drop_in.say_without_effect(f'{who}: config["wandb"]', taken)
+    api_key = given.pop("api_key", None)
+    return parse(f'{who}: config["wandb"]', given, init_names), rest, api_key

@@ -1,0 +1,417 @@
+r"""Any Python value to something that W&B accepts: total, idempotent, deterministic.
+
+`plain` never raises, never changes its argument, gives the same result in every process
+(sets are ordered by their text, addresses are cut from `repr`), and text stays text: it
+is never parsed into a number. A value that raises, whatever it raises and whatever it is
+asked, costs its own key alone.
+
+============================== ====================================================
+a value                        becomes
+============================== ====================================================
+NaN, Infinity                  ``"NaN"``, ``"Infinity"``, ``"-Infinity"`` (W&B's own
+                               spelling, which its charts read)
+complex                        ``{"real": …, "imag": …}``
+set, frozenset                 a list, ordered
+bytes                          text; bytes that are not UTF-8 as ``\xNN``
+enum                           its name
+path, UUID, …                  text; dates in ISO form; a duration in seconds
+Decimal, Fraction              the number
+a record (`fields.names_of`)   a dict of its fields
+NumPy or torch scalar          the number
+array, tensor, up to 32 items  a list; larger: W&B's histogram form (a metric), or a
+                               short description (a config)
+a key that is not text         its text
+a cycle, nesting beyond 32,    ``"..."``
+what comes after 100,000
+values
+a secret of pydantic's         ``"****"``
+anything else                  its ``str``, or ``<module.Class>``, as where it holds a
+                               secret
+============================== ====================================================
+
+In all text, the passwords of URLs are masked.
+"""
+# Over 250 lines: it is one table of types, and splitting it would hide the order in
+# which they are asked.
+
+from __future__ import annotations
+
+import dis
+import math
+import re
+import signal
+import sys
+import threading
+from collections import UserString
+from collections.abc import Callable, Iterable, Iterator, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from os import PathLike, fspath
+from typing import Any, Final
+
+from wbtune._data import fields
+from wbtune._data.masking import MASK, looks_secret, mask_text, mask_urls
+
+MAX_DEPTH: Final = 32
+MAX_LIST: Final = 32
+MAX_VALUES: Final = 100_000
+MAX_TEXT: Final = 1_000_000
+HISTOGRAM_BINS: Final = 32
+CUT: Final = "..."
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_MEDIA_DIMENSIONS = (3, 4, 5)
+
+Hides = Callable[[str], bool]
+
+
+def plain(value: Any, hides: Hides = looks_secret) -> Any:
+    """``value`` as what JSON can hold, for a run's config.
+
+    Args:
+        value: anything.
+        hides: is this the name of something that must not be seen? An object that holds
+            such a thing, and is no record, is shown as its type.
+
+    >>> plain({"x": float("inf"), 1: {3, 2}})
+    {'x': 'Infinity', '1': [2, 3]}
+    """
+    return _Sanitizer(hides=hides).value(value, 0)
+
+
+def plain_metric(
+    value: Any, hides: Hides = looks_secret, take: Callable[[Any], Any] | None = None
+) -> Any:
+    """``value`` as what ``run.log`` can hold.
+
+    As `plain`, but numeric arrays of 3, 4 or 5 dimensions (image, images, videos) and
+    W&B's own media objects stay what they are, and other large arrays become histograms.
+
+    Args:
+        value: anything.
+        hides: as for `plain`; such fields of records are masked.
+        take: where the value has to be as it is now, whatever becomes of its parts: gives a
+            W&B object that is nobody else's for one that is. Then arrays are copied, and
+            become histograms when this is called again, without.
+    """
+    return _Sanitizer(metric=True, hides=hides, take=take).value(value, 0)
+
+
+def key_text(key: Any) -> str:
+    """The text that a mapping's key becomes."""
+    if type(key) is str:
+        return clean(key)
+    text = plain(key)
+    return text if isinstance(text, str) else str(text)
+
+
+def is_media(value: Any) -> bool:
+    """Is this one of W&B's own objects that can be logged (Image, Table, Histogram, …)?"""
+    return any(
+        name in {"WBValue", "CustomChart"} and module.partition(".")[0] == "wandb"
+        for module, name in fields.class_names(value)
+    )
+
+
+def is_media_array(value: Any) -> bool:
+    """Is this an array that the guide's callback logs as images or videos?"""
+    if type(value).__module__ != "numpy":
+        return False
+    return (
+        getattr(value, "ndim", 0) in _MEDIA_DIMENSIONS
+        and hasattr(value, "dtype")  # np.broadcast has dimensions, but no values
+        and value.dtype.kind in "biuf"
+    )
+
+
+def is_clean(text: str) -> bool:
+    """Is this text as `clean` would leave it? At a glance: it may be when this says no."""
+    return text.isascii() and "@" not in text and len(text) <= MAX_TEXT
+
+
+def clean(text: str) -> str:
+    """Text that protobuf takes (no lone surrogates), of some length, without passwords."""
+    if is_clean(text):
+        return text
+    text = mask_urls(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(CUT)] + CUT
+
+
+def is_of_a_signal(error: BaseException) -> bool:
+    """Was this raised by Ctrl-C or SIGTERM, not by the value that was just asked?
+
+    A value may raise the same. Python's own handler of Ctrl-C raises between any two
+    instructions, where a value needs a ``raise``; others are in the traceback.
+    """
+    if isinstance(error, Exception) or threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    codes = [getattr(getattr(one, "func", one), "__code__", None) for one in handlers]
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code in codes:
+            return True
+        if at.tb_next is None:
+            break
+        at = at.tb_next
+    if at is None or handlers[0] is not signal.default_int_handler:
+        return False
+    instruction = dis.opname[at.tb_frame.f_code.co_code[at.tb_lasti]]
+    return isinstance(error, KeyboardInterrupt) and instruction != "RAISE_VARARGS"
+
+
+def _number(value: float) -> Any:
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _integer(value: int) -> Any:
+    """Beyond a float's range W&B can't read it, and Python may refuse to print it."""
+    if value.bit_length() <= sys.float_info.max_exp:
+        return value
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+class _Sanitizer:
+    """One walk over one value; remembers the containers that it is inside of."""
+
+    __slots__ = ("_hides", "_inside", "_left", "_masks", "_metric", "_pictures", "_take")
+
+    def __init__(
+        self,
+        *,
+        metric: bool = False,
+        hides: Hides = looks_secret,
+        take: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._metric = metric
+        self._pictures = metric
+        self._hides = hides
+        self._take = take
+        # A config's secrets are masked by their path (`filtering.Excludes`), a metric's not
+        # at all; but those of an object are no metrics.
+        self._masks = False
+        self._left = MAX_VALUES
+        self._inside: set[int] = set()
+
+    def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table of types
+        kind = type(value)
+        if kind is float:
+            return _number(value)
+        if kind is int:
+            return _integer(value)
+        if kind is bool or value is None:
+            return value
+        if kind is str:
+            return clean(value)
+        if depth > MAX_DEPTH or id(value) in self._inside:
+            return CUT
+        self._inside.add(id(value))
+        try:
+            return self._other(value, depth)
+        except BaseException as error:  # a value may raise anything when asked
+            if is_of_a_signal(error):
+                raise
+            return _nameplate(value)
+        finally:
+            self._inside.discard(id(value))
+
+    def _other(self, value: Any, depth: int) -> Any:  # noqa: C901, PLR0911, PLR0912 - a table of types
+        if type(value) is dict:
+            return self._mapping(list(value.items()), depth)
+        if type(value) is list:
+            return self._items(value, depth)
+        if self._metric and is_media(value):
+            return value if self._take is None else self._take(value)
+        if self._pictures and is_media_array(value):
+            return value if self._take is None else value.copy()
+        for kinds, convert in _SCALARS:
+            if isinstance(value, kinds):
+                return convert(value)
+        names = fields.names_of(value)
+        if names is not None:
+            return self._record(value, names, depth)
+        if isinstance(value, AbstractSet):
+            # By text, because the order of a set depends on the hash seed.
+            return sorted(self._items(value, depth), key=_order)
+        if isinstance(value, (Sequence, ValuesView)):
+            return self._items(value, depth)
+        if hasattr(value, "dtype") or hasattr(type(value), "__array__"):
+            return self._array(value, depth)
+        if hasattr(type(value), "get_secret_value"):  # pydantic's
+            return MASK
+        if isinstance(value, type) or callable(value):
+            module = getattr(value, "__module__", None)
+            name = getattr(value, "__qualname__", None)
+            return clean(f"{module}.{name}") if module and name else _nameplate(value)
+        if fields.is_mapping(value):
+            return self._mapping(_items_of(value), depth)
+        return self._text_of(value)
+
+    def _nested(self, value: Any, depth: int) -> Any:
+        return self.value(value, depth + 1)
+
+    def _within(self, values: Iterable[Any]) -> Iterator[Any]:
+        """The values, as long as there are not too many."""
+        for value in values:
+            if self._left <= 0:
+                return
+            self._left -= 1
+            yield value
+
+    def _items(self, values: Any, depth: int) -> list[Any]:
+        # Nobody makes pictures of arrays inside a list (`media`): there they are data.
+        outside, self._pictures = self._pictures, False
+        try:
+            done = [self._nested(item, depth) for item in self._within(values)]
+        finally:
+            self._pictures = outside
+        if self._left <= 0 and done[-1:] != [CUT]:
+            done.append(CUT)
+        return done
+
+    def _record(self, value: Any, names: list[str], depth: int) -> dict[str, Any]:
+        outside, self._masks = self._masks, self._metric
+        try:
+            return self._mapping(((name, _asked(getattr, value, name)) for name in names), depth)
+        finally:
+            self._masks = outside
+
+    def _mapping(self, items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+        done: dict[str, Any] = {}
+        others: list[tuple[str, Any, Any]] = []
+        for key, item in self._within(items):
+            text = key_text(key)
+            inner = self._nested(item, depth)
+            if self._masks and self._hides(text):
+                inner = _masked(inner)
+            if issubclass(type(key), str) and str.__str__(key) == text:
+                done[text] = inner
+            else:
+                others.append((text, key, inner))
+        for text, key, inner in others:
+            # {1: a, "1": b} keeps both: the key that was text has the better claim.
+            name = text if text not in done else f"{text} ({_class_name(key)})"
+            while name in done:
+                name += "'"
+            done[name] = inner
+        if self._left <= 0:
+            done.setdefault(CUT, CUT)
+        return done
+
+    def _array(self, value: Any, depth: int) -> Any:
+        array = _as_numpy(value)
+        if array.size == 1:
+            return self.value(array.reshape(-1).tolist()[0], depth + 1)
+        if array.size <= MAX_LIST:
+            return self.value(array.tolist(), depth + 1)
+        if self._metric and array.dtype.kind in "biuf":
+            return _histogram(array) if self._take is None else array.copy()
+        return f"array of {array.dtype} {tuple(array.shape)}"
+
+    def _text_of(self, value: Any) -> str:
+        kind: Any = type(value)
+        if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+            return _nameplate(value)
+        if fields.holds(value, self._hides):
+            return _nameplate(value)
+        text = str.__str__(str(value))
+        return clean(mask_text(_ADDRESS.sub("", text[: MAX_TEXT + 1])))
+
+
+def _masked(value: Any) -> Any:
+    """Plain data with its text masked."""
+    if type(value) is dict:
+        return {key: _masked(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return [_masked(inner) for inner in value]
+    return MASK if type(value) is str else value
+
+
+def _items_of(mapping: Any) -> Iterator[tuple[Any, Any]]:
+    """Each by itself: one that can't be had costs no other."""
+    for key in mapping.keys():  # noqa: SIM118 - of all that can be used like a mapping
+        yield key, _asked(lambda of, name: of[name], mapping, key)
+
+
+def _asked(ask: Callable[[Any, Any], Any], value: Any, name: Any) -> Any:
+    try:
+        return ask(value, name)
+    except BaseException as error:  # a value may raise anything when asked
+        if is_of_a_signal(error):
+            raise
+        return f"<{_class_name(error)}>"
+
+
+def _as_numpy(value: Any) -> Any:
+    import numpy as np  # noqa: PLC0415 - only who logs arrays pays for the import
+
+    if hasattr(value, "detach"):  # torch: bfloat16 has no NumPy type
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    array = np.asarray(value)
+    if array.dtype.char == "g":  # a long double, which Python has not
+        array = array.astype(float)
+    elif array.dtype.char == "G":
+        array = array.astype(complex)
+    return array
+
+
+def _histogram(array: Any) -> Any:
+    """W&B's JSON form of a histogram, over the finite values."""
+    import numpy as np  # noqa: PLC0415 - see _as_numpy
+
+    finite = array[np.isfinite(array)].astype(float)
+    if not finite.size:
+        return f"array of {array.dtype} {tuple(array.shape)}, no finite value"
+    counts, edges = np.histogram(finite, bins=HISTOGRAM_BINS)
+    return {"_type": "histogram", "values": counts.tolist(), "bins": edges.tolist()}
+
+
+def _class_name(value: Any) -> str:
+    return next(fields.class_names(value))[1]
+
+
+def _nameplate(value: Any) -> str:
+    module, name = next(fields.class_names(value))
+    return clean(f"<{module}.{name}>" if module else f"<{name}>")
+
+
+def _order(item: Any) -> tuple[bool, str, Any]:
+    numeric = type(item) in {int, float}
+    return (
+        not numeric,
+        "" if numeric else f"{type(item).__name__}:{item!r}",
+        item if numeric else 0,
+    )
+
+
+def _decimal(value: Decimal) -> Any:
+    return _number(float(value)) if value.is_finite() else str(value).lstrip("+")
+
+
+_SCALARS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (Enum, lambda value: clean(str.__str__(value.name))),
+    (bool, bool),
+    (int, lambda value: _integer(int.__int__(value))),
+    (float, lambda value: _number(float.__float__(value))),
+    (str, lambda value: clean(str.__str__(value))),
+    (complex, lambda value: {"real": _number(value.real), "imag": _number(value.imag)}),
+    (
+        (bytes, bytearray, memoryview),
+        lambda value: bytes(value).decode("utf-8", "backslashreplace"),
+    ),
+    (UserString, lambda value: clean(str(value.data))),
+    (PathLike, lambda value: plain(fspath(value))),
+    (timedelta, timedelta.total_seconds),
+    ((datetime, date, time), lambda value: value.isoformat()),
+    (Decimal, _decimal),
+    (Fraction, lambda value: _number(float(value))),
+)
+"""Asked in this order: an IntEnum is an Enum first, a bool before an int."""

@@ -1,0 +1,275 @@
+"""Model checkpoints as W&B artifacts: taken aside at once, uploaded when there is time.
+
+Tune deletes old checkpoints when it likes (``CheckpointConfig(num_to_keep=1)``: when the
+next one is saved), so a checkpoint is taken aside before Tune's hook returns: by hard
+links, which cost next to nothing, where the storage is a folder of this machine. From any
+other storage it is copied by a thread, because Tune's loop waits for nobody, and a thread
+makes the links to files that are too many for it; what a thread has made counts only if
+Tune had not begun to delete the checkpoint when it was complete.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._upstream import ray_storage
+
+if TYPE_CHECKING:
+    from ray.tune import Checkpoint
+from wbtune._data import checkpoint
+
+logger = logging.getLogger("wbtune")
+#: Seconds between two looks whether somebody has lost patience.
+_LOOK_S: Final = 0.2
+#: Trials whose checkpoints are copied from a remote storage at the same time.
+_AT_ONCE: Final = 4
+#: Seconds for which Tune's loop waits for links, of some thousand files; a thread makes the rest.
+TAKE_S: Final = 0.02
+#: Where pyarrow's name of a file system is not its scheme.
+_SCHEMES: Final = {"gcs": "gs"}
+#: What wandb needs for a reference, by scheme: (module, what to install).
+_NEEDED: Final = {
+    "s3": ("boto3", "pip install boto3"),
+    "gs": ("google.cloud.storage", "pip install google-cloud-storage"),
+}
+
+
+def scheme_of(filesystem: Any) -> str:
+    """The scheme of a remote storage's URIs: ``s3``, ``gs``, or fsspec's protocol."""
+    name = str(filesystem.type_name)
+    if name == "subtree":
+        return scheme_of(filesystem.base_fs)
+    name = name.removeprefix("py::").removeprefix("fsspec+")
+    return _SCHEMES.get(name, name)
+
+
+def uri_of(checkpoint: Checkpoint) -> str:
+    """Where a checkpoint of a remote storage is, as a URI."""
+    filesystem: Any = checkpoint.filesystem
+    path = checkpoint.path
+    while filesystem.type_name == "subtree":
+        path = str(PurePosixPath(filesystem.base_path, path))
+        filesystem = filesystem.base_fs
+    return f"{scheme_of(filesystem)}://{path.lstrip('/')}"
+
+
+def missing_for_references(filesystem: Any) -> str | None:
+    """How to install what wandb needs for references to this storage; None if it is there."""
+    module, cure = _NEEDED.get(scheme_of(filesystem), ("", ""))
+    return cure if module and not _is_installed(module) else None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+class Shelf:
+    """Takes checkpoints aside.
+
+    Args:
+        below: a folder on the same file system as the experiment's storage, if that is
+            one of this machine.
+        references: note where a remote checkpoint is, instead of copying it.
+    """
+
+    def __init__(self, below: Path, *, references: bool = False) -> None:
+        self._below = below
+        self._references = references
+        self._queues: list[SimpleQueue[Callable[[], None] | None]] = []
+        self._changed = threading.Condition()
+        # By trial, what its thread has yet to do: the checkpoint's name, or nothing to say.
+        self._waiting: dict[str, list[str]] = {}
+        self._closed = False
+
+    def take(
+        self,
+        checkpoint: Checkpoint,
+        trial_name: str,
+        artifact: checkpoint.SavedCheckpoint,
+        then: Callable[[checkpoint.SavedCheckpoint], None],
+        is_kept: Callable[[], bool],
+    ) -> None:
+        """Take one checkpoint aside.
+
+        Args:
+            checkpoint: as Tune has stored it.
+            trial_name: for the messages.
+            artifact: what it is to become.
+            then: gets that with the copy; called at once, or later from a thread, but in
+                order for the checkpoints of one trial.
+            is_kept: whether Tune still keeps the checkpoint; it forgets it, and only then
+                begins to delete it.
+        """
+        local = ray_storage.is_local(checkpoint.filesystem)
+        if self._references and not local:
+            then(artifact._replace(reference=uri_of(checkpoint)))
+            return
+        if local:
+            self._below.mkdir(parents=True, exist_ok=True)
+        # Not below, if the storage is remote: Tune would copy the copies there.
+        place = self._below if local else None
+        folder = tempfile.mkdtemp(prefix=".checkpoint-", dir=place)
+        saved = artifact._replace(folder=folder)
+        links = _links(checkpoint.path, folder) if local else None
+        linked = _advance(links, TAKE_S)
+        if linked and trial_name not in self._waiting:
+            then(saved)
+            return
+        # What is complete stays so, whatever Tune deletes; it only waits for its turn.
+        is_safe = (lambda: True) if linked else is_kept
+        what = f"{saved.source} of {trial_name}"
+        self._later(
+            trial_name,
+            saved.source,
+            lambda: self._fetch(
+                checkpoint, saved, None if linked is None else links, then, is_safe, what
+            ),
+        )
+
+    def discard(self, trial_name: str, saved: checkpoint.SavedCheckpoint) -> None:
+        """Delete a copy; that of very many files takes a while."""
+        self._later(trial_name, "", saved.discard)
+
+    def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the copies that are on their way; say which are given up after that.
+
+        Args:
+            timeout: seconds.
+            is_interrupted: whether somebody has lost patience.
+        """
+        until = time.monotonic() + timeout
+        with self._changed:
+            while self._waiting and not is_interrupted() and time.monotonic() < until:
+                self._changed.wait(_LOOK_S)
+            self._closed = True
+            for trial_name, sources in self._waiting.items():
+                for source in filter(None, sources):
+                    what = f"{source} of {trial_name}"
+                    logger.warning("wbtune: %s was not fetched in time: not uploaded", what)
+        for queue in self._queues:
+            queue.put(None)
+
+    def _later(self, trial_name: str, source: str, work: Callable[[], None]) -> None:
+        with self._changed:
+            self._waiting.setdefault(trial_name, []).append(source)
+        if not self._queues:
+            self._queues = [SimpleQueue() for _ in range(_AT_ONCE)]
+            for number, queue in enumerate(self._queues):
+                # Daemons: a storage that does not answer must not hold up the driver's exit.
+                threading.Thread(
+                    target=_work, args=(queue,), name=f"wbtune-fetch-{number}", daemon=True
+                ).start()
+
+        def done() -> None:
+            try:
+                work()
+            finally:
+                with self._changed:
+                    self._waiting[trial_name].remove(source)
+                    if not self._waiting[trial_name]:
+                        del self._waiting[trial_name]
+                    self._changed.notify_all()
+
+        # One trial, one thread: `latest` has to be the last.
+        number = zlib.crc32(trial_name.encode("utf-8", "surrogatepass")) % _AT_ONCE
+        self._queues[number].put(done)
+
+    def _fetch(
+        self,
+        checkpoint: Checkpoint,
+        saved: checkpoint.SavedCheckpoint,
+        links: Iterator[None] | None,
+        then: Callable[[checkpoint.SavedCheckpoint], None],
+        is_kept: Callable[[], bool],
+        what: str,
+    ) -> None:
+        """In a thread: complete the copy, and hand it on if it is whole."""
+        lost = None
+        try:
+            if not self._closed and not _advance(links, math.inf):
+                lost = _copy_tree(checkpoint, str(saved.folder))
+        except Exception as error:  # noqa: BLE001 - a remote storage raises what it likes
+            lost = f"{type(error).__name__}: {error}"
+        if not is_kept():
+            lost = "Tune deleted it before it was fetched; a greater num_to_keep= helps"
+        with self._changed:
+            if self._closed or lost is not None:
+                saved.discard()
+            else:
+                then(saved)
+            if lost is not None and not self._closed:
+                logger.warning("wbtune: %s is lost, and not uploaded: %s", what, lost)
+
+
+def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (fetch := queue.get()) is not None:
+        try:
+            fetch()
+        except Exception:  # what comes next is fetched all the same
+            logger.exception("wbtune: a checkpoint is lost, and not uploaded")
+
+
+def _links(source: str, folder: str) -> Iterator[None]:
+    """Make hard links to a folder's files, one with each step."""
+    Path(folder).mkdir(exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            target = str(Path(folder, entry.name))
+            if entry.is_dir():
+                yield from _links(entry.path, target)
+            else:
+                os.link(entry.path, target)
+                yield
+
+
+def _advance(links: Iterator[None] | None, seconds: float) -> bool | None:
+    """Make links for so long; False where some are left, None where there can be none."""
+    if links is None:
+        return None
+    until = time.monotonic() + seconds
+    try:
+        return all(time.monotonic() < until for _ in links)
+    except OSError:  # another file system, one without hard links, or it was deleted
+        return None
+
+
+def _copy_tree(checkpoint: Checkpoint, folder: str) -> str | None:
+    """Copy a checkpoint from its storage; None if it was whole, and stayed so."""
+    before = _files(checkpoint)
+    shutil.rmtree(folder)  # where it was begun by links
+    checkpoint.to_directory(folder)
+    here = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+    if not before or here != before or _files(checkpoint) != before:
+        return "its files changed while they were fetched"
+    return None
+
+
+def _files(checkpoint: Checkpoint) -> dict[str, int]:
+    from pyarrow.fs import FileSelector, FileType  # noqa: PLC0415 - needs pyarrow
+
+    filesystem: Any = checkpoint.filesystem
+    found = filesystem.get_file_info(FileSelector(checkpoint.path, recursive=True))
+    return {
+        PurePosixPath(info.path).relative_to(checkpoint.path).as_posix(): info.size
+        for info in found
+        if info.type == FileType.File
+    }

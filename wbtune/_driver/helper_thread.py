@@ -1,0 +1,85 @@
+"""A thread of the driver in the place of the helper process: where that can't be started, or hangs.
+
+It gets the same messages, and leaves the driver alone: see :mod:`wbtune._run.coreless`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from wbtune._helper import messages
+from wbtune._helper.helper import Helper, Means
+from wbtune._helper.messages import Packed
+from wbtune._run import coreless
+
+#: By what it carries out its messages.
+WITHOUT_CORE: Final = Means(
+    open_run=coreless.open_run,
+    close_run=coreless.close_run,
+    no_uploads=coreless.NO_HELPER,  # only wandb-core can; what is left is marked
+    into_run=coreless.into_run,
+    rows=coreless.Rows,
+    workers=lambda _: coreless.AtOnce(),
+)
+
+
+class HelperThread:
+    """A thread that carries out messages, with the methods of a `HelperProcess`.
+
+    Args:
+        hear: gets what it says.
+
+    Raises:
+        OSError: there is no file left for it.
+        RuntimeError: there is no thread left for it.
+    """
+
+    is_ready, failure = True, ""
+
+    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        self._hear = hear
+        self._complete = False
+        self._line, self._their_end = socket.socketpair()
+        # A daemon: a disk that does not answer must not hold up the driver's exit.
+        self._thread = threading.Thread(target=self._work, name="wbtune-helper", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            with self._their_end, self._their_end.makefile("rb") as stream:
+                helper = Helper(self._say, lambda **said: self._hear(said), WITHOUT_CORE)
+                helper.serve(stream)
+            self._complete = True
+        except Exception as error:  # noqa: BLE001 - whatever it is: it is not complete
+            self._say("", f"the thread that keeps the runs on disk failed: {error!r}")
+        finally:
+            self._hear({"over": True})
+
+    def _say(self, key: str, text: str) -> None:
+        self._hear({"key": key, "text": text})
+
+    def send(self, batch: list[Packed]) -> None:
+        """Send a batch."""
+        self._line.sendall(messages.framed(batch))
+
+    def send_end(self) -> None:
+        """There is no more."""
+        self._line.shutdown(socket.SHUT_WR)
+
+    def is_alive(self) -> bool:
+        """Is it still there?"""
+        return self._thread.is_alive()
+
+    def wait(self) -> bool:
+        """Wait for its end; whether everything was carried out."""
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            self._line.close()
+        return self._complete
+
+    def kill(self) -> None:
+        """A thread can't be killed; it is a daemon."""

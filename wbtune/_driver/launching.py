@@ -1,0 +1,221 @@
+"""Starting the helper process, and the two ways between it and the driver.
+
+What is sent goes through a socket: whose own end of a pipe is closed does not hear when the other
+one goes. What the helper says comes back on its standard output, a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+from wbtune._helper import messages
+from wbtune._helper.messages import Packed
+
+#: Seconds that the core of a killed helper may take to notice, and to be gone.
+CORE_ENDS_S: Final = 10.0
+
+#: Seconds after which one that was killed is not waited for: not even that ends a process that
+#: waits for a disk which does not answer.
+DIES_S: Final = 3.0
+LOOK_S: Final = 0.2
+
+Hear = Callable[[dict[str, Any]], None]
+
+
+class Helper(Protocol):
+    """Whoever carries out what the writer sends.
+
+    Attributes:
+        is_ready: it has said so: it had begun.
+        failure: why it could not begin, as far as it is known.
+    """
+
+    is_ready: bool
+    failure: str
+
+    def send(self, batch: list[Packed]) -> None:
+        """Send a batch.
+
+        Raises:
+            OSError: when it is gone.
+        """
+
+    def send_end(self) -> None:
+        """There is no more.
+
+        Raises:
+            OSError: when it is gone.
+        """
+
+    def is_alive(self) -> bool:
+        """Is it still there?"""
+
+    def wait(self) -> bool:
+        """Wait for its end; whether everything was carried out."""
+
+    def kill(self) -> None:
+        """End it at once; whoever waits for it, or sends to it, goes on."""
+
+
+class HelperProcess:
+    """A helper process, and the ways to and from it.
+
+    Args:
+        log_file: takes what it prints; None for nowhere.
+        hear: gets what it says, in a thread.
+
+    Raises:
+        OSError: there is no memory, no file, or no process left for it.
+    """
+
+    def __init__(self, log_file: Path | None, hear: Hear) -> None:
+        self.is_ready, self.failure = False, ""
+        self._hear = hear
+        self._log_file, self._log_begin = log_file, 0
+        self._dead_by = math.inf
+        self._line, their_end = socket.socketpair()
+        with their_end:
+            try:
+                self._process = self._start(their_end)
+            except BaseException:
+                self._line.close()
+                raise
+        self.pid = self._process.pid
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._process.stdout,), name="wbtune-listen", daemon=True
+        )
+        self._listener.start()
+
+    def _start(self, their_end: socket.socket) -> subprocess.Popen[bytes]:
+        errors: Any = subprocess.DEVNULL
+        with contextlib.ExitStack() as stack:
+            if self._log_file is not None:
+                # Where no log can be kept, runs can't either; each of them says so.
+                with contextlib.suppress(OSError):
+                    self._log_file.parent.mkdir(parents=True, exist_ok=True)
+                    errors = stack.enter_context(self._log_file.open("ab"))
+                    self._log_begin = errors.tell()
+            stack.enter_context(_signals_kept())
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [sys.executable, "-P", "-m", "wbtune._helper", str(os.getpid())],
+                stdin=their_end.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env=_environment(self._log_file),
+            )
+
+    def send(self, batch: list[Packed]) -> None:
+        """Send a batch."""
+        self._line.sendall(messages.framed(batch))
+
+    def send_end(self) -> None:
+        """There is no more."""
+        self._line.shutdown(socket.SHUT_WR)
+
+    def is_alive(self) -> bool:
+        """Is it still there?"""
+        return self._listener.is_alive()
+
+    def wait(self) -> bool:
+        """Wait for its end; whether everything was carried out."""
+        while self._listener.is_alive():  # it hears the helper's end
+            if time.monotonic() > self._dead_by:
+                return False
+            self._listener.join(LOOK_S)
+        complete = self._process.wait() == 0
+        if not complete:
+            # Its wandb-core has the other end, too (as its stdin; wandb 0.31), and may still
+            # be writing: when that is gone as well, this ends, and the logs change no more.
+            with contextlib.suppress(OSError):
+                self._line.settimeout(CORE_ENDS_S)
+                self._line.recv(1)
+            if not self.is_ready:
+                self.failure = self.failure or self._last_words()
+        self._line.close()
+        return complete
+
+    def kill(self) -> None:
+        """End it at once, and its core."""
+        self._dead_by = min(self._dead_by, time.monotonic() + DIES_S)
+        for pid in (self.pid, *_children(self.pid)):
+            with contextlib.suppress(OSError):  # it is gone already
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self, said_by_helper: IO[bytes]) -> None:
+        for line in said_by_helper:
+            with contextlib.suppress(ValueError):  # cut off by a kill
+                said = json.loads(line)
+                self.is_ready = self.is_ready or "ready" in said
+                self.failure = said.get("failed", self.failure)
+                self._hear(said)
+        said_by_helper.close()
+        self._hear({"over": True})
+
+    def _last_words(self) -> str:
+        """The end of what it has printed: Python's own trouble."""
+        printed = ""
+        if self._log_file is not None:
+            with contextlib.suppress(OSError), self._log_file.open("rb") as log:
+                log.seek(self._log_begin)
+                printed = log.read().decode(errors="replace").strip()
+        return printed.splitlines()[-1] if printed else f"it ended with {self._process.returncode}"
+
+
+def _children(pid: int) -> list[int]:
+    """A process's children: of a helper, its wandb-core, which may hang as well.
+
+    That ends by itself when its helper does, but not while it is stopped.
+    """
+    found: list[int] = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):  # nothing, where there is no Linux
+        with contextlib.suppress(OSError):
+            found += map(int, tasks.read_text().split())
+    return found
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Until the helper ignores what is not for it, these wait; the mask is inherited."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, messages.NOT_FOR_HELPER)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _environment(log_file: Path | None) -> dict[str, str]:
+    # The helper has its own core; and it has to find the modules of the user's hooks.
+    # And its key comes with its messages: an environment can be read by others.
+    ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
+    environment = {k: v for k, v in os.environ.items() if k not in ours}
+    # That core does little at a time. On several processors its Go runtime spends a third more
+    # CPU on the same rows.
+    environment = {"GOMAXPROCS": "1"} | environment
+    environment["PYTHONPATH"] = os.pathsep.join(_search_path())
+    if log_file is not None:
+        # Where its core keeps logs of its own; else that is the user's working directory.
+        environment["WANDB_DIR"] = str(log_file.parent.parent)
+    return environment
+
+
+def _search_path() -> Iterator[str]:
+    for path in sys.path:
+        # Python passes over what is no text there, such as a `Path`.
+        if isinstance(path, str) and "\0" not in path:
+            with contextlib.suppress(OSError):  # the working directory was removed
+                yield path or str(Path.cwd())

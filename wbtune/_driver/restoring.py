@@ -1,0 +1,155 @@
+"""After a crash of the driver: what Tune kept on disk and W&B does not have.
+
+Both are read as streams, and neither is held: of a million rows, what is remembered is when
+each iteration was reported, which is 8 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._run import run_files
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+RESULTS_FILE: Final = "result.json"
+_ITERATION, _TIME = "training_iteration", "time_total_s"
+#: Bytes of a file that are read at once.
+_AT_ONCE: Final = 1 << 20
+#: How far iterations may jump ahead of those that are known.
+_JUMP: Final = 1000
+#: The two in a line of Tune's; quotes that are part of a text have a backslash before them.
+_IN_LINE: Final = tuple(
+    (name, re.compile(name + rb": ([-+.0-9eE]+)[,}]").search)
+    for name in (b'"training_iteration"', b'"time_total_s"')
+)
+
+Mark = tuple[Any, Any]
+
+
+class Known:
+    """The results that a run has, by iteration and by the time that the trial had run for.
+
+    A retry repeats the one, never both.
+
+    Attributes:
+        timed: whether the run has the time; `excludes` may have kept it out.
+    """
+
+    def __init__(self) -> None:
+        self.timed = False
+        # The first time of each iteration, by that; NaN where there is none.
+        self._times = array("d")
+        # And of those that were repeated, and whatever else there is.
+        self._others: set[Mark] = set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing known?"""
+        return not (self._times or self._others)
+
+    def add(self, iteration: Any, seconds: Any) -> None:
+        """This is known."""
+        self.timed = self.timed or seconds is not None
+        times = self._times
+        if type(iteration) is int and 0 <= iteration < len(times) + _JUMP:
+            times.extend([math.nan] * (iteration + 1 - len(times)))
+            if math.isnan(times[iteration]):
+                times[iteration] = math.inf if seconds is None else seconds
+                return
+        self._others.add((iteration, seconds))
+
+    def note(self, result: Mapping[str, Any]) -> None:
+        """Add a result as Tune delivered it, if it has both as numbers."""
+        iteration, seconds = result.get(_ITERATION), result.get(_TIME)
+        if isinstance(iteration, Real) and isinstance(seconds, Real):
+            self.add(iteration, seconds)
+
+    def has(self, iteration: Any, seconds: Any) -> bool:
+        """Is it known?"""
+        first = math.nan
+        if type(iteration) is int and 0 <= iteration < len(self._times):
+            first = self._times[iteration]
+        if not self.timed:
+            return not math.isnan(first) or (iteration, None) in self._others
+        return first == seconds or (iteration, seconds) in self._others
+
+
+def known(paths: Iterable[Path]) -> Known:
+    """What the logs of a run have of Tune's results."""
+    found = Known()
+    for iteration, seconds in run_files.numbers(paths, _ITERATION, _TIME):
+        if iteration is not None:
+            found.add(iteration, seconds)
+    return found
+
+
+def missing(
+    trial: Trial, paths: Iterable[Path], delivered: Known | None = None
+) -> Iterator[dict[str, Any]]:
+    """The trial's results, as Tune's own logger wrote them, that its run does not have.
+
+    Args:
+        trial: a trial of a restored experiment.
+        paths: the logs of its run, as far as they are on disk.
+        delivered: what the trial has delivered since it was restored, which is logged elsewhere;
+            it may grow meanwhile.
+
+    Yields:
+        Results in their order.
+    """
+    of_run = known(paths)
+    of_run.timed |= of_run.is_empty
+    for line in _lines(trial):
+        mark = _mark_of(line)
+        if mark is not None and of_run.has(*mark):
+            continue
+        try:
+            result = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # cut off by the crash
+        if isinstance(result, dict):
+            times = result.get(_ITERATION), result.get(_TIME)
+            if delivered is not None and delivered.has(*times):
+                continue
+            mark = result.get(_ITERATION), result.get(_TIME) if of_run.timed else None
+            if not of_run.has(*mark):
+                of_run.add(*mark)
+                yield result
+
+
+def _mark_of(line: bytes) -> Mark | None:
+    """Iteration and time of a line, without parsing all of it; None where that may go wrong."""
+    found = [search(line) for name, search in _IN_LINE if line.count(name) == 1]
+    if len(found) != len(_IN_LINE) or None in found:
+        return None
+    iteration, seconds = [match[1] for match in found if match is not None]
+    try:
+        return int(iteration), float(seconds)
+    except ValueError:
+        return None
+
+
+def _lines(trial: Trial) -> Iterator[bytes]:
+    storage: Any = trial.storage
+    if storage is None:
+        return
+    path = Path(storage.trial_fs_path, RESULTS_FILE).as_posix()
+    rest = b""
+    try:
+        with storage.storage_filesystem.open_input_stream(path, compression=None) as file:
+            while text := file.read(_AT_ONCE):
+                *lines, rest = (rest + text).split(b"\n")
+                yield from lines
+    except OSError:
+        return  # Tune's JSON logger was off, or nothing was copied to the storage yet
+    if rest:
+        yield rest

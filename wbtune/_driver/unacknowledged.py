@@ -1,0 +1,191 @@
+"""What was sent to the helper and is not yet safe: what another one would need to go on.
+
+Processes get killed, and the helper is the first that a machine short of memory would pick. So
+each message is remembered until the helper has said that it is carried out, a row for a little
+longer, until it is on disk, and a checkpoint until its copy is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from wbtune._helper.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
+from wbtune._run import guard, run_files, run_spec
+
+#: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
+#: a row that is on disk from one that is not.
+STAMP: Final = "_timestamp"
+
+
+@dataclass(slots=True)
+class Sent:
+    """One message as it was sent.
+
+    Attributes:
+        message: itself; of a row, only its stamp.
+        packed: the message as bytes: its values may be changed by their owner later.
+        done: when the helper said that it had carried it out; `time.monotonic`.
+    """
+
+    message: Message
+    packed: Packed = field(repr=False)  # may hold the key
+    done: float = 0.0
+
+
+@dataclass(slots=True)
+class Memory:
+    """What another helper would need to go on with one run, should this one be killed.
+
+    Attributes:
+        sent: the messages that the helper has not yet carried out.
+        start: opened the run as it is now.
+        recent: the last rows, carried out but perhaps not on disk.
+        uploads: carried out, but their checkpoints may not have arrived.
+        config: all that was changed in the run's config.
+    """
+
+    sent: deque[Sent] = field(default_factory=deque)
+    start: Sent | None = None
+    recent: deque[Sent] = field(default_factory=deque)
+    uploads: list[Sent] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def remember(self, message: Message, packed: Packed) -> None:
+        """This is being sent."""
+        if isinstance(message, Log):
+            message = message._replace(row={STAMP: message.row[STAMP]})
+        self.sent.append(Sent(message, packed))
+
+    def done(self, count: int) -> None:
+        """So many more messages were carried out."""
+        for _ in range(min(count, len(self.sent))):
+            one = self.sent.popleft()
+            one.done = time.monotonic()
+            match one.message:
+                case Start() | End():
+                    self.start = one if isinstance(one.message, Start) else None
+                    self.recent.clear()
+                    self.uploads.clear()
+                    self.config.clear()
+                case Log(config=config):
+                    self.config.update(config)
+                    self.recent.append(one)
+                case Configure(config=config):
+                    self.config.update(config)
+                case Upload():
+                    self.uploads = [*filter(_is_waiting, self.uploads), one]
+        while (
+            len(self.recent) > guard.KEEP
+            and self.recent[0].done < self.recent[-1].done - guard.REMEMBER_S
+        ):
+            self.recent.popleft()
+
+    @property
+    def is_empty(self) -> bool:
+        """Has it ended, with nothing left to do?"""
+        return self.start is None and not self.sent
+
+    @property
+    def rows(self) -> int:
+        """How many rows were sent and not carried out."""
+        return sum(isinstance(one.message, Log) for one in self.sent)
+
+    @property
+    def waiting(self) -> list[Upload]:
+        """The uploads whose checkpoints may not have arrived."""
+        uploads = [*self.uploads, *self.sent]
+        return [one.message for one in uploads if isinstance(one.message, Upload)]
+
+    def again(self) -> Iterator[Sent]:
+        """The messages for another helper, of which it then is the memory."""
+        sent = [*self.recent, *self.sent]
+        if self.start is not None:
+            config = Configure(self.start.message.key, dict(self.config))
+            sent[:0] = [self.start, Sent(config, pack(config)), *self.uploads]
+        self.start, self.sent = None, deque()
+        self.recent.clear()
+        self.uploads.clear()
+        self.config.clear()
+        on_disk = _stamps(sent)
+        left = [one for one in sent if _is_left(one, on_disk)]
+        newest = _newest(left)
+        if newest is not None:
+            if _is_closed(left, newest):
+                return
+            left = [_kept_on_disk(one, newest) for one in left]
+        self.sent += left
+        yield from left
+
+
+def _is_left(one: Sent, on_disk: set[float]) -> bool:
+    match one.message:
+        case Log(row=row):
+            return row[STAMP] not in on_disk
+        case Upload():
+            return _is_waiting(one)
+    return True
+
+
+def _newest(sent: list[Sent]) -> Path | None:
+    """The newest log of the run that these messages open again; None where it has none.
+
+    What it holds is perhaps not at the server, and was lost with the core that had it: it is sent
+    when the experiment ends, or by the command that is printed then.
+    """
+    for one in sent:
+        if isinstance(one.message, Start):
+            spec = one.message.spec
+            for run_id in spec.ids:
+                parts = run_files.parts(spec.init.get("dir") or ".", run_id)
+                if parts:
+                    if one.message.secret is not None:
+                        run_files.mark_not_uploaded(parts[-1].parent)
+                    return parts[-1]
+    return None
+
+
+def _is_closed(sent: list[Sent], newest: Path) -> bool:
+    """Was the run just closed, with all that there was to say?"""
+    ends = [one.message for one in sent if isinstance(one.message, End)]
+    rest = [one for one in sent if isinstance(one.message, Log | Upload)]
+    return len(ends) == 1 and not rest and run_files.exit_code(newest) == ends[0].outcome.exit_code
+
+
+def _kept_on_disk(one: Sent, newest: Path) -> Sent:
+    """An online run goes on on disk.
+
+    What is there would otherwise come after what is logged now, and W&B drops rows whose step
+    goes back.
+    """
+    start = one.message
+    if not isinstance(start, Start) or start.secret is None:
+        return one
+    run_id = newest.stem.removeprefix("run-")
+    spec = run_spec.offline(start.spec)
+    spec = spec._replace(init={**spec.init, "id": run_id, "resume": "allow"})
+    start = replace(start, spec=spec)
+    return Sent(start, pack(start))
+
+
+def _is_waiting(sent: Sent) -> bool:
+    """Has its checkpoint not arrived? Its copy is deleted when it has."""
+    return isinstance(sent.message, Upload) and not sent.message.checkpoint.is_gone
+
+
+def _stamps(sent: list[Sent]) -> set[float]:
+    """The stamps of the rows that are on disk, of the run that these messages are about."""
+    specs = [one.message.spec for one in sent if isinstance(one.message, Start)]
+    folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
+    rows = (one.message.row for one in sent if isinstance(one.message, Log))
+    oldest = min((row[STAMP] for row in rows), default=0.0)
+    return {
+        stamp
+        for directory, run_id in folders
+        for (stamp,) in run_files.numbers(run_files.parts(directory, run_id), STAMP)
+        if stamp is not None and stamp >= oldest
+    }

@@ -1,0 +1,203 @@
+"""What the driver sends to its helper process, and how it is framed.
+
+Each message is packed by itself and sent with its length, whose it is and what it is. So one that
+can't be read, because its class is not importable there or memory is short, is known to be missing:
+it costs itself, and is counted (`Unread`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import struct
+from dataclasses import dataclass, field
+from typing import IO, Any, Final, NamedTuple
+
+from wbtune._data.checkpoint import SavedCheckpoint
+from wbtune._data.outcomes import Kind, Outcome
+from wbtune._run import run_spec
+
+#: What ends a job as a whole (SLURM, systemd, a closed terminal) is not for the helper: it ends
+#: when its driver does, and has to close the runs first.
+NOT_FOR_HELPER: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Open a run. ``secret`` is the key in clear: on its way and in memory, nowhere else."""
+
+    key: str
+    spec: run_spec.RunSpec
+    secret: str | None = field(default=None, repr=False)
+
+
+class Log(NamedTuple):
+    """Log one row and update the config."""
+
+    # Most messages are this one, and dataclasses are slow to pickle.
+    key: str
+    row: dict[str, Any]
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Update the config."""
+
+    key: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """How a run that has ended is opened once more, and what it is left with."""
+
+    spec: run_spec.RunSpec
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Log a checkpoint as an artifact, and delete the copy when it has arrived.
+
+    It may come after its run's end: because it was fetched from a remote storage, or
+    because its trial's own process wrote the run. Then the run is visited.
+    """
+
+    key: str
+    checkpoint: SavedCheckpoint
+    visit: Visit
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Close a run. ``dropped`` rows of it were lost before they were sent."""
+
+    key: str
+    outcome: Outcome
+    notes: dict[str, Any] = field(default_factory=dict)
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRest:
+    """When every run is closed: upload what an outage of the server has left on disk."""
+
+    directory: str
+    base_url: str
+    seconds: float
+    secret: str = field(repr=False)
+
+
+class Unread(NamedTuple):
+    """In the place of a message that could not be read.
+
+    Attributes:
+        key: whose it was.
+        what: its class, and of an `End` the kind of the outcome.
+        why: what was raised.
+    """
+
+    key: str
+    what: str
+    why: str
+
+    @property
+    def ending(self) -> Outcome | None:
+        """Of an `End`, what it must have said; without the details."""
+        name, _, kind = self.what.partition(" ")
+        return Outcome(Kind(kind)) if name == "End" else None
+
+
+Message = Start | Log | Configure | Upload | End
+Received = Message | UploadRest | Unread
+
+
+class Packed(NamedTuple):
+    """A message on its way.
+
+    Attributes:
+        key: whose it is.
+        what: as in `Unread`.
+        data: itself; it may hold the key to the server.
+    """
+
+    key: str
+    what: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Packed({self.key!r}, {self.what!r}, {len(self.data)} bytes)"
+
+
+_BATCH: Final = struct.Struct("<I")
+_FRAME: Final = struct.Struct("<IIQ")
+#: Bytes of a message for which there is no memory, which are passed over at a time.
+_PASSED_OVER: Final = 64 * 1024
+
+
+def pack(message: Message | UploadRest) -> Packed:
+    """Pack one message: its values may be changed by their owner later."""
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    what = type(message).__name__
+    match message:
+        case End():
+            what = f"{what} {message.outcome.kind.value}"
+        case UploadRest():
+            return Packed("", what, data)
+        case _:
+            pass
+    return Packed(message.key, what, data)
+
+
+def framed(batch: list[Packed]) -> bytes:
+    """A batch as it is sent."""
+    parts = [_BATCH.pack(len(batch))]
+    for key, what, data in batch:
+        names = key.encode("utf-8", "surrogatepass"), what.encode()
+        parts += [_FRAME.pack(*map(len, names), len(data)), *names, data]
+    return b"".join(parts)
+
+
+def read(stream: IO[bytes]) -> list[Received]:
+    """Wait for the next batch.
+
+    Raises:
+        EOFError: when there is no more; also in the middle of one, whose writer was killed.
+    """
+    (count,) = _BATCH.unpack(_exactly(stream, _BATCH.size))
+    return [_read_one(stream) for _ in range(count)]
+
+
+def _read_one(stream: IO[bytes]) -> Received:
+    key_size, what_size, size = _FRAME.unpack(_exactly(stream, _FRAME.size))
+    key = _exactly(stream, key_size).decode("utf-8", "surrogatepass")
+    what = _exactly(stream, what_size).decode()
+    try:
+        data = bytearray(size)
+    except MemoryError:
+        while size:
+            size -= len(_exactly(stream, min(size, _PASSED_OVER)))
+        return Unread(key, what, "MemoryError")
+    _fill(stream, data)
+    try:
+        message: Received = pickle.loads(data)  # noqa: S301 - from our own parent
+    except BaseException as error:  # noqa: BLE001 - a class of the user's may raise anything here
+        return Unread(key, what, f"{type(error).__name__}: {error}".rstrip(": "))
+    return message
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytearray:
+    data = bytearray(size)
+    _fill(stream, data)
+    return data
+
+
+def _fill(stream: IO[bytes], data: bytearray) -> None:
+    left = memoryview(data)
+    while left:
+        count = stream.readinto(left)  # type: ignore[attr-defined] # of `IO`, unknown to typeshed
+        if not count:
+            raise EOFError
+        left = left[count:]

@@ -1,0 +1,84 @@
+"""Rows of many runs, sent to wandb-core together.
+
+wandb sends each row by itself: it wakes a thread of its own, which writes twice, waits for it,
+and wandb-core wakes up for each write. That takes client and core more CPU than the row does.
+The helper gets its rows in batches, and here it sends them as it got them. Of rows of numbers and
+text, which most are, it is also known what wandb would send, so it is not asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._run import guard
+from wbtune._upstream import wandb_core, wandb_wire
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+#: Bytes that are sent at once: the core begins with these while other rows are made ready.
+TOGETHER: Final = 100_000
+#: Rows of one run that are. Its guard forgets what came long before the last `guard.KEEP`,
+#: because a dead core would not have taken those; but what is held was not yet sent.
+OF_ONE_RUN: Final = guard.KEEP - 1
+
+
+class Outbox:
+    """Rows that were logged and are not yet sent. Of one thread; `send` before it waits."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Run, wandb_wire.HeldRow]] = []
+        self._count: Counter[int] = Counter()
+        self._bytes = 0
+        self._lost: Counter[int] = Counter()
+
+    def log(self, run: Run, row: dict[str, Any], step: int) -> None:
+        """As ``run.log(row, step=step, commit=True)``; it is sent later, in order.
+
+        Args:
+            run: an open one.
+            row: as :mod:`wbtune._data.filtering` leaves it; it is not changed any more.
+            step: of the row.
+
+        Raises:
+            Exception: what ``run.log`` raises, but for the death of the core: see `send`.
+        """
+        protection = guard.of(run)
+        if protection is not None and wandb_wire.is_simple_row(run, row):
+            held = [protection.hold(row, step)]
+        else:
+            with wandb_wire.rows_held_back() as held:
+                run.log(row, step=step, commit=True)
+        self._rows += [(run, one) for one in held]
+        self._bytes += sum(one.request.ByteSize() for one in held)
+        self._count[id(run)] += len(held)
+        if self._count[id(run)] >= OF_ONE_RUN or self._bytes >= TOGETHER:
+            self.send()
+
+    def send(self) -> dict[int, int]:
+        """Send them all; runs whose core is gone go on in a new one, with the same rows.
+
+        Returns:
+            How many rows of which run are lost, by ``id(run)``, since that was last asked.
+        """
+        rows, self._rows, self._bytes = self._rows, [], 0
+        self._count.clear()
+        # Of several cores, when one was found dead, and replaced, while these were logged.
+        for core in {id(held.core): held.core for _, held in rows}.values():
+            of_core = [(run, held) for run, held in rows if held.core is core]
+            try:
+                wandb_wire.send_together([held for _, held in of_core])
+            except Exception:  # noqa: BLE001 - whatever it was: the runs' guards have the rows
+                self._go_on([run for run, _ in of_core], core)
+        lost, self._lost = self._lost, Counter()
+        return lost
+
+    def _go_on(self, runs: list[Run], core: object) -> None:
+        for run in {id(run): run for run in runs}.values():
+            protection = guard.of(run)
+            # Else it has found out before, and has sent again what this core was not sent.
+            if protection is None or wandb_core.core_of(run) is not core:
+                continue
+            if not protection.survive():
+                self._lost[id(run)] += sum(one is run for one in runs)

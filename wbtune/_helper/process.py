@@ -1,0 +1,153 @@
+"""The process around a `Helper`: what it is told by its driver and the system, and what it says.
+
+It ends when its driver does, whatever ended that, and nothing else ends it before: a job's SIGTERM
+goes to all processes, and the runs still have to be closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from wbtune._helper.helper import AT_ONCE, Helper, Means
+from wbtune._helper.messages import NOT_FOR_HELPER
+from wbtune._run import opening
+
+logger = logging.getLogger("wbtune")
+
+#: Files that wandb-core has open for each run [wandb 0.31: its log twice, and a log of its own],
+#: and those that are needed besides: for uploads, connections, libraries.
+FILES_OF_RUN: Final = 3
+OTHER_FILES: Final = 128
+
+#: Seconds between two looks whether the driver is still there.
+LOOK_S: Final = 1.0
+
+#: Seconds that the last words may take to be read by the driver.
+LAST_WORDS_S: Final = 5.0
+
+#: Seconds without any progress after which a helper without a driver ends: its core hangs, say.
+#: It is ten times as long as one run may take to be closed (`runs.RUN_UPLOAD_S`).
+STUCK_S: Final = 600.0
+
+
+def helper_main(driver: int) -> None:
+    """The helper process: messages on stdin, what has to be said on stdout.
+
+    Args:
+        driver: the pid of the process whose helper it is.
+    """
+    for number in NOT_FOR_HELPER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_HELPER)
+    voice = Voice(os.dup(1))
+    os.dup2(2, 1)  # whatever prints here must not end up among our own words
+    most = _open_runs()
+    helper = Helper(voice.say, lambda **said: voice.write(said), Means(most_open=most))
+    logger.addHandler(_Forward(voice.say, helper.has))
+    logger.propagate = False
+    try:
+        opening.prepare_for_many()
+    except BaseException as error:
+        voice.write({"failed": f"wandb does not start: {type(error).__name__}: {error}"})
+        voice.close()
+        raise
+    voice.write({"ready": True})
+    threading.Thread(target=_watch_driver, args=(driver,), daemon=True).start()
+    ended = threading.Thread(target=_end_if_stuck, args=(helper,), daemon=True)
+    helper.serve(sys.stdin.buffer, when_over=ended.start)
+    voice.close()
+
+
+def _open_runs() -> float:
+    """How many runs can be open at once, with the limit of open files as high as it may be.
+
+    The soft limit is a default, often 1024, and the hard one the rule.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return math.inf
+    return max(AT_ONCE, (hard - OTHER_FILES) // FILES_OF_RUN)
+
+
+def _watch_driver(driver: int) -> None:
+    """End the messages when the driver is gone.
+
+    The socket tells by itself, unless the driver had children who have a copy of its end.
+    """
+    while os.getppid() == driver:
+        time.sleep(LOOK_S)
+    # What was sent can still be read.
+    socket.socket(fileno=os.dup(0)).shutdown(socket.SHUT_RD)
+
+
+def _end_if_stuck(helper: Helper) -> None:
+    progress = -1
+    while progress != helper.progress:
+        progress = helper.progress
+        time.sleep(STUCK_S)
+    os._exit(1)
+
+
+class Voice:
+    """What the helper says to its driver: a line each, by a thread of its own.
+
+    So nothing waits for a driver that does not listen: because it is stopped, or because it is
+    gone, and a child of it holds its end.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="wbtune-say", daemon=True)
+        self._thread.start()
+
+    def write(self, said: dict[str, Any]) -> None:
+        """Say something."""
+        self._lines.put(json.dumps(said) + "\n")
+
+    def say(self, key: str, text: str) -> None:
+        """Say what a person should know of a run, or of none."""
+        self.write({"key": key, "text": text})
+
+    def close(self) -> None:
+        """Wait until it was heard, if somebody listens."""
+        self._lines.put(None)
+        self._thread.join(LAST_WORDS_S)
+
+    def _work(self) -> None:
+        with contextlib.suppress(OSError):  # the driver is gone: nobody listens
+            while (line := self._lines.get()) is not None:
+                self._stream.write(line)
+                self._stream.flush()
+            return
+        while self._lines.get() is not None:  # nor may they gather
+            pass
+
+
+class _Forward(logging.Handler):
+    """Has the helper's own warnings said by the driver, where somebody reads them."""
+
+    def __init__(self, say: Callable[[str, str], None], is_run: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._forward, self._is_run = say, is_run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record, as of the run that it names."""
+        args = record.args if isinstance(record.args, tuple) else ()
+        named = (value for value in args if isinstance(value, str) and self._is_run(value))
+        self._forward(next(named, ""), record.getMessage().removeprefix("wbtune: "))

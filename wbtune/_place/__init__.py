@@ -1,0 +1,5 @@
+"""Who and where am I, and who may I be: identity, storage, server, credentials.
+
+Runs in: every process. In come the environment, W&B's settings and what Tune tells a trial; out
+go a trial's identity, the folder of its runs, and the login that they are uploaded with.
+"""

@@ -1,0 +1,99 @@
+"""What `setup_wandb` is not told comes from the experiment's tuner or callback.
+
+The driver hands its options over to the trials with its login (:mod:`wbtune._place.handover`), as
+plain data: what can't be written as JSON stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wbtune._data.masking import looks_secret
+from wbtune._data.options import RunOptions
+from wbtune._place import handover
+from wbtune._place.identity import Identity
+
+logger = logging.getLogger("wbtune")
+
+#: Of the fields of the options; the others are the driver's own affair.
+_HANDED: Final = (
+    *("project", "group", "excludes", "log_config", "video_kwargs", "image_kwargs"),
+    *("log_results", "unmask"),
+)
+#: Of the arguments for ``wandb.init``: one run's.
+_OWN: Final = frozenset({"id"})
+
+
+def plain(options: RunOptions) -> dict[str, Any]:
+    """The options as they are handed over."""
+    told = {name: _plain(getattr(options, name)) for name in _HANDED}
+    init = {name: _plain(v) for name, v in options.init_kwargs.items() if name not in _OWN}
+    return {**_without_none(told), "init_kwargs": _without_none(init)}
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, without what looks like a secret; None for what it can't hold."""
+    if isinstance(value, Mapping):
+        return {
+            key: kept
+            for key, inner in value.items()
+            if isinstance(key, str) and not looks_secret(key)
+            if (kept := _plain(inner)) is not None
+        }
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=str)
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def handed_over(trial: Identity) -> RunOptions:
+    """In a trial: the options of its experiment, or none."""
+    try:
+        told = handover.handed_over(trial.fit) if handover.is_of_one_fit(trial.fit) else None
+    except handover.StoreError:
+        return RunOptions()  # said when the login is asked for
+    given = dict((told or {}).get("options") or {})
+    init = given.pop("init_kwargs", {})
+    for name in ("excludes", "unmask"):
+        if name in given:
+            given[name] = tuple(given[name])
+    return RunOptions(**given, init_kwargs=init)
+
+
+def say_what_differs(who: str, trial: Identity, drivers: RunOptions, own: RunOptions) -> None:
+    """Say, once in an experiment, where the trial's own options come before the driver's."""
+    differ = [
+        f"{name}={mine!r} (the driver says {theirs!r})"
+        for name, mine, theirs in _both(drivers, own)
+        if mine != theirs
+    ]
+    if not differ:
+        return
+    text = f"{who}: what is given here comes before the driver's options: {', '.join(differ)}."
+    try:
+        first = handover.claim(f"{trial.fit}/said/{who}", str(trial.trial_id))
+    except handover.StoreError:
+        first = str(trial.trial_id)
+    if first == str(trial.trial_id):
+        logger.warning(text)
+
+
+def _both(drivers: RunOptions, own: RunOptions) -> list[tuple[str, Any, Any]]:
+    """The options that both give, and of which one is to hold."""
+    one_holds = ("project", "group", "log_config", "log_results")
+    pairs = [(name, getattr(own, name), getattr(drivers, name)) for name in one_holds]
+    pairs += [
+        (name, _plain(value), drivers.init_kwargs.get(name))
+        for name, value in own.init_kwargs.items()
+        if not isinstance(value, Mapping)
+    ]
+    return [pair for pair in pairs if pair[1] is not None and pair[2] is not None]

@@ -1,0 +1,236 @@
+"""What a driver hands over to its trials, and who of the two writes a run.
+
+Both go through the memory of Ray's own key-value store: no file, no environment, no argument
+of a process and no pickle has them. What is handed over has the name of the ``fit()`` that it
+is for (`new_fit`), or of the driver's process (`process`): several experiments of one driver,
+or of several on one cluster, may have equal names, storages and trial ids.
+
+The store does not answer while the head of the cluster is restarted. Then it is asked again,
+for a bounded time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from wbtune._upstream import ray_store
+
+logger = logging.getLogger("wbtune")
+
+T = TypeVar("T")
+
+#: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
+CLAIM_S: Final = 10.0
+
+#: Seconds for which the store is asked: by a trial, and by a driver before any trial.
+STORE_S: Final = 20.0
+#: The same in Tune's loop, which waits for nobody.
+LOOP_S: Final = 1.0
+#: Seconds between two attempts.
+RETRY_S: Final = 0.5
+
+#: How the names of those begin that are for one ``fit()``, and of those for a process.
+_FIT: Final = "fit-"
+_PROCESS: Final = "process-"
+
+
+class StoreError(ConnectionError):
+    """Ray's key-value store did not answer in time."""
+
+
+def new_fit() -> str:
+    """A name for one ``fit()``, unlike any other in the cluster."""
+    return _FIT + uuid.uuid4().hex
+
+
+def is_of_one_fit(name: str) -> bool:
+    """Is it the name of one ``fit()``?"""
+    return name.startswith(_FIT)
+
+
+@functools.cache
+def process() -> str:
+    """The name of what this driver hands over to all who have seen an object of ours."""
+    return _PROCESS + uuid.uuid4().hex
+
+
+def hand_over(name: str, told: dict[str, Any]) -> None:
+    """Hand something over under this name; nothing happens without a cluster.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    job = ray_store.job()
+    if job is not None:
+        text = json.dumps(told)
+        ask(lambda: ray_store.store(f"login/{job}/{name}", text))
+        _take_back_at_exit(job)
+
+
+def handed_over(*names: str) -> dict[str, Any] | None:
+    """What was handed over under the first of these names that has anything.
+
+    Who has no name at all (a worker of Ray Train V2 with a bare `setup_wandb`) gets what his
+    driver has handed over to everybody alike, to its running experiments first; where those
+    differ, nothing: it may be the login of somebody else.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    job = ray_store.job()
+    if job is None:
+        return None
+    names = tuple(name for name in names if name)
+
+    def found() -> dict[str, Any] | None:
+        if not names:
+            return _common(f"login/{job}/")
+        texts = (ray_store.stored(f"login/{job}/{name}") for name in names)
+        return next((json.loads(text) for text in texts if text is not None), None)
+
+    return ask(found)
+
+
+def _common(prefix: str) -> dict[str, Any] | None:
+    keys = ray_store.stored_keys(prefix)
+    for kind in (_FIT, _PROCESS):
+        texts = [ray_store.stored(key) for key in keys if key.startswith(prefix + kind)]
+        told = [json.loads(text) for text in texts if text is not None]
+        if told:
+            # Of the experiments' own, nothing is alike.
+            alike = [one | {"objective": None, "options": None} for one in told]
+            return alike[0] if all(one == alike[0] for one in alike) else None
+    return None
+
+
+def take_back(name: str) -> None:
+    """On the driver, when an experiment has ended: nobody needs its login any more.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    job = ray_store.job()
+    if job is not None and name:
+        ask(lambda: ray_store.remove_stored(f"login/{job}/{name}"), LOOP_S)
+        ask(lambda: ray_store.remove_stored(f"interrupted/{job}/{name}"), LOOP_S)
+
+
+def interrupt(fit: str, reason: str) -> None:
+    """On the driver: let the trials of one ``fit()`` know why Tune is about to stop them.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    job = ray_store.job()
+    if job is not None and fit:
+        ask(lambda: ray_store.store(f"interrupted/{job}/{fit}", reason), LOOP_S)
+
+
+def interruption(fit: str) -> str:
+    """In a trial that Tune stops: what its driver has said of that; empty for nothing."""
+    job = ray_store.job()
+    if job is None or not fit:
+        return ""
+    try:
+        return ask(lambda: ray_store.stored(f"interrupted/{job}/{fit}"), LOOP_S) or ""
+    except StoreError:
+        return ""  # the driver says it when the trial is gone
+
+
+@functools.cache
+def _take_back_at_exit(job: str) -> None:
+    """A cluster may outlive this driver, and its store with it."""
+
+    def take_all_back() -> None:
+        if ray_store.job() == job:
+            try:
+                ask(lambda: ray_store.remove_stored(f"login/{job}/"), LOOP_S)
+            except StoreError as error:  # the cluster may be ending, too, and its store with it
+                logger.info("wbtune: the login was not taken back: %s", error)
+
+    if ray_store.is_driver():  # of this job: a trial that is one, too, leaves its own to it
+        atexit.register(take_all_back)
+
+
+def claim(trial: str, owner: str, seconds: float | None = None) -> str:
+    """Claim the right to write one trial's run; who came first keeps it.
+
+    The driver's callback can't see whether a function calls `setup_wandb`, and the trial
+    can't see whether there is a callback. They meet in Ray's store.
+
+    The driver's callback removes the claims of its experiment. A trial does not: a callback
+    that has not yet asked, and asks when the trial has ended, would open its run again. So
+    without a callback a few bytes for each trial stay until the cluster ends.
+
+    Args:
+        trial: names the trial, uniquely in the cluster.
+        owner: who asks: ``"driver"`` or ``"trial"``.
+        seconds: to wait for Ray's store; `STORE_S`, if nothing is said.
+
+    Returns:
+        Who has it.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    if ray_store.job() is None:
+        return owner
+    key = f"claim/{trial}"
+
+    def claimed() -> str | None:
+        ray_store.store(key, owner, overwrite=False)
+        return ray_store.stored(key)
+
+    return ask(claimed, seconds) or owner
+
+
+def unclaim(trials: str) -> None:
+    """Forget all claims that begin like this, when the experiment has ended.
+
+    Raises:
+        StoreError: when Ray's store does not answer.
+    """
+    if ray_store.job() is not None:
+        ask(lambda: ray_store.remove_stored(f"claim/{trials}"), LOOP_S)
+
+
+def ask(question: Callable[[], T], seconds: float | None = None) -> T:
+    """Ask Ray's store, again while that fails, and wait for the answer so long, or `STORE_S`.
+
+    Raises:
+        StoreError: without an answer; says why.
+    """
+    seconds = STORE_S if seconds is None else seconds
+    answers: list[T] = []
+    trouble: list[Exception] = [TimeoutError("no answer")]
+    deadline = time.monotonic() + seconds
+    given_up = threading.Event()
+
+    def work() -> None:
+        while not given_up.is_set():
+            try:
+                answers.append(question())
+            except Exception as error:  # noqa: BLE001 - whatever gRPC raises
+                trouble.append(error)
+                given_up.wait(RETRY_S)
+            else:
+                return
+
+    # In a thread of its own: Ray waits for its head without a time limit.
+    thread = threading.Thread(target=work, name="wbtune-store", daemon=True)
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    given_up.set()
+    if answers:
+        return answers[0]
+    why = f"{type(trouble[-1]).__name__}: {trouble[-1]}"
+    msg = f"Ray's key-value store did not answer for {seconds:g} s ({why})"
+    raise StoreError(msg)

@@ -1,0 +1,211 @@
+"""Who am I: the trial, its experiment, and the folder that its runs belong into.
+
+The guide: "By default, the run ID is the trial ID, the run name is the trial name, and
+the run group is the experiment name."
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wbtune._place.storage import Remote
+from wbtune._upstream import ray_loop, ray_storage, ray_train, ray_trial
+
+if TYPE_CHECKING:
+    from ray.tune import Trainable
+    from ray.tune.experiment import Trial
+
+
+logger = logging.getLogger("wbtune")
+
+#: A run's id has no more.
+MAX_ID_CHARS: Final = 64
+
+#: Of the 32 of Train V2's own ids; more than in Tune's.
+RUN_ID_CHARS: Final = 12
+
+
+class Identity(NamedTuple):
+    """A trial's place, wherever it is asked for.
+
+    Attributes:
+        trial_id: unique within its experiment; None outside Tune.
+        trial_name: what Tune's tables call it; None outside Tune.
+        experiment: the name of the experiment's folder; None outside Tune.
+        directory: the experiment's folder on this machine, which holds ``wandb/``; None
+            where W&B's own default is to be used.
+        mark: a short text that tells this experiment's runs at the server from those of
+            others, which may have trials of the same ids.
+        remote: the experiment's storage, where ``directory`` is only on the way there.
+        contested: a callback on the driver may want to write the same run.
+        fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune._place.handover`); empty
+            where no callback has given it a name.
+        origin: names the driver that has sent an object of ours (:mod:`wbtune._place.origin`).
+    """
+
+    trial_id: str | None = None
+    trial_name: str | None = None
+    experiment: str | None = None
+    directory: str | None = None
+    remote: Remote | None = None
+    contested: bool = False
+    mark: str = ""
+    fit: str = ""
+    origin: str = ""
+
+    @property
+    def claim(self) -> str:
+        """Names the trial among those of the whole cluster."""
+        return f"{self.fit or self.mark}/{self.trial_id}"
+
+
+def of_trainable(
+    trainable: Trainable | None, config: Mapping[str, Any] | None = None, storage: Any = None
+) -> Identity:
+    """In a trial: the identity of a `Trainable`, also of one that is still being built.
+
+    Args:
+        trainable: the trainable, or None outside Tune.
+        config: what its ``__init__`` was given, when that has not run yet.
+        storage: the same.
+    """
+    info = ray_trial.trial_info(trainable, config)
+    storage = ray_storage.storage_of(trainable) if storage is None else storage
+    directory, remote = _places(storage)
+    fit, origin = ray_loop.fit_of(storage), getattr(trainable, "wbtune_origin", "")
+    if info is None:
+        return _of_storage(storage, directory, remote)._replace(origin=origin)
+    return Identity(
+        info.trial_id,
+        info.trial_name,
+        info.experiment_name,
+        directory,
+        remote,
+        contested=True,
+        mark=_mark(storage),
+        fit=fit,
+        origin=origin,
+    )
+
+
+#: How Tune names a trial's folder: its name, which ends in its id, its number, and more.
+_FOLDER: Final = re.compile(r"(?P<name>.*?_(?P<id>[0-9a-f]{5}_\d{5}|[0-9a-f]{8}))_\d+(_|$)")
+
+
+def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> Identity:
+    """Of a `Trainable` that Tune's information has not reached, as RLlib's: by its folder."""
+    experiment, folder = ray_storage.trial_folder(storage)
+    if not experiment or not folder:
+        return Identity(directory=directory, remote=remote, fit=ray_loop.fit_of(storage))
+    found = _FOLDER.match(folder)
+    if found is None:  # its user's own name for it, which no other trial has
+        trial_id = re.sub(r"[^\w.-]", "-", folder)[-MAX_ID_CHARS:]
+        name, known = folder, "by the name of its folder, as nothing else is known of it"
+    else:
+        trial_id, name = found["id"], found["name"]
+        known = f"{name}, by the name of its folder"
+    _say_once(
+        "wbtune: this trainable does not know its trial (RLlib, for one, drops that); its run "
+        f"is that of trial {trial_id}: {known}."
+    )
+    return Identity(
+        trial_id,
+        name,
+        experiment,
+        directory,
+        remote,
+        contested=found is not None,
+        mark=_mark(storage),
+        fit=ray_loop.fit_of(storage),
+    )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning(text)
+
+
+def of_trial(trial: Trial) -> Identity:
+    """On the driver: the identity of one of the experiment's trials."""
+    directory, remote = _places(trial.storage)
+    return Identity(
+        trial_id=trial.trial_id,
+        trial_name=str(trial),
+        experiment=trial.experiment_dir_name,
+        directory=directory or trial.local_experiment_path,
+        remote=remote,
+        mark=_mark(trial.storage),
+        fit=ray_loop.fit_of(trial.storage),
+    )
+
+
+def _mark(storage: Any) -> str:
+    # The same in the driver, on every node, and after a restore.
+    return hashlib.sha256(ray_storage.experiment_path(storage).encode()).hexdigest()[:6]
+
+
+def of_worker(
+    worker: ray_train.TrainWorker, *, only: bool = True, trial: Identity | None = None
+) -> Identity:
+    """In a worker of Ray Train: the identity of the run that it may have.
+
+    Args:
+        worker: this one.
+        only: whether the worker of rank 0 is the only one that has a run.
+        trial: the trial of Tune that started the Train run, if that is known. (V2 does
+            not tell its workers; for V1, a Train run always is a trial.)
+    """
+    rank = "" if only else f"-rank{worker.rank}"
+    directory, remote = _places(worker.storage)
+    if worker.trial is not None:
+        info = worker.trial
+        run_id, name, experiment = info.id, info.name, info.experiment_name
+    else:
+        run_id = worker.run_id[:RUN_ID_CHARS]
+        name = experiment = worker.run_name
+        if trial is not None and trial.trial_id is not None:
+            # Users put the trial's id into the Train run's name, as Ray's guide does.
+            says_it = trial.trial_id in name
+            name = name if says_it else f"{trial.trial_name}-{name}"
+            experiment = trial.experiment or experiment
+    return Identity(
+        trial_id=f"{run_id}{rank}",
+        trial_name=f"{name}{rank}",
+        experiment=experiment,
+        directory=directory,
+        remote=remote,
+        contested=worker.trial is not None and only,
+        mark=_mark(worker.storage),
+        fit=ray_loop.fit_of(worker.storage) or (trial.fit if trial is not None else ""),
+        origin=trial.origin if trial is not None else "",
+    )
+
+
+def _places(storage: Any) -> tuple[str | None, Remote | None]:
+    """The local folder of the runs, and where they go from there."""
+    remote = ray_storage.remote_experiment_path(storage)
+    if remote is None:
+        return ray_storage.local_experiment_path(storage), None
+    filesystem, path = remote
+    return ray_storage.staging_path(storage), Remote(filesystem, f"{path}/wandb")
+
+
+def rank() -> int | None:
+    """This worker's rank in distributed training; None outside of it."""
+    worker = ray_train.train_worker()
+    return None if worker is None else worker.rank
+
+
+def of_here() -> Identity | None:
+    """The trial of Tune that this code runs in, to be pickled; None elsewhere."""
+    here = of_trainable(ray_trial.find_trainable())
+    if here.trial_id is None:
+        return None
+    # Without the places: a file system may hold the keys to it.
+    names = (here.trial_id, here.trial_name, here.experiment)
+    return Identity(*names, fit=here.fit, origin=here.origin)

@@ -1,0 +1,153 @@
+"""Ask the W&B server, before wandb-core does: is it there, does it take the key, whose is this run?
+
+wandb-core waits a minute and a half for a server that is away and then keeps the run's id
+locked, and it continues whatever run has the id that it is given. Two small questions,
+asked first, answer in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._place.transport import CannotAskError, Transport, UnreadableError
+from wbtune.errors import CredentialsError, ServerUnreachableError
+
+if TYPE_CHECKING:
+    from wbtune._data.secret import Secret
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds that one question may take, until its whole answer is there.
+ANSWER_S: Final = 5.0
+#: Seconds between the first two attempts; doubled each time.
+RETRY_S: Final = 0.5
+
+_REFUSED: Final = frozenset({401, 403})
+_BUSY: Final = 429
+_BROKEN: Final = 500
+
+_VIEWER: Final = "query Viewer { viewer { id entity } }"
+# As wandb-core asks before it resumes a run, for the config.
+_RUN: Final = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
+  model(name: $project, entityName: $entity) {
+    bucket(name: $name, missingOk: true) { id name config }
+  }
+}"""
+
+
+class Server:
+    """A W&B server, and a key for it.
+
+    Args:
+        base_url: where it is: ``https://api.wandb.ai``, or a self-hosted one.
+        secret: the key.
+        patience: seconds for which a question is repeated while the server is away or busy.
+        settings: W&B settings that were given; the others are this process's own.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        secret: Secret,
+        patience: float,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._transport = Transport(base_url, settings)
+        self._secret = secret
+        self._patience = patience
+
+    def check(self) -> None:
+        """Is the server there, and does it take the key?
+
+        Raises:
+            ServerUnreachableError: when it is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        data = self._ask(_VIEWER, {})
+        if data is not None and "viewer" in data and not self._part(data, "viewer"):
+            raise CredentialsError(f"{self._transport.shown} does not know the API key")
+
+    def default_entity(self) -> str | None:
+        """The user or team that runs of this key belong to, where none is named.
+
+        Raises:
+            ServerUnreachableError: when the server is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        viewer = (self._ask(_VIEWER, {}) or {}).get("viewer")
+        entity = viewer.get("entity") if isinstance(viewer, dict) else None
+        return entity if isinstance(entity, str) else None
+
+    def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
+        """The config of the run that has this id; None when there is none.
+
+        Raises:
+            ServerUnreachableError: when the server is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        names = {"entity": entity, "project": project, "name": run_id}
+        bucket = self._part(self._part(self._ask(_RUN, names), "model"), "bucket")
+        if not bucket:
+            return None
+        config: Any = {}
+        with contextlib.suppress(ValueError, TypeError, RecursionError):  # not wandb's, so not ours
+            config = json.loads(bucket.get("config") or "{}")
+        items = config.items() if isinstance(config, dict) else ()
+        return {key: item.get("value") for key, item in items if isinstance(item, dict)}
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
+        deadline = time.monotonic() + self._patience
+        wait = RETRY_S
+        while True:
+            try:
+                return self._once(query, variables, max(0.1, deadline - time.monotonic()))
+            except ServerUnreachableError:
+                if time.monotonic() + wait >= deadline:
+                    raise
+            time.sleep(wait)
+            wait *= 2
+
+    def _once(self, query: str, variables: dict[str, Any], left: float) -> dict[str, Any] | None:
+        """One question; None when only wandb itself can tell."""
+        operation = query.replace("(", " ").split(maxsplit=2)[1]
+        content = {"operationName": operation, "query": query, "variables": variables}
+        key, shown = self._secret.reveal(), self._transport.shown
+        try:
+            answer = self._transport.post("/graphql", key, content, min(ANSWER_S, left))
+        except (ssl.SSLError, CannotAskError) as error:
+            # wandb-core has certificates of its own, and knows other proxies.
+            logger.info("wbtune: %s can't be asked (%s)", shown, error)
+            return None
+        except UnreadableError as error:
+            msg = f"{shown} does not answer as a W&B server does ({error})"
+            raise ServerUnreachableError(msg) from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            msg = f"the W&B server {shown} can't be reached ({error or type(error).__name__})"
+            raise ServerUnreachableError(msg) from None
+        if answer.status in _REFUSED and not answer.redirected:
+            raise CredentialsError(f"{shown} refuses the API key (HTTP {answer.status})")
+        if answer.status == _BUSY or answer.status >= _BROKEN:
+            msg = f"the W&B server {shown} answers with HTTP {answer.status}"
+            raise ServerUnreachableError(msg)
+        if answer.status != http.HTTPStatus.OK:
+            logger.info("wbtune: %s answers with HTTP %d", shown, answer.status)
+            return None
+        if not isinstance(answer.content, dict):
+            answer = answer._replace(content={"data": answer.content})
+        return self._part(answer.content, "data")
+
+    def _part(self, content: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+        """A part of an answer, which has parts of its own; None where there is none."""
+        part = None if content is None else content.get(name)
+        if part is not None and not isinstance(part, dict):
+            got = f"{name} is of type {type(part).__name__}"
+            msg = f"{self._transport.shown} does not answer as a W&B server does ({got})"
+            raise ServerUnreachableError(msg)
+        return part

@@ -1,0 +1,229 @@
+"""Close a run with its outcome: the only caller of ``run.finish``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
+from wbtune._data.deadline import Waiting
+from wbtune._data.outcomes import OUTCOME_TAGS
+from wbtune._run import guard, run_files, segments
+from wbtune._upstream import wandb_auth, wandb_core, wandb_media, wandb_run
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune._data.outcomes import Outcome
+    from wbtune._data.secret import Secret
+
+logger = logging.getLogger("wbtune")
+#: Seconds to close a run after all, when the core that hung was killed.
+LAST_S: Final = 5.0
+
+
+def end_core() -> None:
+    """End wandb-core, in a trial's process when it has no more runs.
+
+    Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
+    every trial (wandb 0.31). Never on a driver: it would end the user's own runs.
+    """
+
+    def end() -> None:
+        with contextlib.suppress(*wandb_core.core_is_gone()):
+            wandb_core.forget_core()
+
+    if not guard.in_child():  # else it is the parent's
+        kill, ending = wandb_core.core_killer(), Waiting(end)
+        if not ending.done_within(LAST_S):
+            kill()
+            ending.done_within(1.0)
+
+
+def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
+    """Log a checkpoint as an artifact of the run, of type ``model``.
+
+    Returns:
+        What `wait_for_upload` asks.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    name = checkpoint.name_in(run.id)
+    artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata=dict(checkpoint.metadata))
+    if checkpoint.reference is not None:
+        # No checksums: nobody but the user reads the storage.
+        artifact.add_reference(checkpoint.reference, name=checkpoint.source, checksum=False)
+    elif checkpoint.folder is not None:
+        artifact.add_dir(checkpoint.folder)  # copies the files
+    return run.log_artifact(artifact, aliases=list(checkpoint.aliases))
+
+
+def upload_has_ended(artifact: Any) -> bool:
+    """Is it known already what became of an artifact? Waiting for that would cancel the upload."""
+    return wandb_media.is_answered(artifact)
+
+
+def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
+    """Hear what became of an artifact, when its run is closed; nothing is known offline.
+
+    Its failure is told to who waits for it, and to nobody else (wandb 0.31). Closing the
+    run waits for uploads already, and within its bounds.
+
+    Raises:
+        Exception: what W&B says, or that it took too long.
+    """
+    if not run.offline:
+        artifact.wait(timeout=timeout)
+
+
+def leave_run(run: Run, exit_code: int) -> None:
+    """Close a run that had ended before and was opened again, and change nothing else."""
+    segments.bring_outcome(run)
+    run.finish(exit_code=exit_code)
+    _note_timeout(run)
+
+
+def go_on(run: Run) -> Run:
+    """The run; or another part of it, where its user has finished it in the middle.
+
+    ``wandb.init(reinit=True)`` finishes it, too. The other part is no `wandb.run`: that is
+    its user's affair from there on.
+    """
+    protection = guard.of(run) if wandb_run.is_finished(run) else None
+    if protection is None:
+        return run
+    segments.wait_for_end(run)
+    other = protection.reopen()
+    protection.hand_on(other)
+    return other
+
+
+def is_ours(run: Run) -> bool:
+    """Is it this process's to close? Not in a forked child."""
+    protection = guard.of(run)
+    return protection is None or protection.is_ours
+
+
+def next_step(run: Run) -> int:
+    """The step of the run's next row, however many its user has logged."""
+    protection = guard.of(run)
+    return run.step if protection is None else protection.step
+
+
+def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
+    """Tell W&B how it ended, and wait until what was logged is safe.
+
+    When wandb-core does not answer, it is killed, and the run is closed in a new one, with
+    the rows that are not on disk. When that hangs, too (the disk does, say), the run stays
+    as it is there. In a forked child nothing is closed: the run is its parent's.
+
+    Args:
+        run: an open run.
+        outcome: decides the exit code, the tag and what the summary says.
+        notes: more for the summary.
+    """
+    protection = guard.of(run)
+    if protection is None:
+        _close_here(run, outcome, notes or {})
+        return
+    if not protection.is_ours:
+        return
+    closing = Waiting(partial(_close_here, run, outcome, notes or {}))
+    if closing.done_within(protection.patience):
+        return
+    logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
+    protection.give_up_core()
+    if not closing.done_within(LAST_S):
+        logger.warning(
+            "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
+            *(run.id, protection.at_risk),
+        )
+
+
+def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+    protection = guard.of(run)
+    if protection is not None and wandb_run.is_finished(run):
+        # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
+        _note_timeout(run)
+        segments.wait_for_end(run)
+        part = protection.reopen()
+        _close(part, outcome, notes)
+        _note_timeout(part)
+        return
+    try:
+        _close(run, outcome, notes)
+    except wandb_core.core_is_gone():
+        if protection is None:
+            raise
+        protection.recover()
+        _close(run, outcome, notes)
+    _note_timeout(run)
+    _complete(run, outcome, dict(notes))
+
+
+def discard_unused(run: Run) -> bool:
+    """Delete what an offline run that has ended left on disk, if nothing was ever logged to it."""
+    folder = Path(run.dir).parent
+    if not folder.name.startswith("offline-run-"):
+        return False
+    unused = segments.says_nothing(run)
+    if unused:
+        shutil.rmtree(folder, ignore_errors=True)
+    return unused
+
+
+def _note_timeout(run: Run) -> None:
+    if wandb_run.finish_timed_out(run):
+        run_files.mark_not_uploaded(Path(run.dir).parent)
+
+
+def upload_rest(directory: str, base_url: str, secret: Secret) -> None:
+    """Upload what an experiment's runs have left on disk while the server was away.
+
+    Args:
+        directory: the experiment's folder.
+        base_url: the server.
+        secret: the key for it.
+    """
+    folders = run_files.not_uploaded(directory)
+    if folders:
+        wandb_auth.sync(folders, base_url, secret.reveal())
+
+
+def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
+    """Close a run once more, in another part, if its log is not whole: its disk was full.
+
+    If it still is, the rows that are not there are counted.
+    """
+    protection = guard.of(run)
+    if protection is None or protection.is_whole():
+        return
+    lost, dropped, why = protection.lost(), notes.get("wbtune/dropped", 0), ""
+    try:
+        protection.go_on()
+        _close(run, outcome, {**notes, "wbtune/dropped": dropped + lost})
+        if not protection.is_whole():
+            why = "is the disk full?"
+    except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        lost += protection.at_risk
+    if lost or why:
+        why = why or "the disk was full for too long"
+        logger.warning("wbtune: %d rows of run %s are not on disk; %s", lost, run.id, why)
+
+
+def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+    run.summary.update({**outcome.summary(), **notes})
+    segments.bring_computed(run)
+    # An earlier attempt may have left its own.
+    tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
+    if tags != tuple(run.tags or ()):
+        run.tags = tags
+    wandb_run.let_finish(run)
+    run.finish(exit_code=outcome.exit_code)

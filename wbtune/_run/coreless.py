@@ -1,0 +1,235 @@
+"""Segments of runs that this process writes itself, without wandb-core: for want of a helper.
+
+Where the helper process can't be started, or hangs, a thread of the driver carries out what it
+should have, and must leave the driver alone: no core in it, no login, no run of wandb's. All that
+is needed is to append records to a log, which is read by `wandb sync`
+(:mod:`wbtune._run.log_writer`). What only wandb-core can do is not done, which is said: media,
+and uploads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data.outcomes import OUTCOME_TAGS, Outcome
+from wbtune._place import storage
+from wbtune._run import media, run_files, run_spec
+from wbtune._run.log_writer import LogWriter
+from wbtune._upstream import wandb_settings
+
+if TYPE_CHECKING:
+    from wbtune._data.secret import Secret
+
+#: Why something is missing.
+NO_HELPER: Final = "there was no helper process"
+
+
+class _Changes(dict[str, Any]):
+    """A run's config or summary. ``then`` is called with each change."""
+
+    then: Callable[[Mapping[str, Any]], None] | None = None
+
+    def update(self, changes: Mapping[str, Any], **_: Any) -> None:  # type: ignore[override]
+        """As wandb's, which also takes ``allow_val_change``."""
+        super().update(changes)
+        if self.then is not None:
+            self.then(changes)
+
+
+class Segment:
+    """A part of a run, and as much of `wandb.Run` as a helper needs.
+
+    Args:
+        spec: the run.
+    """
+
+    def __init__(self, spec: run_spec.RunSpec) -> None:
+        self.id = str(spec.init["id"])
+        self.offline = True
+        self.starting_step = 0
+        self.tags = tuple(spec.init.get("tags") or ())
+        self._spec = spec
+        self._objective = spec.objective
+        self._started = time.time()
+        directory = spec.init.get("dir") or "."
+        before = run_files.of_experiment(directory, self.id).get(self.id)
+        self.folder = _new_folder(Path(directory, "wandb"), self.id)
+        self.dir = str(self.folder / "files")
+        self._log = LogWriter(self.folder / f"run-{self.id}.wandb")
+        # The last part that is sent has the last word on the summary: it has to bring all of it.
+        self.summary = _Changes()
+        for row in before.rows if before else ():
+            self._sum_up(row)
+        self.summary.update(before.summary if before else {})
+        mark = {run_spec.MARK: spec.experiment} if spec.experiment else {}
+        self.config = _Changes({**spec.config, **mark})
+        self._describe()
+        self.config.then = self._configure
+        self.flush()
+
+    def _describe(self) -> None:
+        given = self._spec.init
+        names = {
+            "entity": given.get("entity") or self._spec.settings.get("entity"),
+            "project": given.get("project") or "uncategorized",
+            "run_group": given.get("group"),
+            "job_type": given.get("job_type"),
+            "display_name": given.get("name"),
+            "notes": given.get("notes"),
+        }
+        began = {"seconds": int(self._started), "nanos": int(self._started % 1 * 1e9)}
+        self._log.append(
+            run={
+                **{name: str(value) for name, value in names.items() if value},
+                "run_id": self.id,
+                "tags": [str(tag) for tag in self.tags],
+                "config": {"update": _items(self.config)},
+                "start_time": began,
+                "resume": True,
+            }
+        )
+
+    def _configure(self, changes: Mapping[str, Any]) -> None:
+        self._log.append(config={"update": _items(changes)})
+
+    def define_metric(
+        self, name: str, step_metric: str | None = None, *, hidden: bool = False, summary: str = ""
+    ) -> None:
+        """As wandb's, for what `runs.define_metrics` says."""
+        of_all = {"glob_name": name} if "*" in name else {"name": name}
+        options = {"hidden": hidden, "step_sync": bool(step_metric), "defined": True}
+        more = {"step_metric": step_metric} if step_metric else {}
+        wanted = {"summary": {summary: True}} if summary else {}
+        self._log.append(metric={**of_all, **more, **wanted, "options": options})
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        """Log one row."""
+        now = time.time()
+        row = {"_timestamp": now, **row, "_runtime": now - self._started, "_step": step}
+        self._log.append(history={"item": _items(row), "step": {"num": step}})
+        self._sum_up(row)
+
+    def _sum_up(self, row: Mapping[str, Any]) -> None:
+        best = None
+        if self._objective is not None and self._objective.metric in row:
+            metric, mode = self._objective.metric, self._objective.mode
+            value, so_far = row[metric], self.summary.get(metric)
+            so_far = so_far.get(mode) if isinstance(so_far, Mapping) else None
+            if not self._objective.improves(self._objective.value(row), so_far):
+                value = so_far
+            best = {metric: {mode: value}}
+        self.summary.update({**row, **(best or {})})
+
+    def flush(self) -> None:
+        """Have everything on disk, whatever happens to this process."""
+        self._log.flush()
+
+    def end(self, exit_code: int) -> None:
+        """Close it."""
+        self._describe()  # its tags say how it ended
+        self._log.append(summary={"update": _items(self.summary)})
+        self._log.append(exit={"exit_code": exit_code, "runtime": int(time.time() - self._started)})
+        self._log.close()
+
+
+def _new_folder(below: Path, run_id: str) -> Path:
+    name = time.strftime(f"{storage.OFFLINE}%Y%m%d_%H%M%S-{run_id.replace('%', '%%')}")
+    for more in ("", *(f"-{number}" for number in range(1, 100))):
+        try:
+            folder = below / f"{name}{more}"
+            (folder / "files").mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    msg = f"there are a hundred folders {below / name}"
+    raise FileExistsError(msg)
+
+
+def _items(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"key": key, "value_json": _json(value)} for key, value in values.items()]
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):  # an object of W&B's: only wandb-core knows what to do
+        return json.dumps(f"{type(value).__name__} (not logged: {NO_HELPER})")
+
+
+# --- what a `Helper` needs, by segments -----------------------------------------------------
+
+
+def open_run(spec: run_spec.RunSpec, secret: Secret | None = None, **_: Any) -> Segment | Nowhere:
+    """Open a run as a segment on disk; where it should have been online, that is noted."""
+    mode = (
+        spec.init.get("mode") or spec.settings.get("mode") or wandb_settings.wandb_setting("mode")
+    )
+    if mode == "disabled":
+        return Nowhere()
+    segment = Segment(spec)
+    if secret is not None:
+        run_files.mark_not_uploaded(segment.folder)
+    return segment
+
+
+class Nowhere:
+    """A run that takes everything and keeps nothing: of ``mode="disabled"``."""
+
+    offline, starting_step, tags = True, 0, ()
+
+    def __init__(self) -> None:
+        self.config, self.summary = _Changes(), _Changes()
+
+    def define_metric(self, *_: Any, **__: Any) -> None:
+        """As asked for, nothing."""
+
+    log = flush = end = define_metric
+
+
+def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+    """As `runs.close_run`."""
+    run.summary.update({**outcome.summary(), **notes})
+    run.tags = (*(tag for tag in run.tags if tag not in OUTCOME_TAGS), *outcome.tags)
+    run.end(outcome.exit_code)
+
+
+def into_run(
+    _: Any, row: dict[str, Any], __: run_spec.RunSpec, ___: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """As `media.into_run`: each is described in text."""
+    left_out = {key: NO_HELPER for key, value in row.items() if media.is_media(value)}
+    return {**row, **{key: media.described(row[key]) for key in left_out}}, left_out
+
+
+class Rows:
+    """Where the rows go: into their segments."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, Any] = {}
+
+    def log(self, run: Any, row: dict[str, Any], step: int) -> None:
+        """Log a row; it is on disk with the next `send`."""
+        run.log(row, step)
+        self._written[id(run)] = run
+
+    def send(self) -> dict[int, int]:
+        """Have all on disk."""
+        written, self._written = self._written, {}
+        for run in written.values():
+            run.flush()
+        return {}
+
+
+class AtOnce(Executor):
+    """Does what it is given when it is given it: a thread would be waited for at exit."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        """Do it."""
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **more))
+        return done

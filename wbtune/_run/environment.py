@@ -1,0 +1,92 @@
+"""What a run that the driver writes says of its program: as a trial's own run does by itself.
+
+That is the command line, git's commit, the installed packages, the machine, and what its
+trial's process uses of it. It is asked for by ``system_metrics=True``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data.masking import MASK, looks_secret, mask_text
+from wbtune._upstream import wandb_wire
+
+if TYPE_CHECKING:
+    from wbtune._run.run_spec import RunSpec
+
+logger = logging.getLogger("wbtune")
+
+#: What `runs` switches off otherwise, because the process that writes is not the trial's.
+_SHOWN: Final = {
+    "x_disable_stats": False,
+    "x_disable_meta": False,
+    "x_disable_machine_info": False,
+    "disable_git": False,
+}
+
+
+def command_line() -> tuple[str, ...]:
+    """The driver's program and its arguments, without secrets; the program alone in a notebook."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    program = str(main or sys.argv[0] or "<python with no main file>")
+    in_notebook = "kernel_launcher" in program or "kernel_launcher" in sys.argv[0]
+    return (program, *(() if in_notebook else masked(sys.argv[1:])))
+
+
+def masked(arguments: list[str]) -> list[str]:
+    """A command line's arguments without secrets.
+
+    >>> masked(["--api_key=abc", "--token", "abc", "--lr", "0.1", "db.password=abc"])
+    ['--api_key=****', '--token', '****', '--lr', '0.1', 'db.password=****']
+    """
+    shown: list[str] = []
+    follows = False
+    for argument in arguments:
+        name, given, _ = argument.partition("=")
+        is_option = argument.startswith("-")
+        if follows and not is_option:
+            shown.append(MASK)
+        elif given and looks_secret(name.lstrip("-+")):
+            shown.append(f"{name}={MASK}")
+        else:
+            shown.append(mask_text(argument))
+        follows = is_option and not given and looks_secret(name.lstrip("-"))
+    return shown
+
+
+def described(spec: RunSpec, command: tuple[str, ...]) -> RunSpec:
+    """The run, with the program that it belongs to."""
+    settings = {**_SHOWN, "program": command[0], **spec.settings}
+    return spec._replace(settings=settings, command=command)
+
+
+def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
+    """The run, with the metrics of its trial's process.
+
+    Args:
+        spec: what `described` gave.
+        result: a result of the trial; it names its process and node.
+        here: this node's address. Another node's metrics can't be read from here.
+    """
+    own = {"x_stats_pid": result.get("pid")} if result.get("node_ip") == here else None
+    return spec._replace(settings={**spec.settings, **(own or {"x_disable_stats": True})})
+
+
+def say_command(command: tuple[str, ...]) -> None:
+    """In the helper: let wandb take the driver's command line for this process's own."""
+    package = sys.modules["wbtune"]
+    if command and getattr(package, "__file__", None) is None:  # see `writer`: it is a bare one
+        sys.argv[:] = command
+
+
+def say_packages(run: Any, command: tuple[str, ...]) -> None:
+    """Let the run say which packages are installed."""
+    if not command or run.disabled:
+        return
+    try:
+        wandb_wire.send_packages(run)
+    except Exception as error:  # noqa: BLE001 - W&B's trouble costs no run
+        logger.warning("wbtune: run %s does not say its packages: %s", run.id, error)

@@ -1,0 +1,208 @@
+"""Where runs can be looked at: W&B's pages of them, or the folder and the command to upload it.
+
+What is said is said once, in one line: by the driver of its experiment, and by a trial that
+opens its own run in that trial's own log. In a notebook, the links can be clicked.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import logging
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from wbtune._place.server import Server
+from wbtune._place.storage import OFFLINE
+from wbtune._upstream import wandb_core, wandb_settings
+from wbtune.errors import WbtuneError
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+    from wandb import Run
+
+    from wbtune._data.checkpoint import Objective
+    from wbtune._data.options import RunOptions
+    from wbtune._place.credentials import Login
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds for which the driver asks whose runs they are: it has just asked for the login.
+ASK_S: Final = 5.0
+
+#: As W&B itself writes a run's id.
+_SAFE: Final = "=+&$@"
+
+
+class Place(NamedTuple):
+    """Where an experiment's runs are at W&B.
+
+    Attributes:
+        app_url: of W&B's pages.
+        entity: the user or team.
+        project: the project.
+        group: the group.
+    """
+
+    app_url: str
+    entity: str
+    project: str
+    group: str
+
+    @property
+    def project_url(self) -> str:
+        """The project's page."""
+        return f"{self.app_url}/{quote(self.entity)}/{quote(self.project)}"
+
+    @property
+    def group_url(self) -> str:
+        """The group's page.
+
+        >>> Place("https://wandb.ai", "me", "mnist", "lr/sweep 1").group_url
+        'https://wandb.ai/me/mnist/groups/lr%2Fsweep%201/workspace'
+        """
+        return f"{self.project_url}/groups/{quote(self.group, safe='')}/workspace"
+
+    def run_url(self, run_id: str) -> str:
+        """A run's page."""
+        return f"{self.project_url}/runs/{quote(run_id, safe=_SAFE)}"
+
+
+def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place | None:
+    """On the driver: where the runs of an experiment will be; None where nobody knows.
+
+    Args:
+        options: located.
+        login: the key and the server.
+        experiment: the experiment's name, its group unless another was given.
+    """
+    base_url = login.settings.get("base_url")
+    if base_url is None or login.secret is None or not options.project:
+        return None
+    entity = login.settings.get("entity")
+    if not entity:
+        try:
+            given = options.init_kwargs.get("settings")
+            entity = Server(base_url, login.secret, ASK_S, given).default_entity()
+        except WbtuneError:
+            return None  # whatever the trouble is, the runs will say it
+    if not entity:
+        return None
+    group = options.group or experiment
+    return Place(_without_login(wandb_settings.app_url(base_url)), entity, options.project, group)
+
+
+def say_experiment(place: Place) -> None:
+    """When an experiment starts: where it can be watched."""
+    say(f"wbtune: project {place.project_url} group {place.group_url}")
+
+
+def say_run(run: Run) -> None:
+    """In a trial, or by hand: where the run is that was just opened."""
+    if run.disabled:
+        return
+    wandb_core.when_init_is_called(_say_no_effect)
+    if not run.offline:
+        say(f"wbtune: run {run.name or run.id}: {_without_login(run.url or '')}")
+    else:
+        folder = Path(run.dir).parent
+        upload = f"wandb sync {shlex.quote(str(folder))}"
+        say(f"wbtune: run {run.name or run.id} in {folder}; upload it by: {upload}")
+
+
+#: Arguments of ``wandb.init`` that say which run is meant.
+_OF_A_RUN: Final = ("project", "entity", "id", "name", "group", "job_type", "tags")
+
+
+def _say_no_effect(given: Mapping[str, Any]) -> None:
+    """``wandb.init(project=...)`` gives the run that is open, and wandb's own word is silenced."""
+    import wandb  # noqa: PLC0415 - it is imported: its `init` was called
+
+    run = wandb.run
+    if run is None or given.get("reinit") in {True, "finish_previous", "create_new"}:
+        return
+    asked = {name: given[name] for name in _OF_A_RUN if given.get(name) is not None}
+    other = {name: what for name, what in asked.items() if what != getattr(run, name, None)}
+    if other:
+        what = ", ".join(f"{name}={value!r}" for name, value in other.items())
+        say(
+            f"wbtune: wandb.init({what}) gives the run that is open here, {run.name or run.id} "
+            f"in project {run.project}; its arguments have no effect. Give them where that run "
+            "is declared."
+        )
+
+
+def say_best(place: Place, trial: Trial, said: str, run_id: str) -> None:
+    """When an experiment ends: its best trial's page."""
+    say(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
+
+
+def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial, float] | None:
+    """The trial whose last result is the best, as ``ResultGrid.get_best_result`` takes it."""
+    best: tuple[Trial, float] | None = None
+    for trial in trials:
+        value = None if objective is None else objective.value(trial.last_result or {})
+        if objective is not None and objective.improves(value, None if best is None else best[1]):
+            assert value is not None  # noqa: S101 - it is better than another
+            best = trial, value
+    return best
+
+
+def sync_command(folder: Path) -> str:
+    """What uploads the offline runs of a folder, from where its reader stands.
+
+    >>> sync_command(Path("/tmp/two words/wandb"))
+    "wandb sync '/tmp/two words/wandb'/offline-run-*"
+    """
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"wandb sync {shlex.quote(str(shown))}/{OFFLINE}*"
+
+
+def say(text: str) -> None:
+    """Print a line; in a notebook, with links that can be clicked.
+
+    A standard output that is closed, or can't hold the text, ends nobody's experiment.
+    """
+    try:
+        display = _notebooks_display()
+        if display is None:
+            print(text, flush=True)  # noqa: T201 - the one line
+        else:
+            display.display(display.HTML(_linked(text)))
+    except Exception:  # noqa: BLE001 - as said
+        logger.warning("%s", text)
+
+
+def _linked(text: str) -> str:
+    """As HTML.
+
+    >>> _linked("a<b https://x.y/z")
+    'a&lt;b <a href="https://x.y/z" target="_blank">https://x.y/z</a>'
+    """
+    link = r'<a href="\g<0>" target="_blank">\g<0></a>'
+    return re.sub(r"https?://[^\s<>]+", link, html.escape(text, quote=False))
+
+
+def _notebooks_display() -> Any:
+    """``IPython.display`` in a notebook; None elsewhere, IPython in a terminal included."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if getattr(shell, "kernel", None) is None:
+        return None
+    return importlib.import_module("IPython.display")
+
+
+def _without_login(url: str) -> str:
+    """Less a user and password: it is printed.
+
+    >>> _without_login("https://me:secret@wandb.corp:8080/app")
+    'https://wandb.corp:8080/app'
+    """
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,211 @@
+"""W&B's own objects, and arrays that are images or videos, on their way into a run.
+
+Such an object names a file in a temporary folder of the process that made it, and logging
+it ties it to the run: after that nobody else can pickle it. So what is logged is a copy
+with a file of its own (`take`), and it is put into the run key by key (`into_run`): one
+that W&B can't log costs its own key alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data import sanitize
+from wbtune._run import guard
+from wbtune._upstream import wandb_core, wandb_media
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wandb import Run
+
+    from wbtune._run.run_spec import RunSpec
+
+#: Modules that make videos; the first is what wandb uses.
+ENCODERS: Final = ("moviepy", "PIL")
+_CURE: Final = 'pip install "wandb[media]"'
+_FRAMES_PER_S: Final = 4  # wandb's default
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """This process's, until it ends; a run moves its files from there into its own folder."""
+    return tempfile.TemporaryDirectory(prefix="wbtune-media-", ignore_cleanup_errors=True)
+
+
+def take(value: Any) -> Any:
+    """A copy of a W&B object that is tied to no run, with files of its own."""
+    return wandb_media.untied(value, _take_file)
+
+
+def _take_file(path: str, *, changes: bool) -> str | None:
+    """Another name for a file, or a copy of it; None if it is gone, or is no file.
+
+    Args:
+        path: of the file.
+        changes: it is the user's, who may write another into it.
+    """
+    if not Path(path).is_file():
+        return None
+    handle, own = tempfile.mkstemp(suffix="".join(Path(path).suffixes), dir=_folder().name)
+    os.close(handle)
+    if not changes:
+        Path(own).unlink()
+        with contextlib.suppress(OSError):  # on another file system
+            os.link(path, own)
+            return own
+    shutil.copyfile(path, own)
+    return own
+
+
+def is_media(value: Any) -> bool:
+    """Has this to be put into a run by `into_run`? A list with W&B's objects has, too."""
+    if value is None or isinstance(value, (int, float, str)):
+        return False
+    if type(value) is list:
+        return any(map(is_media, value))
+    if type(value) is dict:
+        return any(map(is_media, value.values()))
+    return sanitize.is_media(value) or sanitize.is_media_array(value)
+
+
+def has_media(row: Mapping[str, Any]) -> bool:
+    """Is there anything for `into_run`?"""
+    return any(map(is_media, row.values()))
+
+
+def into_run(
+    run: Run, row: dict[str, Any], spec: RunSpec, step: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Put a row's media into the run's folder, and what W&B shows of them into the row.
+
+    ========== ==================== ============================
+    dimensions shape                becomes
+    ========== ==================== ============================
+    3          (H, W, C)            one image
+    4          (N, H, W, C)         N images
+    5          (N, T, C, H, W)      N videos
+    ========== ==================== ============================
+
+    Args:
+        run: an open run.
+        row: its objects are nobody else's (see `take`).
+        spec: of the run: how images and videos are made.
+        step: of the row.
+
+    Returns:
+        ``(row, left_out)``: the row, and the reason for each key that could not be logged;
+        such a value is described in text, so that the row itself is never lost.
+    """
+    done: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for key, value in row.items():
+        if not is_media(value):
+            done[key] = value
+            continue
+        try:
+            media = made(value, spec) if sanitize.is_media_array(value) else value
+            done.update(_logged(run, key, media, step))
+        except Exception as error:  # noqa: BLE001 - wandb's codecs raise what they like
+            done[key] = described(value)
+            left_out[key] = f"{type(error).__name__}: {error}"
+    return done, left_out
+
+
+def described(value: Any) -> str:
+    """In text, what can't be logged."""
+    if sanitize.is_media_array(value):
+        return f"array of {value.dtype} {value.shape}"
+    return f"{type(value).__name__} (not logged)"
+
+
+def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
+    """What the row says of a value: mostly by one key, of a chart by that of its table."""
+    if run.disabled:
+        return {key: described(value)}
+    if type(value) is list and not all(map(sanitize.is_media, value)):
+        # By itself, wandb would not look into it.
+        parts = [_logged(run, key, one, step) if is_media(one) else {key: one} for one in value]
+        return {key: [part.get(key, part) for part in parts]}
+    if type(value) is dict:
+        inner = [_logged(run, name, one, step) for name, one in value.items()]
+        return {key: {name: one for part in inner for name, one in part.items()}}
+    try:
+        return wandb_media.media_json(run, key, value, step)
+    except wandb_core.core_is_gone():
+        protection = guard.of(run)
+        if protection is None or not protection.survive():
+            raise
+        again = [take(one) for one in value] if type(value) is list else take(value)
+        return wandb_media.media_json(run, key, again, step)
+
+
+def made(array: Any, spec: RunSpec) -> Any:
+    """The image, the video, or the list of them, that an array is (see `into_run`).
+
+    Raises:
+        Exception: what wandb raises of its form, or an encoder.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    images = dict(spec.image_kwargs)
+    match array.ndim:
+        case 3:
+            return wandb.Image(array, **images)
+        case 4:
+            several: list[Any] = [wandb.Image(item, **images) for item in array]
+        case _:
+            several = [_video(item, dict(spec.video_kwargs)) for item in array]
+    return several[0] if len(several) == 1 else several
+
+
+def _video(array: Any, given: dict[str, Any]) -> Any:
+    """A video of an array (T, C, H, W), in a format that can be made here, unless it is given.
+
+    Raises:
+        RuntimeError: when there is nothing to make it with.
+        Exception: what the encoder raises, of a format that was given.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    if given.get("format") is not None:
+        return wandb.Video(array, **given)
+    reason = ""
+    found = [name for name in ENCODERS if importlib.util.find_spec(name)]
+    if "moviepy" in found:
+        try:
+            return wandb.Video(array, **{**given, "format": "mp4"})
+        except Exception as error:  # noqa: BLE001 - no ffmpeg, an odd size, other channels
+            reason = f" ({type(error).__name__}: {error})"
+    if "PIL" in found:
+        return _gif(array, given)
+    msg = f"there is nothing to encode a video with{reason}. Run: {_CURE}"
+    raise RuntimeError(msg)
+
+
+def _gif(array: Any, given: dict[str, Any]) -> Any:
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+    from PIL import Image  # noqa: PLC0415 - only who logs videos needs it
+
+    pixels = array.astype("uint8").transpose(0, 2, 3, 1)  # as wandb.Video does
+    grey = pixels.shape[-1] == 1
+    frames = [Image.fromarray(one[..., 0] if grey else one) for one in pixels]
+    written = io.BytesIO()
+    frames[0].save(
+        written,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=1000 // (given.get("fps") or _FRAMES_PER_S),
+        loop=0,
+    )
+    written.seek(0)
+    return wandb.Video(written, caption=given.get("caption"), format="gif")

@@ -1,0 +1,273 @@
+"""Open a run: the only caller of ``wandb.init``."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._place import surroundings
+from wbtune._place.server import Server
+from wbtune._run import environment, guard, run_files, segments
+from wbtune._upstream import wandb_auth, wandb_core, wandb_run, wandb_settings
+from wbtune.errors import WbtuneError
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune._data.secret import Secret
+from wbtune._run import run_spec
+
+logger = logging.getLogger("wbtune")
+RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
+
+#: A run of the driver: the trial is elsewhere, so nothing of this process is its data.
+_DRIVER_SETTINGS: Final = {
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "disable_job_creation": True,
+    "console": "off",
+}
+
+#: A run of a trial's own process.
+_TRIAL_SETTINGS: Final = {"init_timeout": 30.0}
+
+#: Seconds for which a trial's end waits for its own run's uploads; what is left then is
+#: uploaded by the driver, or stays on disk. Tune gives its actors 15 s to end.
+TRIAL_UPLOAD_S: Final = 10.0
+
+#: The same for a run of the driver: several end at a time, and others are waiting.
+RUN_UPLOAD_S: Final = 60.0
+
+#: Seconds that closing a run takes at most, besides its uploads, before wandb-core is taken
+#: to hang: in a trial, and on the driver, where nobody counts the seconds.
+_TRIAL_CLOSES_S: Final = 1.0
+_DRIVER_CLOSES_S: Final = 30.0
+#: The same where there is nothing to upload.
+_OFFLINE_CLOSES_S: Final = 8.0
+
+#: Seconds for which the server may be away when a run is opened, before that is kept on
+#: disk; a trial waits, the driver does not.
+_TRIAL_PATIENCE_S: Final = 3.0
+_DRIVER_PATIENCE_S: Final = 8.0
+
+
+def open_run(
+    spec: run_spec.RunSpec,
+    secret: Secret | None = None,
+    *,
+    for_trial_elsewhere: bool = False,
+    on_stop: Callable[[], None] | None = None,
+) -> Run:
+    """Open a run, in this process.
+
+    Where a server is needed and away, the run is kept on disk, to be uploaded later.
+
+    Args:
+        spec: what to open.
+        secret: the key; None where no server is needed, or wandb finds its credentials.
+        for_trial_elsewhere: True on the driver: the run is one of many, `wandb.run` is
+            left alone and nothing of this process goes into it. False in a trial: the run
+            becomes `wandb.run`, because other libraries look there.
+        on_stop: called by wandb's own thread when somebody presses "Stop run" at W&B;
+            None for wandb's default, to interrupt the process.
+    """
+    away = False
+    if secret is not None:
+        patience = _DRIVER_PATIENCE_S if for_trial_elsewhere else _TRIAL_PATIENCE_S
+        spec, away = _placed(spec, secret, patience)
+
+    online = not away and (secret is not None or "identity_token_file" in spec.settings)
+
+    def opened(*, beside: bool = False, first: bool = False, on_disk: bool = False) -> Run:
+        how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "beside": beside}
+        try:
+            run = _init(run_spec.offline(spec) if on_disk else spec, secret, on_stop, **how)
+        except wandb_core.core_is_gone():
+            raise
+        except Exception as error:
+            if not online:
+                raise
+            logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
+            if not for_trial_elsewhere:
+                wandb_core.forget_core()  # it keeps the id of what it could not open
+            run = _init(run_spec.offline(spec), secret, on_stop, **how)
+            run_files.mark_not_uploaded(Path(run.dir).parent)
+        if away or (online and (on_disk or spec.init.get("mode") == "offline")):
+            run_files.mark_not_uploaded(Path(run.dir).parent)
+        if spec.init.get("resume") in {"allow", "must", "auto", True}:
+            if first:
+                segments.wait_for_newest(run)
+            segments.bring(run)
+        return run
+
+    run = guard.opened(partial(opened, first=True))
+    # Opened again, it is the same run, also where wandb gave it its id.
+    spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
+    guard.protect(
+        run,
+        opened,
+        patience=_patience(spec, for_trial_elsewhere=for_trial_elsewhere, online=online),
+        may_be_shared=not for_trial_elsewhere,
+    )
+    _call_run_info_hook(run)
+    return run
+
+
+def _upload_s(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool) -> float:
+    """Seconds that a run's end waits for its uploads."""
+    longest = RUN_UPLOAD_S if for_trial_elsewhere else TRIAL_UPLOAD_S
+    return min(spec.settings.get("finish_timeout") or longest, longest)
+
+
+def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool) -> float:
+    """Seconds after which a run that is being closed is taken to hang."""
+    if for_trial_elsewhere:
+        return _upload_s(spec, for_trial_elsewhere=True) + _DRIVER_CLOSES_S
+    if online:
+        return _upload_s(spec, for_trial_elsewhere=False) + _TRIAL_CLOSES_S
+    return _OFFLINE_CLOSES_S
+
+
+def _placed(
+    spec: run_spec.RunSpec, secret: Secret, patience: float
+) -> tuple[run_spec.RunSpec, bool]:
+    """The run's place at the server, once that was asked: an id of its own, or offline.
+
+    Returns:
+        ``(spec, away)``: what to open, and whether the server is away.
+    """
+    base_url = spec.settings.get("base_url") or wandb_settings.wandb_setting("base_url")
+    entity = spec.init.get("entity") or spec.settings.get("entity")
+    run_id, project = spec.init.get("id"), spec.init.get("project") or "uncategorized"
+    config = {**spec.config, run_spec.MARK: spec.experiment} if spec.experiment else spec.config
+    try:
+        server = Server(base_url, secret, patience, spec.settings)
+        theirs = server.run_config(entity, project, run_id or "none")
+    except WbtuneError as error:
+        logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
+        return run_spec.offline(spec._replace(config=config)), True
+    if spec.experiment and theirs is not None and theirs.get(run_spec.MARK) != spec.experiment:
+        other = spec.ids[0]
+        logger.warning(
+            "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
+            *(run_id, project, other),
+        )
+        return spec._replace(init={**spec.init, "id": other}, config=config), False
+    return spec._replace(config=config), False
+
+
+def _init(
+    spec: run_spec.RunSpec,
+    secret: Secret | None,
+    on_stop: Callable[[], None] | None,
+    *,
+    for_trial_elsewhere: bool,
+    beside: bool,
+) -> Run:
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
+    settings = {**ours, **({} if spec.plain else surroundings.SETTINGS), **spec.settings}
+    if on_stop is not None:
+        # A plain function: wandb copies its settings deeply, and a method's object with them.
+        settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
+    settings["finish_timeout"] = _upload_s(spec, for_trial_elsewhere=for_trial_elsewhere)
+    if secret is not None:
+        base_url = settings.get("base_url") or wandb_settings.wandb_setting("base_url")
+        wandb_auth.log_in(str(base_url), secret.reveal())
+    directory = spec.init.get("dir")
+    if directory:
+        Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
+    # What every run of this process has (see `prepare_for_many`) is not given once more.
+    settings = {
+        name: value
+        for name, value in settings.items()
+        # The environment's address may have a password.
+        if name == "base_url" or wandb_settings.wandb_setting(name) != value
+    }
+    wandb_core.start_without_launch()
+    wandb_core.keep_core_from_debugging()
+    environment.say_command(spec.command)
+    if "disabled" not in {spec.init.get("mode"), wandb_settings.wandb_setting("mode")}:
+        wandb_core.ensure_core(own=not spec.plain)
+    with wandb_settings.settings_left_out(
+        frozenset() if spec.plain else surroundings.OF_OTHER_RUNS
+    ):
+        # A fresh Settings for each run: wandb writes the run's id into the one it is given.
+        run = wandb.init(
+            **spec.init,
+            config=dict(spec.config),
+            reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
+            settings=wandb.Settings(**settings),
+        )
+    environment.say_packages(run, spec.command)
+    return run
+
+
+def prepare_for_many() -> None:
+    """Let this process have what all of its runs have in common, once: the helper's.
+
+    wandb checks each setting that a run is given many times over, collects the garbage of
+    all that it has imported, and has every open run look at each line of its own log.
+    """
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    wandb_core.keep_core_from_debugging()
+    common: dict[str, Any] = {**run_spec.SETTINGS, **_DRIVER_SETTINGS}
+    wandb_core.ensure_core(own=True)
+    wandb.setup(wandb.Settings(**common))
+    logging.getLogger("wandb").setLevel(logging.WARNING)
+    gc.collect()
+    gc.freeze()
+
+
+def disabled_run() -> Run:
+    """A run that takes everything and keeps nothing."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    run = wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
+    wandb_run.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it takes everything
+    return run
+
+
+def define_metrics(run: Run, spec: run_spec.RunSpec, *, mirrors: bool = True) -> None:
+    """How W&B draws and sorts the run: over Tune's iteration, and by its best result.
+
+    Args:
+        run: an open run.
+        spec: what it was opened by.
+        mirrors: Tune's results are logged to it, so its rows have an iteration; W&B's own
+            step is a mere row number then.
+    """
+    axis = run_spec.X_AXIS if mirrors else None
+    if mirrors:
+        run.define_metric(run_spec.X_AXIS, hidden=True)
+        run.define_metric("*", step_metric=run_spec.X_AXIS)
+    if spec.objective is not None:
+        # The summary says the best instead of the last value, as {"min": ...}.
+        run.define_metric(spec.objective.metric, axis, summary=spec.objective.mode)
+
+
+def update_config(run: Run, config: Mapping[str, Any]) -> None:
+    """Change a run's config."""
+    run.config.update(config, allow_val_change=True)
+
+
+def _call_run_info_hook(run: Run) -> None:
+    hook = os.environ.get(RUN_INFO_HOOK)
+    if not hook:
+        return
+    try:
+        pkgutil.resolve_name(hook)(run)
+    except Exception:
+        logger.exception("The hook %s=%s failed for run %s.", RUN_INFO_HOOK, hook, run.id)

@@ -1,0 +1,116 @@
+"""Trainables that own their runs, and what is checked when Tune is about to send one.
+
+A decorated function or a class with the mixin has no hook in `tune.Tuner`. But ``fit`` pickles
+the one and derives a class of the other: then what can be known before any trial is checked.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from wbtune._data.config_keys import keys_in, refuse_key
+from wbtune._data.options import RunOptions
+from wbtune._place import origin
+from wbtune._run import run_spec
+from wbtune._upstream import ray_launch, wandb_settings
+from wbtune.errors import ConfigurationError
+
+logger = logging.getLogger("wbtune")
+
+#: Where a project may be named besides the declaration.
+_NAMED_BY: Final = (run_spec.PROJECT_ENV, "WANDB_PROJECT", run_spec.LOCATION_HOOK)
+
+
+#: The last ``fit()`` calls that were looked at: Tune sends an object many times in each.
+_SEEN: Final[deque[object]] = deque(maxlen=64)
+
+
+class OwnsRun:
+    """Marks a trainable class that opens its own run; the callback leaves it alone.
+
+    Attributes:
+        wbtune_origin: of the driver whose trials these are (:mod:`wbtune._place.origin`).
+            Ray derives an actor's class of a trainable's, and pickles that with its attributes.
+    """
+
+    __slots__ = ()
+
+    wbtune_origin: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if ray_launch.launch() is not None:  # a trial's actor is made of it, or it is on its way
+            who = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
+            cls.wbtune_origin = send(who, cls.wbtune_origin)
+
+
+def send(who: str, before: str) -> str:
+    """Do what there is to do when an object of ours is about to be sent.
+
+    Args:
+        who: what was called.
+        before: the name under which the object has come here, see `origin.name`.
+
+    Returns:
+        The name that it takes along.
+
+    Raises:
+        ConfigurationError: as `check` does.
+    """
+    launch = ray_launch.launch()
+    if launch is None or launch.started not in _SEEN:
+        check(who)
+        origin.hand_over()
+        if launch is not None:
+            _SEEN.append(launch.started)
+    return origin.name(before)
+
+
+def check(who: str) -> None:
+    """Check what the ``fit()`` that is calling is about to start, if one is.
+
+    Raises:
+        ConfigurationError: for an API key in its ``param_space``; for a declaration without
+            a project, where it is certain that no trial gets one from elsewhere.
+    """
+    launch = ray_launch.launch()
+    if launch is None:
+        return
+    if launch.restored:
+        if keys_in(launch.param_space):
+            logger.warning("%s: the experiment's files hold an API key, in clear.", who)
+        return
+    refuse_key(who, launch.param_space)
+    options = _declared(launch.trainable)
+    if options is not None and not _has_project(who, options, launch):
+        raise ConfigurationError(
+            f"{run_spec.no_project(who)} (W&B would put its runs into the project 'uncategorized'.)"
+        )
+
+
+def _has_project(who: str, options: RunOptions, launch: ray_launch.Launch) -> bool:
+    inner = launch.param_space.get("wandb") if isinstance(launch.param_space, Mapping) else None
+    if inner is not None and (not isinstance(inner, Mapping) or inner.get("project")):
+        return True  # or sampled, which each trial will see
+    if run_spec.locate(who, options).project or wandb_settings.wandb_setting("project"):
+        return True
+    given = ray_launch.runtime_environment()
+    return not ray_launch.has_started_cluster() or any(name in given for name in _NAMED_BY)
+
+
+def _declared(trainable: Any) -> RunOptions | None:
+    """The declaration of a decorated function or a class with the mixin; None for others."""
+    while isinstance(trainable, functools.partial):
+        trainable = trainable.func
+    for name in ("wbtune_options", "declared"):
+        options = getattr(trainable, name, None)
+        if isinstance(options, RunOptions):
+            return options
+    for cell in getattr(trainable, "__closure__", None) or ():  # `tune.with_parameters`
+        if hasattr(trainable, "__mixins__") and hasattr(cell.cell_contents, "__mixins__"):
+            return _declared(cell.cell_contents)
+    return None

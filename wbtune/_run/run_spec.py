@@ -1,0 +1,163 @@
+"""What to open for a trial: everything that ``wandb.init`` needs, as picklable data."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wbtune._data.checkpoint import Objective
+from wbtune._data.filtering import excludes_of
+from wbtune._data.sanitize import clean
+from wbtune._place.identity import Identity
+from wbtune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wbtune._data.options import RunOptions
+
+#: Seconds after which a logged row is on disk, whatever happens to its process.
+FLUSH_S: Final = 0.3
+
+X_AXIS: Final = "training_iteration"
+
+PROJECT_ENV: Final = "WANDB_PROJECT_NAME"
+GROUP_ENV: Final = "WANDB_GROUP_NAME"
+LOCATION_HOOK: Final = "WANDB_POPULATE_RUN_LOCATION_HOOK"
+
+#: The config's key that tells one experiment's runs from another's.
+MARK: Final = "wbtune/experiment"
+
+#: Every run of ours.
+SETTINGS: Final = {
+    "silent": True,  # wandb's greetings; its warnings still come through
+    "symlink": False,  # many processes would fight over one `latest-run`
+    "x_transaction_log_flush_interval": FLUSH_S,
+    "finish_timeout_raises": False,
+}
+
+
+class RunSpec(NamedTuple):
+    """Everything that opening one run needs, but the key; picklable.
+
+    Attributes:
+        init: arguments for ``wandb.init``, without ``settings`` and ``config``.
+        config: the run's config, filtered and sanitised.
+        settings: W&B settings by name.
+        video_kwargs: for ``wandb.Video``.
+        image_kwargs: for ``wandb.Image``.
+        experiment: marks the run on the server as one of this experiment; empty when the
+            id was chosen by the user, who may want to continue another's.
+        objective: what is best; None where nobody said.
+        command: of the program that the run belongs to; empty where that is not to be said.
+        plain: nobody's trial: a run as ``wandb.init`` opens it, by what the environment says.
+    """
+
+    init: Mapping[str, Any]
+    config: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}
+    video_kwargs: Mapping[str, Any] = {}
+    image_kwargs: Mapping[str, Any] = {}
+    experiment: str = ""
+    objective: Objective | None = None
+    plain: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that the run may have, the one that counts where both are there first.
+
+        A run of another experiment may have had its own before it: see `open_run`.
+        """
+        own = self.init.get("id")
+        if not own:
+            return ()
+        return (f"{own}-{self.experiment}", own) if self.experiment else (own,)
+
+
+def locate(who: str, options: RunOptions) -> RunOptions:
+    """Fill in project and group from the environment and the location hook.
+
+    The guide's order: the argument, the environment variables ``WANDB_PROJECT_NAME`` and
+    ``WANDB_GROUP_NAME``, then ``WANDB_POPULATE_RUN_LOCATION_HOOK``, which sets those.
+
+    Raises:
+        ConfigurationError: when the hook can't be imported or raises.
+    """
+    hook = os.environ.get(LOCATION_HOOK)
+    if hook and not options.project and not os.environ.get(PROJECT_ENV):
+        try:
+            pkgutil.resolve_name(hook)()
+        except Exception as error:
+            msg = f"{who}: the hook {LOCATION_HOOK}={hook} raised {error!r}. Fix it, or unset it."
+            raise ConfigurationError(msg) from error
+    return replace(
+        options,
+        project=options.project or os.environ.get(PROJECT_ENV) or os.environ.get("WANDB_PROJECT"),
+        group=options.group or os.environ.get(GROUP_ENV) or os.environ.get("WANDB_RUN_GROUP"),
+    )
+
+
+def no_project(who: str) -> str:
+    """The message for a callback or a tuner that was given no project."""
+    return f"{who}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
+
+
+def spec(
+    options: RunOptions,
+    identity: Identity,
+    config: Mapping[str, Any],
+    login: Mapping[str, str] | None = None,
+) -> RunSpec:
+    """What to open for this trial: explicit options first, then who the trial is.
+
+    Args:
+        options: located (see `locate`).
+        identity: id, name, group and folder by default.
+        config: the run's config, filtered and sanitised; ``config=`` of the options is
+            laid on top of it.
+        login: the settings of a `credentials.Login`.
+    """
+    given = dict(options.init_kwargs)
+    settings = {**SETTINGS, **(login or {}), **(given.pop("settings", None) or {})}
+    if options.upload_timeout is not None:
+        # 0 would mean "for ever" to wandb.
+        settings.setdefault("finish_timeout", max(1.0, float(options.upload_timeout)))
+    extra = given.pop("config", None)
+    excludes = excludes_of(options.excludes, options.unmask)
+    defaults = {
+        "project": options.project,
+        "group": options.group or identity.experiment,
+        "id": identity.trial_id,
+        "name": identity.trial_name,
+        "dir": identity.directory,
+        "resume": "allow" if identity.trial_id else None,
+        "allow_val_change": True,
+    }
+    if "resume_from" in given or "fork_from" in given:  # by hand: wandb takes one of them
+        defaults["resume"] = None
+    init = {**defaults, **given}
+    return RunSpec(
+        init={name: _sendable(value) for name, value in init.items() if value is not None},
+        config={**config, **(excludes.config(extra) if isinstance(extra, Mapping) else {})},
+        settings=settings,
+        video_kwargs=dict(options.video_kwargs or {}),
+        image_kwargs=dict(options.image_kwargs or {}),
+        experiment="" if "id" in given or not identity.trial_id else identity.mark,
+        plain=identity == Identity(),
+    )
+
+
+def _sendable(value: Any) -> Any:
+    """An argument for ``wandb.init`` whose text W&B's protocol can send: names, tags, notes."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(map(_sendable, value))
+    return value
+
+
+def offline(spec: RunSpec) -> RunSpec:
+    """The same run, kept on disk."""
+    return spec._replace(init={**spec.init, "mode": "offline"})

@@ -1,0 +1,153 @@
+"""Notice a wandb-core that hangs, or that has written nothing since its disk was full.
+
+Neither is told to whoever logs. A core that hangs takes rows until the socket to it is full;
+then ``run.log`` waits for ever. One whose write has failed takes them and writes nothing more
+(wandb 0.31). One thread of each process looks at the logs of the runs now and then, and asks
+the core something; a core that is found out is killed, and its runs go on in another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Final, Protocol
+
+from wbtune._data.deadline import Waiting
+from wbtune._upstream import wandb_core
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds between two looks at the logs, and between two questions to the core.
+LOOKS_EVERY_S: Final = 0.5
+ASKS_EVERY_S: Final = 10.0
+#: Seconds that wandb-core has for an answer; twice, because the machine may be busy.
+ANSWERS_S: Final = 20.0
+#: Seconds from a row's being sent within which wandb-core has taken it in.
+LAG_S: Final = 1.5
+#: Seconds for which a log that should grow does not, after its disk was full, and otherwise.
+STALLED_S: Final = 3.0
+STALLED_ANYWAY_S: Final = 60.0
+#: Bytes below which a disk is as good as full.
+FULL: Final = 100_000
+
+
+class Progress:
+    """How far the log of a run is known to have got.
+
+    Attributes:
+        safe: what was sent before this moment is on disk; in the seconds of `look`.
+    """
+
+    def __init__(self, folder: Path, now: float) -> None:
+        self.safe = float("-inf")
+        self._folder = folder
+        self._path: Path | None = None
+        self._size = 0
+        self._looked = self._grew = now
+        self._waiting: float | None = None
+        self._was_full = self._is_full = False
+
+    def look(self, now: float, newest: float) -> None:
+        """See how long the log is, and how full its disk.
+
+        Args:
+            now: `monotonic`.
+            newest: when the newest row was sent.
+        """
+        try:
+            if self._path is None:
+                self._path = next(self._folder.glob("*.wandb"), None)
+            size = 0 if self._path is None else self._path.stat().st_size
+            disk = os.statvfs(self._folder)
+        except OSError:  # the folder is gone
+            return
+        self._is_full = disk.f_bavail * disk.f_frsize < FULL
+        self._was_full = self._was_full or self._is_full
+        if size != self._size:
+            # Written after the look before, by when the core had what was sent long before.
+            self.safe = self._looked - LAG_S
+            self._grew, self._was_full = now, self._is_full
+            self._waiting = None
+        elif newest > self._grew and self._waiting is None:
+            self._waiting = time.monotonic()
+        self._size, self._looked = size, now
+
+    @property
+    def has_stalled(self) -> bool:
+        """Has it stopped growing, though there is something to write, and room?"""
+        if self._waiting is None or self._is_full:
+            return False
+        patience = STALLED_S if self._was_full else STALLED_ANYWAY_S
+        return time.monotonic() - self._waiting > patience
+
+
+class Watched(Protocol):
+    """What the watchdog asks of the guard of a run."""
+
+    @property
+    def is_over(self) -> bool:
+        """The run was finished."""
+
+    def look(self) -> None:
+        """See to its log."""
+
+    def answers(self) -> None:
+        """Return when its core has answered.
+
+        Raises:
+            Exception: when that is dead.
+        """
+
+
+class Watchdog:
+    """The one thread of this process that looks; there is none before the first run."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, weakref.ref[Watched]] = {}
+        self._thread: threading.Thread | None = None
+        self._asked = time.monotonic()
+        self._silent = 0
+
+    def watch(self, watched: Watched) -> None:
+        """Look after it until it is over."""
+        self._watched[id(watched)] = weakref.ref(watched)
+        if self._thread is None or not self._thread.is_alive():  # as in a forked child
+            self._thread = threading.Thread(target=self._run, name="wbtune-watchdog", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOKS_EVERY_S)
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
+                logger.warning("wbtune: the watchdog: %s: %s", type(error).__name__, error)
+
+    def _look(self) -> None:
+        living = []
+        for key, reference in list(self._watched.items()):
+            watched = reference()
+            if watched is None or watched.is_over:
+                self._watched.pop(key, None)
+                continue
+            watched.look()
+            living.append(watched)
+        if living and time.monotonic() > self._asked + ASKS_EVERY_S:
+            self._ask(living[0])
+            self._asked = time.monotonic()
+
+    def _ask(self, watched: Watched) -> None:
+        kill = wandb_core.core_killer()
+        answers = True
+        with contextlib.suppress(Exception):  # dead: whoever logs next finds out
+            answers = Waiting(watched.answers).done_within(ANSWERS_S)
+        self._silent = 0 if answers or watched.is_over else self._silent + 1
+        if self._silent > 1:
+            self._silent = 0
+            logger.warning("wbtune: wandb-core does not answer, and is killed.")
+            kill()

@@ -1,0 +1,215 @@
+"""A metric once: what a trial logs itself, beside the results that it reports.
+
+Where Tune's results are logged into a trial's own run, most of a result has been logged by
+the trial a moment ago, or is about to be. So a row of the trial's own waits a moment for
+its result, which joins it; a key that the trial has logged since its last result is left
+out of the next, if the value is the same; and a row that only repeats a result is left out.
+The rows of the trial's own get the iteration that they belong to, which charts are drawn over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data import sanitize
+from wbtune._run import guard
+from wbtune._upstream import wandb_run
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+#: Seconds that a row waits for its result. It is not on disk meanwhile.
+WAIT_S: Final = 0.5
+#: Seconds that a fork waits for who logs meanwhile, at most.
+FORK_S: Final = 1.0
+
+
+class Mirror:
+    """The rows of one run, the trial's own and its results.
+
+    Args:
+        run: an open run that is guarded.
+        axis: the key of Tune's iteration.
+        iteration: says how many results there have been.
+    """
+
+    def __init__(self, run: Run, axis: str, iteration: Callable[[], int]) -> None:
+        self._axis = axis
+        self._iteration = iteration
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        # What the trial has logged itself since its last result, the last value of each key.
+        self._own: dict[str, Any] = {}
+        # Of these, the keys of the row that is not committed yet; None without one.
+        self._pending: dict[str, Any] | None = None
+        self._since: float | None = None
+        self._last: Mapping[str, Any] = {}
+        self._logs_first = self._joining = False
+        self._closed, self._rows_wait = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._send = wandb_run.rows_through(run, self._log)
+        if self._send is not None:
+            wandb_run.before_summary_is_used(run, self.commit)
+        self._guard = guard.of(run)
+        if self._guard is not None:
+            self._guard.before_fork = self._before_fork
+
+    # --- the trial's own rows ---
+
+    def _log(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Log a row of the trial's own, as ``run.log`` was told to."""
+        send = self._send
+        assert send is not None  # noqa: S101 - nobody calls this without
+        if os.getpid() != self._process:  # a forked child, with locks that nobody opens
+            send(data, step, commit)
+            return
+        with self._lock:
+            if self._joining:
+                send(data, step, commit)
+                return
+            implicit = step is None and commit is None
+            if self._since is not None:  # a whole row waits; this is another
+                self.commit()
+            if self._pending is None and self._repeats(data):
+                new = {
+                    k: v for k, v in data.items() if not flat({k: v}).keys() <= self._last.keys()
+                }
+                if new:  # of the moment that has its result already: it waits for none
+                    # At once, also with a step: what waits would be mixed with the next result.
+                    send(self._placed(new, self._iteration()), step, commit is not False)
+                # Once; the same value again is of another moment.
+                again = flat(data).keys()
+                self._last = {k: v for k, v in self._last.items() if k not in again}
+                return
+            row = self._placed(data, self._iteration() + 1)
+            # What a forked child logs would be mixed with a row that waits.
+            waits = implicit and not (self._guard is not None and self._guard.has_forked)
+            send(row, step, False if waits else commit)
+            own = flat(row)
+            self._own |= own
+            # With a step, wandb itself waits for the next.
+            committed = commit or (implicit and not waits)
+            self._pending = None if committed else {**(self._pending or {}), **own}
+            if waits:
+                self._wait()
+
+    def _placed(self, row: Mapping[str, Any], iteration: int) -> Mapping[str, Any]:
+        return row if self._axis in row or not row else {**row, self._axis: iteration}
+
+    def _repeats(self, data: Mapping[str, Any]) -> bool:
+        """Does the trial log, after its result, what is in there?"""
+        if self._logs_first or not self._last:
+            return False
+        shared = {key: value for key, value in flat(data).items() if key in self._last}
+        return bool(shared) and all(same(own, self._last[key]) for key, own in shared.items())
+
+    def _wait(self) -> None:
+        self._since = monotonic()
+        self._rows_wait.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._in_time, name="wbtune-rows", daemon=True)
+            self._thread.start()
+
+    def _in_time(self) -> None:
+        """Commit rows whose results don't come."""
+        while not self._closed.is_set():
+            self._rows_wait.wait()
+            self._rows_wait.clear()
+            while (since := self._since) is not None and not self._closed.is_set():
+                left = since + WAIT_S - monotonic()
+                if left > 0:
+                    self._closed.wait(left)
+                    continue
+                with self._lock:
+                    if self._since == since:
+                        self.commit()
+
+    def commit(self) -> None:
+        """Commit the row that waits for its result, if one does."""
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            if self._since is not None:
+                self._commit()
+
+    def _commit(self) -> None:
+        self._since = self._pending = None
+        assert self._send is not None  # noqa: S101 - nothing is pending without
+        self._send({}, None, True)
+
+    def _before_fork(self) -> None:
+        """Commit the row that waits: the child's first would be mixed with it."""
+        is_open = os.getpid() == self._process and not self._closed.is_set()
+        if is_open and self._lock.acquire(timeout=FORK_S):
+            try:
+                self.commit()
+            finally:
+                self._lock.release()
+
+    # --- results ---
+
+    @contextlib.contextmanager
+    def result(self, row: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+        """A result is logged in the block.
+
+        Yields:
+            ``(row, joins)``: what of it has not been logged yet, and whether it joins the
+            row that is pending, at its step.
+        """
+        with self._lock:
+            known = {key for key in row if key in self._own and same(self._own[key], row[key])}
+            pending = self._pending
+            joins = pending is not None and all(
+                key in known or key not in row for key in pending if key != self._axis
+            )
+            if known - {self._axis}:
+                self._logs_first = True
+            if pending is not None and not joins:
+                self._commit()  # else the result's values would take the place of its own
+            self._joining = True
+            try:
+                yield {k: v for k, v in row.items() if k == self._axis or k not in known}, joins
+            finally:
+                self._joining = False
+                self._since = self._pending = None
+                self._own, self._last = {}, row
+
+    def close(self) -> None:
+        """The run is about to be closed, which commits what waits.
+
+        Not here: who logs to a core that hangs holds the lock, until closing has killed it.
+        """
+        self._closed.set()
+        self._rows_wait.set()
+
+
+def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A row as a result has it: ``{"a": {"b": 1}}`` has the key ``a/b``."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping) and value and "_type" not in value:
+            found |= flat(value, f"{prefix}{key}/")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def same(own: Any, reported: Any) -> bool:
+    """Is it the same value? Of images and the like, under one key, they are taken to be."""
+    if own is reported:
+        return True
+    if sanitize.is_media(own) or sanitize.is_media(reported):
+        return sanitize.is_media(own) and sanitize.is_media(reported)
+    plain, other = sanitize.plain_metric(own), sanitize.plain_metric(reported)
+    if sanitize.is_media_array(plain) and sanitize.is_media_array(other):
+        return plain.shape == other.shape and bool((plain == other).all())
+    if sanitize.is_media_array(plain) or sanitize.is_media_array(other):
+        return False
+    return bool(plain == other)

@@ -1,0 +1,236 @@
+"""What `@wandb_trial` makes of a function: a wrapper that opens, injects and closes its run.
+
+wrapt stays in the one class here, because its wrappers and cloudpickle disagree: wrapt
+forwards ``__class__``, so cloudpickle takes a wrapper for the plain function inside it,
+and on the worker the decoration is silently gone. The contract that holds instead:
+
+- ``__class__`` is the wrapper's own class, so cloudpickle asks it how to be pickled;
+- ``__reduce_ex__`` answers with the wrapped callable and the declaration;
+- ``copy`` and ``deepcopy`` give the object itself: it has no state of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from wbtune._data.options import RunOptions
+from wbtune._place import identity
+from wbtune._run import ownership
+from wbtune._trial import lifecycle, run_parameter
+from wbtune._upstream import ray_trial
+from wbtune.errors import InvalidTrainableError
+
+WHO = "wandb_trial"
+
+#: What `inspect` takes for the signs of a function.
+_FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
+
+_POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+
+
+if TYPE_CHECKING:
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy  # before wrapt 2.1, generic for type checkers only
+
+
+class WandbTrial(Proxy):
+    """A trainable function with the declaration of its run."""
+
+    __mixins__ = (ownership.OwnsRun,)  # Tune builds the function's Trainable on it
+
+    def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
+        Proxy.__init__(self, wrapped)
+        ray_trial.is_a_function_to_tune(WandbTrial)
+        self._self_options = options
+        self._self_run_arg = run_arg
+        self._self_signature = inspect.signature(wrapped)
+        self._self_resources: Any = getattr(wrapped, "_resources", None)
+        self._self_trial: identity.Identity | None = None
+
+    @property  # type: ignore[misc]  # wrapt's own is written by its C extension
+    def __class__(self) -> Any:
+        return WandbTrial
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The function's, less the parameter that is injected."""
+        signature = self._self_signature
+        kept = [p for name, p in signature.parameters.items() if name != self._self_run_arg]
+        return signature.replace(parameters=kept)
+
+    def __getattr__(self, name: str) -> Any:
+        # A partial has no code, so that `inspect.isgeneratorfunction`, and Tune by it,
+        # would not find the generator function in a partial in here.
+        wrapped = self.__wrapped__
+        return getattr(_innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
+
+    @property
+    def _resources(self) -> Any:
+        # `tune.with_resources` sets this, which a bound method or a partial can't hold.
+        return self._self_resources
+
+    @_resources.setter
+    def _resources(self, resources: Any) -> None:
+        self._self_resources = resources
+
+    @property
+    def declared(self) -> RunOptions:
+        """The declaration."""
+        return self._self_options
+
+    def declaring(self, options: RunOptions) -> WandbTrial:
+        """The same function under another declaration."""
+        return _rebuild(self.__wrapped__, options, self._self_run_arg, self._self_resources)
+
+    def __get__(self, instance: object, owner: type | None = None) -> WandbTrial:
+        bind = getattr(type(self.__wrapped__), "__get__", None)
+        if instance is None or bind is None:  # a callable object is not bound by Python
+            return self
+        bound = bind(self.__wrapped__, instance, owner)
+        return _rebuild(bound, self._self_options, self._self_run_arg, self._self_resources)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, with a run of its own around the call."""
+        brought, args, kwargs = self._taken_out(args, kwargs)
+        if brought is not None:
+            positional, named = self._injected(args, kwargs, brought)
+            return self.__wrapped__(*positional, **named)
+        if inspect.isgeneratorfunction(self.__wrapped__):
+            return self._generate(args, kwargs)
+        with self._running(args, kwargs) as (positional, named):
+            return self.__wrapped__(*positional, **named)
+
+    def _taken_out(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The run that the caller brought along (None is none), and the rest of the call."""
+        name, parameters = self._self_run_arg, self._self_signature.parameters
+        if name in kwargs and name in parameters:
+            return kwargs[name], args, {k: v for k, v in kwargs.items() if k != name}
+        by_place = [n for n, parameter in parameters.items() if parameter.kind in _POSITIONAL]
+        if name in by_place and len(args) == len(by_place):
+            place = by_place.index(name)
+        else:
+            return None, args, kwargs
+        if args[place] is None or type(args[place]).__module__.startswith("wandb."):
+            return args[place], (*args[:place], *args[place + 1 :]), kwargs
+        return None, args, kwargs
+
+    def _generate(self, args: Any, kwargs: Any) -> Generator[Any, Any, Any]:
+        with self._running(args, kwargs) as (positional, named):
+            return (yield from self.__wrapped__(*positional, **named))
+
+    @contextlib.contextmanager
+    def _running(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = [*args, *kwargs.values()]
+        config = given[0] if given and isinstance(given[0], Mapping) else None
+        trial = self._self_trial
+        with lifecycle.around_function(WHO, self._self_options, config, trial) as run:
+            yield self._injected(args, kwargs, run)
+
+    def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:
+        """The call with the run where the parameter stands: what is behind it moves up."""
+        names = list(self._self_signature.parameters)
+        if self._self_run_arg not in names:
+            return args, kwargs
+        place = names.index(self._self_run_arg)
+        kind = self._self_signature.parameters[self._self_run_arg].kind
+        if kind is inspect.Parameter.KEYWORD_ONLY or place > len(args):
+            return args, {**kwargs, self._self_run_arg: run}
+        return (*args[:place], run, *args[place:]), kwargs
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # On its way to the workers of Ray Train, which know neither the trial nor the driver.
+        trial = identity.of_here() or self._self_trial or identity.Identity()
+        trial = trial._replace(origin=ownership.send(WHO, trial.origin))
+        rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
+        return _rebuild, (self.__wrapped__, *rest)
+
+    def __copy__(self) -> WandbTrial:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WandbTrial:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{WHO} {self.__wrapped__!r}>"
+
+
+def _rebuild(
+    wrapped: Any,
+    options: RunOptions,
+    run_arg: str,
+    resources: Any,
+    trial: identity.Identity | None = None,
+) -> WandbTrial:
+    rebuilt = WandbTrial(wrapped, options, run_arg)
+    rebuilt._resources = resources  # noqa: SLF001 - Tune's name for it
+    rebuilt._self_trial = trial  # noqa: SLF001 - as in `__init__`
+    return rebuilt
+
+
+def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
+    """The function with the declaration of its run.
+
+    One in ``tune.with_parameters`` is decorated inside of that: what Ray makes of it takes
+    the config alone, and calls it without a run.
+
+    Raises:
+        InvalidTrainableError: for what can't be a trainable function, or tells no signature.
+    """
+    inner = ray_trial.with_parameters_of(trainable)
+    if inner is not None:
+        outer = ray_trial.with_parameters_around(trainable, decorated(inner, options, run_arg))
+        outer.__dict__.setdefault("__mixins__", WandbTrial.__mixins__)
+        return outer
+    _check(trainable)
+    try:
+        made = WandbTrial(trainable, options, run_arg)
+    except ValueError as error:
+        msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
+        raise InvalidTrainableError(msg) from error
+    run_parameter.check(WHO, trainable, run_arg)
+    return made
+
+
+def _check(trainable: Any) -> None:
+    """Refuse what can't be a trainable function.
+
+    Raises:
+        InvalidTrainableError: says what it is and what to do.
+    """
+    got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
+    if type(_innermost(trainable)) is WandbTrial:
+        problem, cure = "is decorated already", "Merge the two declarations into one."
+    elif isinstance(trainable, type):
+        problem, cure = "is a class", "Give it the mixin: class Train(WandbMixin, tune.Trainable)."
+    elif not callable(trainable):
+        problem, cure = "can't be called", "Decorate the function: @wandb_trial(project=...)."
+    elif _is_asynchronous(trainable):
+        problem, cure = "is a coroutine function", "Make it 'def train(config)'."
+    else:
+        return
+    msg = f"{WHO}: expected a plain or generator function, {got}, which {problem}. {cure}"
+    raise InvalidTrainableError(msg)
+
+
+def _is_asynchronous(trainable: Any) -> bool:
+    trainable = _innermost(trainable)
+    return any(
+        inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+        for candidate in (trainable, type(trainable).__call__)
+    )
+
+
+def _innermost(trainable: Any) -> Any:
+    """What a partial, or a partial of one, is of."""
+    while isinstance(trainable, functools.partial):
+        trainable = trainable.func
+    return trainable

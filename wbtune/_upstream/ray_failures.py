@@ -1,0 +1,66 @@
+"""What Ray's errors say of a trial's end. On the driver."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._upstream import frames
+
+if TYPE_CHECKING:
+    pass
+
+
+def is_actor_death(error: BaseException) -> bool:
+    """Did the trial's process die, or its node, instead of raising?"""
+    from ray import exceptions  # noqa: PLC0415 - needs ray
+
+    gone = (exceptions.OutOfMemoryError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
+    if isinstance(error, exceptions.RayActorError):
+        return not error.actor_init_failed
+    return isinstance(error, gone)
+
+
+def own_exit(error: BaseException) -> BaseException | None:
+    """What a trial raised by which Ray ended its process or its task; None for another end.
+
+    Of a ``SystemExit``, the actor's death has its code, as text: that of a process which was
+    killed has none, and that of one which got SIGTERM says so. A ``KeyboardInterrupt`` is
+    passed on as a cancelled task; Tune cancels none
+    [Ray 2.60, ``_raylet.pyx``, ``execute_task``, ``task_execution_handler``].
+    """
+    from ray.exceptions import RayActorError, TaskCancelledError  # noqa: PLC0415 - needs ray
+
+    if isinstance(getattr(error, "cause", None), TaskCancelledError):
+        return KeyboardInterrupt("Ray passes it on as a TaskCancelledError")
+    found = _EXIT.search(str(error)) if isinstance(error, RayActorError) else None
+    if found is None or found["code"].endswith(_RAYS_OWN_EXITS):
+        return None
+    return SystemExit(found["code"])
+
+
+#: Ray gives its own exits a code, too: of a worker that can't import the trial's class, say.
+_RAYS_OWN_EXITS: Final = (
+    "The process receives a SIGTERM",
+    "An unexpected internal error occurred while the worker was executing a task",
+)
+_EXIT: Final = re.compile(
+    r"Worker exit detail: Worker exits (?:unexpectedly|by an user request)\. "
+    r"Worker exits with an exit code (?P<code>.*)\.",
+    re.DOTALL,  # the code may be any text
+)
+
+
+def failure_of(trial: Any) -> BaseException | None:
+    """In a callback that is told of a trial's error: the error, if Tune keeps it for itself.
+
+    It writes only those that are a task's or an actor's, not that Ray has killed the process
+    for want of memory [Ray 2.60, ``Trial.handle_error``; ``tune_controller.py``,
+    ``_process_trial_failure``].
+    """
+    for frame in frames.callers():
+        names = frame.f_locals
+        if frame.f_code.co_name == "_process_trial_failure" and names.get("trial") is trial:
+            error = names.get("exception")
+            return error if isinstance(error, BaseException) else None
+    return None

@@ -1,0 +1,82 @@
+"""What Tune is about to start, as the frames of ``fit`` tell it. On the driver."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wbtune._upstream import frames
+
+if TYPE_CHECKING:
+    pass
+
+
+class Launch(NamedTuple):
+    """What Tune is about to start.
+
+    Attributes:
+        trainable: what the user gave it.
+        param_space: the same.
+        restored: an experiment is taken up again.
+        started: when; tells one call from another.
+    """
+
+    trainable: Any
+    param_space: Any
+    restored: bool
+    started: object
+
+
+def launch() -> Launch | None:
+    """What the ``tune.run`` that is calling, as ``Tuner.fit`` does, starts; None elsewhere.
+
+    It tells neither a trainable nor a callback; both have it in their caller's locals
+    [Ray 2.60, ``tune/tune.py``, ``run``: ``run_or_experiment``, ``config``, ``all_start``].
+    """
+    for frame in frames.callers():
+        names = frame.f_locals
+        if frame.f_code.co_name == "run" and {"run_or_experiment", "config"} <= set(names):
+            restored, started = names.get("resume_config") is not None, names.get("all_start")
+            return Launch(names["run_or_experiment"], names["config"], restored, started)
+    return None
+
+
+def runtime_environment() -> dict[str, str]:
+    """The variables that this job's ``runtime_env`` gives its workers, or this worker has."""
+    import ray  # noqa: PLC0415 - needs ray
+
+    if not ray.is_initialized():
+        return {}
+    return dict(ray.get_runtime_context().runtime_env.get("env_vars") or {})
+
+
+def has_started_cluster() -> bool:
+    """Did this driver start its cluster, so that workers have its environment?
+
+    [Ray 2.60, ``worker._global_node``.]
+    """
+    from ray._private import worker  # noqa: PLC0415 - needs ray
+
+    node = worker._global_node  # noqa: SLF001 - as above
+    return node is not None and bool(node.is_head())
+
+
+def own_environment() -> dict[str, str]:
+    """The variables that this worker has, and not just from the node that it runs on.
+
+    They are a ``runtime_env``'s, or were set by the user's code in this process; the others
+    are what the node's raylet was started with, which may be long ago
+    [Ray 2.60: a worker's parent is its raylet].
+    """
+    given = runtime_environment()
+    try:
+        raw = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:  # not Linux: what the code has set can't be told from the node's
+        return {name: text for name, text in os.environ.items() if name in given}
+    node = set(raw.split(b"\0"))
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if name in given or os.fsencode(f"{name}={text}") not in node
+    }

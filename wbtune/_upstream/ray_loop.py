@@ -1,0 +1,200 @@
+"""Tune's loop: how it ends, what it looks for, which callbacks it has. On the driver."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wbtune._upstream import frames
+
+if TYPE_CHECKING:
+    pass
+from wbtune._upstream import ray_storage
+
+
+class End(NamedTuple):
+    """Why Tune's loop has ended, as far as callbacks are not told.
+
+    Attributes:
+        error: that it raised.
+        trial: that raised this, and Tune passed it on (``fail_fast="raise"``).
+        signal: it was interrupted.
+        failed_fast: a trial failed, and ``fail_fast`` is set.
+        asked: somebody asked Tune to stop it.
+    """
+
+    error: BaseException | None = None
+    trial: Any = None
+    signal: bool = False
+    failed_fast: bool = False
+    asked: bool = False
+
+
+def interrupted_from_now() -> Callable[[], bool]:
+    """Tells whether somebody has pressed Ctrl-C since this was called, in a callback of Tune's.
+
+    The first one is caught by Tune, which only notes it: at the end of an experiment, that its
+    loop is to end [Ray 2.60, ``tune/tune.py``, ``_setup_signal_catching``].
+    """
+    for frame in frames.callers():
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if isinstance(event, threading.Event):
+            return bool if event.is_set() else event.is_set
+    return bool
+
+
+def end_of_loop() -> End:
+    """Why the experiment is ending, in ``on_experiment_end``.
+
+    Tune tells its callbacks the same for a finished experiment, Ctrl-C, and an error in its
+    loop. An error that is being handled is the loop's if it came through the loop; else
+    ``fit()`` itself was called in somebody's ``except``
+    [Ray 2.60, ``tune/tune.py``, ``run``: ``experiment_interrupted_event``, ``runner``;
+    ``tune/execution/tune_controller.py``, ``_trial_task_failure``].
+    """
+    for frame in frames.callers():
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if not isinstance(event, threading.Event):
+            continue
+        controller = frame.f_locals.get("runner")
+        for error in _being_handled():
+            passed = list(_passed(error))
+            if frame in passed:
+                trials = [one.f_locals.get("trial") for one in passed if _is_task_failure(one)]
+                return End(error, trials[-1] if trials else None)
+        return End(
+            signal=event.is_set(),
+            failed_fast=bool(
+                getattr(controller, "_fail_fast", False)
+                and getattr(controller, "_has_errored", False)
+            ),
+            asked=bool(getattr(controller, "_should_stop_experiment", False)),
+        )
+    return End()
+
+
+def interruption_event() -> threading.Event | None:
+    """What a signal sets, while Tune's loop runs [Ray 2.60, ``tune/tune.py``, ``run``]."""
+    for frame in frames.callers():
+        event = frame.f_locals.get("experiment_interrupted_event")
+        if isinstance(event, threading.Event):
+            return event
+    return None
+
+
+def _is_task_failure(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "_trial_task_failure"
+
+
+def _being_handled() -> Iterator[BaseException]:
+    """The exceptions that are being handled, the innermost first."""
+    error = sys.exception()
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _passed(error: BaseException) -> Iterator[FrameType]:
+    """The frames that an exception came through."""
+    step = error.__traceback__
+    while step is not None:
+        yield step.tb_frame
+        step = step.tb_next
+
+
+class Sweep(NamedTuple):
+    """What Tune was asked to do, as far as callbacks are not told.
+
+    Attributes:
+        metric: that the tuner, or else its scheduler, looks at.
+        mode: ``"min"`` or ``"max"``.
+        filesystem: pyarrow's, of the experiment's storage.
+        experiment: the name of its folder.
+        directory: that folder, if it is one of this machine.
+    """
+
+    metric: str | None = None
+    mode: str | None = None
+    filesystem: Any = None
+    experiment: str = ""
+    directory: str | None = None
+
+
+def sweep() -> Sweep:
+    """What Tune was asked to do, in `Callback.setup`; elsewhere nothing is known.
+
+    ``setup`` is told the experiment's ``public_spec``, which has neither metric nor
+    storage; its caller has both [Ray 2.60, ``tune/tune.py``, ``run``: ``metric``,
+    ``mode``, ``scheduler``, ``experiments``].
+    """
+    names = tune_run()
+    if names is None:
+        return Sweep()
+    scheduler = names["scheduler"]
+    metric, mode = names["metric"], names.get("mode")
+    if not metric:
+        metric, mode = getattr(scheduler, "metric", None), None
+    mode = mode or getattr(scheduler, "_mode", None)
+    storage = names["experiments"][0].storage
+    return Sweep(
+        *(metric, mode, getattr(storage, "storage_filesystem", None)),
+        *(getattr(storage, "experiment_dir_name", ""), ray_storage.local_experiment_path(storage)),
+    )
+
+
+def tune_run() -> dict[str, Any] | None:
+    """The locals of the ``tune.run`` that is calling; None elsewhere [Ray 2.60]."""
+    for frame in frames.callers():
+        names = frame.f_locals
+        if frame.f_code.co_name == "run" and {"metric", "scheduler", "experiments"} <= set(names):
+            return names
+    return None
+
+
+def keeps(trial: Any, checkpoint: Any) -> bool:
+    """Does Tune still keep this checkpoint? It forgets one before it begins to delete it.
+
+    [Ray 2.60, ``train/_internal/checkpoint_manager.py``, ``register_checkpoint``.]
+    """
+    manager = getattr(trial.run_metadata, "checkpoint_manager", None)
+    results = getattr(manager, "_checkpoint_results", None)
+    if results is None:
+        return True
+    return any(kept.checkpoint.path == checkpoint.path for kept in results)
+
+
+def callbacks_of(tuner: Any) -> list[Any]:
+    """The callbacks of a restored tuner, which unpickled them.
+
+    [Ray 2.60, ``tune/tuner.py``, ``tune/impl/tuner_internal.py``.]
+    """
+    return list(tuner._local_tuner.get_run_config().callbacks or [])  # noqa: SLF001
+
+
+def name_fit(name: str) -> bool:
+    """In `Callback.setup`: let the trials of this ``fit()`` know it by this name.
+
+    Two of them can have the same experiment, storage and second. Tune sends its
+    ``StorageContext`` to each trial, which is the only thing of one ``fit()`` that a trial
+    has, and pickles it with whatever attributes it has
+    [Ray 2.60, ``tune/tune.py``, ``run``: ``experiments``, ``runner``; ``Trial.storage``].
+
+    Returns:
+        Whether they will.
+    """
+    names = tune_run()
+    if names is None:
+        return False
+    owners = [*names["experiments"], *getattr(names.get("runner"), "_trials", ())]  # restored ones
+    for storage in [getattr(owner, "storage", None) for owner in owners]:
+        if storage is not None:
+            storage.wbtune_fit = name
+    return True
+
+
+def fit_of(storage: Any) -> str:
+    """The name of the ``fit()`` that a ``StorageContext`` came from, if that has one."""
+    return str(getattr(storage, "wbtune_fit", ""))

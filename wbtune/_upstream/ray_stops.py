@@ -1,0 +1,156 @@
+"""Who stops a trial, and why: schedulers and stoppers, as Tune's loop asks them. On the driver."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wbtune._upstream import frames
+
+if TYPE_CHECKING:
+    pass
+
+
+class Decision(NamedTuple):
+    """What Tune's loop decided about the result that it is handling.
+
+    Attributes:
+        trial_said_done: the trial itself reported ``done``.
+        scheduler: the class name of the scheduler.
+        result: the result as ``stop=`` is compared with it: ``{"a/b": 1}`` for ``{"a": {"b": 1}}``.
+    """
+
+    trial_said_done: bool
+    scheduler: str
+    result: Mapping[str, Any]
+
+
+def decision_on_result() -> Decision | None:
+    """The decision that led to the callback that is being called; None elsewhere.
+
+    Tune writes ``done=True`` into the result that it hands to callbacks; what the trial
+    itself said is left in a local of the caller
+    [Ray 2.60, ``tune/execution/tune_controller.py``, ``_process_trial_result``].
+    """
+    for frame in frames.callers():
+        if frame.f_code.co_name == "_process_trial_result":
+            names = frame.f_locals
+            scheduler = getattr(names.get("self"), "_scheduler_alg", None)
+            flat = names.get("flat_result", {})
+            return Decision(bool(flat.get("done")), type(scheduler).__name__, flat)
+    return None
+
+
+class Stops:
+    """What ``stop=`` and ``time_budget_s`` have said, which Tune keeps to itself.
+
+    Attributes:
+        trial: which of them has just ended a trial by its result; empty for none.
+        all: which of them has ended the experiment; empty for none.
+    """
+
+    __slots__ = ("all", "trial")
+
+    def __init__(self) -> None:
+        self.trial = self.all = ""
+
+
+class _Observed:
+    """Stands in for a stopper: it is asked as often as without this, and its answer is noted.
+
+    In the experiment's state, which Tune pickles, it is the stopper itself.
+    """
+
+    def __init__(self, stopper: Any, asks: Any, stops: Stops, name: str) -> None:
+        self.stops = stops
+        self._stopper = stopper
+        self._asks = asks
+        self._name = name
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> Any:
+        self.stops.trial = ""
+        said = self._asks(trial_id, result)
+        if said and not self.stops.trial:
+            self.stops.trial = self._name
+        return said
+
+    def stop_all(self) -> Any:
+        said = self._asks.stop_all()
+        if said and not self.stops.all:
+            self.stops.all = self._name
+        return said
+
+    def __reduce__(self) -> Any:
+        return operator.itemgetter(0), ((self._stopper,),)
+
+
+def observe_stops(time_budget: object) -> Stops | None:
+    """Note from now on what ends trials, and the experiment; in `Callback.setup`.
+
+    A stopper may have a state, so it can't be asked once more, and Tune tells its callbacks
+    nothing of its answer. In the controller, which is our caller, each is put behind an
+    object that notes it [Ray 2.60, ``tune/execution/tune_controller.py``, ``_stopper``;
+    ``CombinedStopper._stoppers``].
+
+    Args:
+        time_budget: the experiment's ``time_budget_s``.
+
+    Returns:
+        What is noted; None when this Ray has no such place.
+    """
+    for frame in frames.callers():
+        controller: Any = frame.f_locals.get("self")
+        if frame.f_code.co_name == "setup_experiments" and hasattr(controller, "_stopper"):
+            stopper = controller._stopper  # noqa: SLF001 - there is nothing public
+            if isinstance(stopper, _Observed):  # by another callback of ours
+                return stopper.stops
+            stops = Stops()
+            controller._stopper = _observed(stopper, stops, time_budget)  # noqa: SLF001
+            return stops
+    return None
+
+
+def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
+    from ray.tune.stopper import (  # noqa: PLC0415 - needs ray
+        CombinedStopper,
+        FunctionStopper,
+        TimeoutStopper,
+    )
+
+    asks, name = stopper, f"stop={type(stopper).__name__}"
+    if type(stopper) is CombinedStopper:
+        # Of a time budget and other stoppers, Tune makes one, with the budget as its last.
+        *others, last = stopper._stoppers or (None,)  # noqa: SLF001 - as above
+        members = [_observed(one, stops, None) for one in others]
+        members += [] if last is None else [_observed(last, stops, time_budget)]
+        asks = CombinedStopper(*members)  # type: ignore[arg-type]
+    elif type(stopper) is TimeoutStopper and time_budget is not None:
+        name = f"time_budget_s={time_budget}"
+    elif type(stopper) is FunctionStopper:
+        function = getattr(stopper, "_fn", None)
+        name = f"stop={getattr(function, '__name__', type(function).__name__)}"
+    return _Observed(stopper, asks, stops, name)
+
+
+def stopped_by() -> str | None:
+    """Who has just had the trial stopped of whose end the callback is being told.
+
+    A scheduler may stop another trial than the one whose result it is looking at, as
+    synchronous HyperBand does; it is our caller's caller then
+    [Ray 2.60, ``tune/execution/tune_controller.py``, ``stop_trial``, ``_process_stop_requests``].
+
+    Returns:
+        None when that is not known.
+    """
+    from ray.tune.schedulers import TrialScheduler  # noqa: PLC0415 - needs ray
+
+    below = True
+    for frame in frames.callers():
+        if below:
+            below = frame.f_code.co_name != "stop_trial"
+        elif frame.f_code.co_name == "_process_stop_requests":
+            return "Tune was asked to stop the trial"
+        elif isinstance(frame.f_locals.get("self"), TrialScheduler):
+            return type(frame.f_locals["self"]).__name__
+    return None

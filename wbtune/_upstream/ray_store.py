@@ -1,0 +1,73 @@
+"""The cluster's key-value store, and whether this process is a driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+#
+# It lives in the memory of the cluster's head process. Neither it nor what is asked of it
+# shows in the session's folder, in ``ps`` or in an environment. Each call waits as long as
+# that process does not answer, and may raise whatever gRPC does
+# [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
+
+
+def job() -> str | None:
+    """The id of the job that this process works for; None without a cluster.
+
+    A driver has one, and all processes that it starts, directly or not, have the same.
+    """
+    import ray  # noqa: PLC0415 - needs ray
+
+    return ray.get_runtime_context().get_job_id() if ray.is_initialized() else None
+
+
+def is_driver() -> bool:
+    """Is this process the driver of its job, and no worker? [Ray 2.60, ``worker.mode``]."""
+    from ray._private import worker  # noqa: PLC0415 - needs ray
+
+    return bool(worker.global_worker.mode == worker.SCRIPT_MODE)
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")  # a trial's name may have anything in it
+
+
+def store(key: str, text: str, *, overwrite: bool = True) -> None:
+    """Put a text where every process of the cluster can read it."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    internal_kv._internal_kv_put(  # noqa: SLF001 - see above
+        _bytes(key), text.encode(), overwrite=overwrite, namespace=_NAMESPACE
+    )
+
+
+def stored(key: str) -> str | None:
+    """What was put there; None for nothing."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    text = internal_kv._internal_kv_get(_bytes(key), namespace=_NAMESPACE)  # noqa: SLF001
+    return None if text is None else bytes(text).decode()
+
+
+def stored_keys(prefix: str) -> list[str]:
+    """The keys that begin like this."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    found = internal_kv._internal_kv_list(_bytes(prefix), namespace=_NAMESPACE)  # noqa: SLF001
+    return [bytes(key).decode("utf-8", "surrogatepass") for key in found]
+
+
+def remove_stored(prefix: str) -> None:
+    """Remove everything whose key begins like this."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
+
+    internal_kv._internal_kv_del(  # noqa: SLF001 - see above
+        _bytes(prefix), del_by_prefix=True, namespace=_NAMESPACE
+    )
+
+
+_NAMESPACE = b"wbtune"

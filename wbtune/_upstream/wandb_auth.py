@@ -1,0 +1,75 @@
+"""W&B's API keys: found, checked, logged in with; and ``wandb sync``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+def logged_in(base_url: str) -> bool:
+    """Would wandb find credentials for this server: a netrc entry, a key, a token file?
+
+    ``wandb.login(prompt=False)`` is public but prints, writes settings files and says
+    False when offline [wandb 0.31, ``wandb.sdk.lib.wbauth``].
+    """
+    return _credentials(base_url) is not None
+
+
+def found_key(base_url: str) -> str | None:
+    """The key that wandb finds for this server by itself; None for none, or another kind."""
+    return getattr(_credentials(base_url), "api_key", None)
+
+
+def _credentials(base_url: str) -> Any:
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
+
+    found = wbauth.authenticate_session(
+        host=base_url, source="wbtune", prompt=False, update_session=False
+    )
+    # For want of others, wandb gives the credentials of this process, whatever their server.
+    return found if found is not None and found.host.is_same_url(base_url) else None
+
+
+def log_in(base_url: str, key: str) -> None:
+    """Let this process's runs use this key.
+
+    ``Settings(api_key=...)`` is public, but says so on the terminal for every trial, and
+    ``wandb.login`` writes a netrc file
+    [wandb 0.31, ``wandb.sdk.lib.wbauth.authenticate``].
+    """
+    from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.lib.wbauth import authenticate  # noqa: PLC0415 - as above
+
+    known = wbauth.session_credentials(host=base_url)
+    if isinstance(known, wbauth.AuthApiKey) and known.api_key == key:
+        return
+    with authenticate._session_auth_lock:  # noqa: SLF001 - nothing public is silent
+        authenticate._locked_set_session_auth(wbauth.AuthApiKey(host=base_url, api_key=key))  # noqa: SLF001
+
+
+def sync(folders: list[Path], base_url: str, key: str) -> None:
+    """``wandb sync``, in this process: the command could only be given its key by its environment.
+
+    [wandb 0.31, ``wandb.cli.beta_sync``; what was synced gets a ``.synced`` marker.]
+    """
+    from wandb.cli import beta_sync  # noqa: PLC0415 - wandb is imported when first needed
+
+    log_in(base_url, key)
+    as_it_is: dict[str, Any] = dict.fromkeys(
+        ("entity", "project", "run_id", "job_type", "replace_tags"), ""
+    ) | dict.fromkeys(("live", "dry_run", "skip_online", "verbose"), False)
+    beta_sync.sync(folders, **as_it_is, skip_confirmation=True, skip_synced=True, parallelism=5)
+
+
+def key_problem(key: str) -> str | None:
+    """Why wandb would refuse this key, by its form; None for a good one.
+
+    Otherwise each trial would find out for itself
+    [wandb 0.31, ``wandb.sdk.lib.wbauth.validation``].
+    """
+    from wandb.sdk.lib.wbauth import validation  # noqa: PLC0415 - wandb is imported when needed
+
+    return validation.check_api_key(key)

@@ -1,0 +1,84 @@
+"""W&B's media objects and artifacts, as files and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+def is_answered(artifact: Any) -> bool:
+    """Has wandb-core said what became of a logged artifact? False where that can't be seen.
+
+    ``Artifact.wait`` is public, but cancels the upload when its time is over, be that 0
+    [wandb 0.31, ``MailboxResponseHandle.wait_async``].
+    """
+    handle: Any = getattr(artifact, "_save_handle", None)
+    while hasattr(handle, "_handle"):
+        handle = handle._handle  # noqa: SLF001 - as said
+    return getattr(handle, "_response", None) is not None
+
+
+def gave_up_waiting() -> tuple[type[BaseException], ...]:
+    """What wandb raises when its core ends before it has answered [wandb 0.31]."""
+    from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
+
+    return (mailbox.HandleAbandonedError,)
+
+
+def untied(value: Any, take_file: Callable[..., str | None]) -> Any:
+    """A copy of one of W&B's objects (Image, Table, a chart, ...) that is tied to no run.
+
+    To log one ties it to the run, which can't be pickled, and moves its file into the run's
+    folder; the same for what it holds: masks, the images in a table
+    [wandb 0.31, ``Media.bind_to_run``, ``_run``, ``_path``, ``_is_tmp``].
+
+    Args:
+        value: the object.
+        take_file: ``take_file(path, changes=...)`` gives a file that is the copy's own, or
+            None for what is no file; ``changes``, if the file is not one of wandb's.
+    """
+    from wandb.plot.custom_chart import CustomChart  # noqa: PLC0415 - when first needed
+    from wandb.plot.viz import Visualize  # noqa: PLC0415 - as above
+    from wandb.sdk.data_types.base_types.wb_value import WBValue  # noqa: PLC0415 - as above
+
+    copies: dict[int, Any] = {}
+    apart = {"_run": None, "_artifact_source": None, "_artifact_target": None}
+
+    def copied(part: Any) -> Any:
+        if type(part) in {list, tuple}:
+            return type(part)(map(copied, part))
+        if type(part) is dict:
+            return {key: copied(inner) for key, inner in part.items()}
+        if not isinstance(part, (WBValue, CustomChart, Visualize)):
+            return part
+        if id(part) not in copies:
+            # Of wandb's own class: a user's may be one that no other process has.
+            kind = next(k for k in type(part).__mro__ if k.__module__.startswith("wandb."))
+            copy: Any = object.__new__(kind)
+            copies[id(part)] = copy
+            parts = {name: apart.get(name, inner) for name, inner in vars(part).items()}
+            path = parts.get("_path")
+            if isinstance(path, str):
+                own = take_file(path, changes=not parts.get("_is_tmp"))
+                if own is not None:
+                    parts |= {"_path": own, "_is_tmp": True}
+                    parts.pop("data", None)  # of a video, all of its frames
+            vars(copy).update({name: copied(inner) for name, inner in parts.items()})
+        return copies[id(part)]
+
+    return copied(value)
+
+
+def media_json(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:
+    """Put one of W&B's objects, or a list of them, into a run; what its row is to say of it.
+
+    ``run.log`` does it with all of a row, which is lost for one that fails
+    [wandb 0.31, ``wandb.sdk.data_types.utils``, ``Run._serialize_custom_charts``].
+    """
+    from wandb.sdk.data_types.utils import val_to_json  # noqa: PLC0415 - when first needed
+
+    parts = run._serialize_custom_charts({key: value})  # noqa: SLF001 - there is nothing public
+    return {name: val_to_json(run, name, part, namespace=step) for name, part in parts.items()}

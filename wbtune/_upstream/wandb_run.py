@@ -1,0 +1,241 @@
+"""One run's object: what it does when it is logged to, finished, or replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    pass
+from wbtune._upstream import notice, wandb_core
+
+#: By what a run is guarded [wandb 0.31, ``Run``].
+_GUARDED_BY: Final = (
+    "_config_callback",
+    "_summary_update_callback",
+    "_summary_get_current_summary_callback",
+    "_partial_history_callback",
+    "_telemetry_callback",
+    "_metric_callback",
+)
+
+
+def can_be_guarded(run: Any) -> bool:
+    """Has this run what `wbtune._run.guard` stands below? If not, that is said."""
+    missing = [name for name in _GUARDED_BY if not hasattr(run, name)]
+    if missing:
+        notice.say_once(
+            f"wbtune: this wandb has no {', '.join(missing)}; the last rows of a run are lost "
+            "when wandb-core is killed."
+        )
+    return not missing
+
+
+def same_global_run(new: object, run: object) -> None:
+    """Let ``wandb.run`` be ``run`` where it has become ``new`` [wandb 0.31, ``wandb_init``]."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - as above
+
+    if wandb.run is new:
+        _set_global_run(run)  # type: ignore[arg-type]
+
+
+def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
+    """Have `send` call what ``run.config`` and ``run.summary`` call when they are used.
+
+    [wandb 0.31, ``wandb_config.Config``, ``wandb_summary.Summary``.]
+    """
+    if run.disabled:
+        return
+    run.config._set_callback(functools.partial(send, run._config_callback))  # noqa: SLF001
+    update, read = run._summary_update_callback, run._summary_get_current_summary_callback  # noqa: SLF001
+    run.summary._set_update_callback(functools.partial(send, update))  # noqa: SLF001
+    # The object's own ``__setattr__`` sets a value of the summary.
+    object.__setattr__(run.summary, "_get_current_summary_callback", functools.partial(send, read))
+
+
+def send_rows_by(run: Any, send: Callable[..., None]) -> Callable[..., None]:
+    """Have `send` send the rows of this run, and get the method that it stands in for.
+
+    ``run.log`` stays wandb's own method, and so does ``wandb.log``; what ``wandb.watch``
+    logs by ``run._log`` comes here, too [wandb 0.31, ``Run._partial_history_callback``].
+    The method is got without what wraps it: that would set which run's debug log is
+    written, as ``run.log`` has already, and take as long as a guarded row's guard.
+    """
+    tell = run._telemetry_callback  # noqa: SLF001 - there is no public one
+
+    def tell_if_it_can(what: Any) -> None:
+        # Of a row with a step, this comes first; the row finds the core dead in its turn.
+        with contextlib.suppress(*wandb_core.core_is_gone()):
+            tell(what)
+
+    run.__dict__.update(_partial_history_callback=send, _telemetry_callback=tell_if_it_can)
+    method = inspect.unwrap(type(run)._partial_history_callback)  # noqa: SLF001 - as above
+    return types.MethodType(method, run)
+
+
+def rows_through(run: Any, log: Callable[..., None]) -> Callable[..., None] | None:
+    """Have the rows of a guarded run (`send_rows_by`) go to `log`, and get where they went.
+
+    None for a run that is not guarded, as a disabled one.
+    """
+    send: Callable[..., None] | None = vars(run).get("_partial_history_callback")
+    if send is not None:
+        run.__dict__["_partial_history_callback"] = log
+    return send
+
+
+def before_summary_is_used(run: Any, do: Callable[[], None]) -> None:
+    """Have `do` called before a run's summary is read or changed.
+
+    [wandb 0.31, ``wandb_summary.Summary``, whose own ``__setattr__`` sets a value of it.]
+    """
+
+    def after(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            do()
+            return call(*args, **kwargs)
+
+        return called
+
+    for name in ("_update_callback", "_get_current_summary_callback"):
+        object.__setattr__(run.summary, name, after(vars(run.summary)[name]))
+
+
+def become(run: Any, new: Any, **more: Any) -> None:
+    """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
+
+    Its config and its summary stay the objects that they are: somebody may hold them. What
+    they and what rows are sent by call is bound to ``run``, and so is the step that it is
+    at [wandb 0.31, ``Run``].
+    """
+    names = (
+        "_config",
+        "summary",
+        "_partial_history_callback",
+        "_metric_callback",
+        "_telemetry_callback",
+        "_local_step",
+        "finish",
+        "_finish",
+    )
+    kept = {name: vars(run)[name] for name in names if name in vars(run)}
+    state = run.__dict__
+    # At once: another thread may be logging. The same dict: a third object may have it, too.
+    state.update({**new.__dict__, **kept, **more})
+    new.__dict__ = state
+
+
+def go_on_as(run: Any, new: Any) -> None:
+    """Let ``run``, which has ended, be ``new`` from now on, whoever holds it.
+
+    Its config and its summary stay the objects that they are, with what is in the new ones
+    [wandb 0.31, ``Run``, ``Config``, ``Summary``].
+    """
+    if run is new:
+        return
+    for name in ("_config", "summary"):
+        held, fresh = vars(run).get(name), vars(new).get(name)
+        if hasattr(held, "__dict__") and hasattr(fresh, "__dict__"):
+            # The objects' own ``__setattr__`` sets a value.
+            object.__setattr__(held, "__dict__", fresh.__dict__)
+            vars(new)[name] = held
+    run.__dict__ = new.__dict__
+    object.__setattr__(run, "__class__", type(new))  # a disabled run has one of its own
+    same_global_run(new, run)
+
+
+def when_used(run: Any, wake: Callable[[], None]) -> None:
+    """Have `wake` called before the next use of this object, which has ended.
+
+    Nobody but its class is asked for an attribute first, so it gets a class of its own until
+    then. `wandb.run` and what belongs to it are this object's again.
+    """
+    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - when first needed
+
+    kind = type(run)
+
+    def used(self: Any, name: str) -> Any:
+        if not (name.startswith("__") and name.endswith("__")):
+            not_when_used(self)
+            wake()
+        return object.__getattribute__(self, name)
+
+    def changed(self: Any, name: str, value: Any) -> None:
+        not_when_used(self)
+        wake()
+        setattr(self, name, value)
+
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    if isinstance(run, wandb.Run):
+        _set_global_run(run)
+    names = {"__getattribute__": used, "__setattr__": changed, "__module__": kind.__module__}
+    object.__setattr__(run, "__class__", type(kind.__name__, (kind,), {**names, _SLEEPS: kind}))
+
+
+def not_when_used(run: Any) -> None:
+    """Give an object back the class that `when_used` took from it."""
+    kind = vars(type(run)).get(_SLEEPS)
+    if kind is not None:
+        object.__setattr__(run, "__class__", kind)
+
+
+_SLEEPS: Final = "wbtune_class"
+
+
+def keep_open(run: Any, finished: Callable[[int | None], None]) -> None:
+    """Have this run's ``finish`` call `finished` instead, until `let_finish`.
+
+    ``wandb.finish`` and ``wandb.init(reinit=True)`` call it; ``with run:`` calls what it calls
+    [wandb 0.31, ``Run._finish``].
+    """
+
+    def finish(exit_code: int | None = None, **_: Any) -> None:
+        finished(exit_code)
+
+    # At the end of a `with` block it says 1 for Tune's stop, too: that is not noted.
+    run.__dict__.update(finish=finish, _finish=lambda exit_code=None: None)  # noqa: ARG005
+
+
+def let_finish(run: Any) -> None:
+    """Give a run that is kept open its ``finish`` back."""
+    for name in ("finish", "_finish"):
+        vars(run).pop(name, None)
+
+
+def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Have `send` send what ``run.define_metric`` defines, and get what it stands in for.
+
+    ``wandb.define_metric`` is the run's method, so it comes here, too
+    [wandb 0.31, ``Run._metric_callback``].
+    """
+    method: Callable[[Any], None] = run._metric_callback  # noqa: SLF001 - there is no public one
+    run.__dict__["_metric_callback"] = send
+    return method
+
+
+def core_step(run: Any, seconds: float) -> int | None:
+    """W&B's step of the next row, whichever process logs it; None without an answer in time.
+
+    ``run.step`` is public, but waits for half a minute [wandb 0.31, ``Run.step``].
+    """
+    try:
+        handle = run._interface.deliver_history_step()  # noqa: SLF001 - as said
+        return int(handle.wait_or(timeout=seconds).step)
+    except TimeoutError:
+        return None
+
+
+def is_finished(run: Any) -> bool:
+    """Was ``finish`` called already? Nothing public tells [wandb 0.31, ``Run._is_finished``]."""
+    return bool(getattr(run, "_is_finished", False))
+
+
+def finish_timed_out(run: Any) -> bool:
+    """Did ``finish`` end before all was uploaded? [wandb 0.31, ``Run._finish_timed_out``]."""
+    return bool(getattr(run, "_finish_timed_out", False))
