@@ -27,9 +27,9 @@ from wandb_server import TEST_KEY, Fault, WandbServer
 from wbtune import ConfigurationError, WandbLoggerCallback, wandb_trial, wandb_tuner
 from wbtune._data import checkpoint
 from wbtune._data.checkpoint import Objective, SavedCheckpoint
-from wbtune._data.filtering import Router
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import Kind, Outcome
+from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
 from wbtune._driver import checkpoint_copies
 from wbtune._driver.checkpoint_copies import Shelf

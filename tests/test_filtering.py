@@ -17,16 +17,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import Database, Leaf
 
-from wbtune._data import filtering
-from wbtune._data.filtering import (
-    AUTO_CONFIG_KEYS,
-    BOOKKEEPING,
-    RESERVED,
-    Excludes,
-    Router,
-    excludes_of,
-)
+from wbtune._data import filtering, routing
+from wbtune._data.filtering import Excludes, excludes_of
 from wbtune._data.masking import MASK
+from wbtune._data.routing import AUTO_CONFIG_KEYS, BOOKKEEPING, RESERVED, Router
 
 # --- an oracle: slow, and written from the docstring ---------------------------------------
 
@@ -311,8 +305,9 @@ def test_no_patterns_drop_nothing() -> None:
 
 def test_the_docstrings_examples_are_true() -> None:
     """Doctest."""
-    failed, attempted = doctest.testmod(filtering)
-    assert (failed, attempted > 0) == (0, True)
+    for module in (filtering, routing):
+        failed, attempted = doctest.testmod(module)
+        assert (failed, attempted > 0) == (0, True)
 
 
 def test_tunes_tag_is_excluded_with_what_it_repeats() -> None:

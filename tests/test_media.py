@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import wandb
 
-from wbtune._data.filtering import Router
+from wbtune._data.routing import Router
 from wbtune._data.sanitize import plain_metric
 from wbtune._run import media
 from wbtune._run.run_spec import RunSpec

@@ -36,9 +36,9 @@ from wbtune import (
     wandb_tuner,
 )
 from wbtune._data.checkpoint import Objective, SavedCheckpoint
-from wbtune._data.filtering import Router
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
 from wbtune._driver.writer import Writer
 from wbtune._helper.helper import AT_ONCE

@@ -137,7 +137,7 @@ def test_an_outcome_needs_nothing_of_ray_or_wandb() -> None:
     program = """
 import sys
 import wbtune._data.outcomes, wbtune._data.options
-import wbtune._data.filtering, wbtune._data.sanitize
+import wbtune._data.routing, wbtune._data.sanitize
 print(sorted({"ray", "wandb", "numpy"} & set(sys.modules)))
 """
     done = subprocess.run(

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from strategies import Colour, Homeless, Level, Pair, Point, Rude, Shout, Silent, Tensor
 from wandb.util import json_dumps_safer, json_dumps_safer_history
 
-from wbtune._data import sanitize
+from wbtune._data import arrays, sanitize
 from wbtune._data.sanitize import key_text, plain, plain_metric
 
 PLAIN = (dict, list, str, int, float, bool, type(None))
@@ -64,7 +64,7 @@ def pictures_aside(value: Any) -> Any:
     """A metric without the arrays that become pictures: a row's own, not those in lists."""
     if type(value) is dict:
         return {key: pictures_aside(inner) for key, inner in value.items()}
-    return None if sanitize.is_media_array(value) else value
+    return None if arrays.is_media_array(value) else value
 
 
 def anatomy(value: Any, inside: frozenset[int] = frozenset()) -> Any:  # noqa: PLR0911 - a table

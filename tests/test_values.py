@@ -33,11 +33,13 @@ import pytest
 import strategies
 
 from wbtune._data import outcomes
-from wbtune._data.filtering import Excludes, Router
+from wbtune._data.filtering import Excludes
 from wbtune._data.masking import looks_secret, mask_text, mask_urls
 from wbtune._data.options import parse
 from wbtune._data.outcomes import Outcome
-from wbtune._data.sanitize import MAX_TEXT, MAX_VALUES, plain, plain_metric
+from wbtune._data.routing import Router
+from wbtune._data.sanitize import MAX_VALUES, plain, plain_metric
+from wbtune._data.text import MAX_TEXT
 from wbtune._driver.writer import Writer
 from wbtune._run import run_files, run_spec
 from wbtune.errors import WbtuneError

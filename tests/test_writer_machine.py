@@ -31,9 +31,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from wbtune._data.checkpoint import SavedCheckpoint
-from wbtune._data.filtering import Router
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._data.routing import Router
 from wbtune._driver.unacknowledged import Memory, Sent
 from wbtune._driver.writer import BATCH, BATCH_BYTES, HELPERS, Writer
 from wbtune._helper.helper import Helper, Means

@@ -23,8 +23,8 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
 from wbtune._data.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
-from wbtune._data.sanitize import is_of_a_signal
 from wbtune._data.secret import Secret
+from wbtune._data.signals import is_of_a_signal
 from wbtune._driver.checkpoint_copies import missing_for_references, scheme_of
 from wbtune._place import credentials, driver_options, handover, surroundings
 from wbtune._run import links, ownership, run_spec

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from wbtune._data import checks, drop_in, unknown
-from wbtune._data.sanitize import is_of_a_signal, plain
+from wbtune._data.sanitize import plain
+from wbtune._data.signals import is_of_a_signal
 from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
 
 #: Seconds; the default of the guide's callback, half an hour.

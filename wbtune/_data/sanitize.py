@@ -31,39 +31,21 @@ anything else                  its ``str``, or ``<module.Class>``, as where it h
 
 In all text, the passwords of URLs are masked.
 """
-# Over 250 lines: it is one table of types, and splitting it would hide the order in
-# which they are asked.
 
 from __future__ import annotations
 
-import dis
-import math
-import re
-import signal
-import sys
-import threading
-from collections import UserString
 from collections.abc import Callable, Iterable, Iterator, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from fractions import Fraction
-from os import PathLike, fspath
 from typing import Any, Final
 
-from wbtune._data import fields
-from wbtune._data.masking import MASK, looks_secret, mask_text, mask_urls
+from wbtune._data import arrays, fields, scalars
+from wbtune._data.masking import MASK, looks_secret
+from wbtune._data.signals import is_of_a_signal
+from wbtune._data.text import CUT, class_name, clean, described, nameplate
 
 MAX_DEPTH: Final = 32
 MAX_LIST: Final = 32
 MAX_VALUES: Final = 100_000
-MAX_TEXT: Final = 1_000_000
-HISTOGRAM_BINS: Final = 32
-CUT: Final = "..."
-
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_MEDIA_DIMENSIONS = (3, 4, 5)
 
 Hides = Callable[[str], bool]
 
@@ -108,76 +90,6 @@ def key_text(key: Any) -> str:
     return text if isinstance(text, str) else str(text)
 
 
-def is_media(value: Any) -> bool:
-    """Is this one of W&B's own objects that can be logged (Image, Table, Histogram, …)?"""
-    return any(
-        name in {"WBValue", "CustomChart"} and module.partition(".")[0] == "wandb"
-        for module, name in fields.class_names(value)
-    )
-
-
-def is_media_array(value: Any) -> bool:
-    """Is this an array that the guide's callback logs as images or videos?"""
-    if type(value).__module__ != "numpy":
-        return False
-    return (
-        getattr(value, "ndim", 0) in _MEDIA_DIMENSIONS
-        and hasattr(value, "dtype")  # np.broadcast has dimensions, but no values
-        and value.dtype.kind in "biuf"
-    )
-
-
-def is_clean(text: str) -> bool:
-    """Is this text as `clean` would leave it? At a glance: it may be when this says no."""
-    return text.isascii() and "@" not in text and len(text) <= MAX_TEXT
-
-
-def clean(text: str) -> str:
-    """Text that protobuf takes (no lone surrogates), of some length, without passwords."""
-    if is_clean(text):
-        return text
-    text = mask_urls(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(CUT)] + CUT
-
-
-def is_of_a_signal(error: BaseException) -> bool:
-    """Was this raised by Ctrl-C or SIGTERM, not by the value that was just asked?
-
-    A value may raise the same. Python's own handler of Ctrl-C raises between any two
-    instructions, where a value needs a ``raise``; others are in the traceback.
-    """
-    if isinstance(error, Exception) or threading.current_thread() is not threading.main_thread():
-        return False
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    codes = [getattr(getattr(one, "func", one), "__code__", None) for one in handlers]
-    at = error.__traceback__
-    while at is not None:
-        if at.tb_frame.f_code in codes:
-            return True
-        if at.tb_next is None:
-            break
-        at = at.tb_next
-    if at is None or handlers[0] is not signal.default_int_handler:
-        return False
-    instruction = dis.opname[at.tb_frame.f_code.co_code[at.tb_lasti]]
-    return isinstance(error, KeyboardInterrupt) and instruction != "RAISE_VARARGS"
-
-
-def _number(value: float) -> Any:
-    if math.isfinite(value):
-        return value
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
-
-
-def _integer(value: int) -> Any:
-    """Beyond a float's range W&B can't read it, and Python may refuse to print it."""
-    if value.bit_length() <= sys.float_info.max_exp:
-        return value
-    return "Infinity" if value > 0 else "-Infinity"
-
-
 class _Sanitizer:
     """One walk over one value; remembers the containers that it is inside of."""
 
@@ -203,9 +115,9 @@ class _Sanitizer:
     def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - a table of types
         kind = type(value)
         if kind is float:
-            return _number(value)
+            return scalars.number(value)
         if kind is int:
-            return _integer(value)
+            return scalars.integer(value)
         if kind is bool or value is None:
             return value
         if kind is str:
@@ -218,7 +130,7 @@ class _Sanitizer:
         except BaseException as error:  # a value may raise anything when asked
             if is_of_a_signal(error):
                 raise
-            return _nameplate(value)
+            return nameplate(value)
         finally:
             self._inside.discard(id(value))
 
@@ -227,11 +139,11 @@ class _Sanitizer:
             return self._mapping(list(value.items()), depth)
         if type(value) is list:
             return self._items(value, depth)
-        if self._metric and is_media(value):
+        if self._metric and arrays.is_media(value):
             return value if self._take is None else self._take(value)
-        if self._pictures and is_media_array(value):
+        if self._pictures and arrays.is_media_array(value):
             return value if self._take is None else value.copy()
-        for kinds, convert in _SCALARS:
+        for kinds, convert in scalars.SCALARS:
             if isinstance(value, kinds):
                 return convert(value)
         names = fields.names_of(value)
@@ -249,7 +161,7 @@ class _Sanitizer:
         if isinstance(value, type) or callable(value):
             module = getattr(value, "__module__", None)
             name = getattr(value, "__qualname__", None)
-            return clean(f"{module}.{name}") if module and name else _nameplate(value)
+            return clean(f"{module}.{name}") if module and name else nameplate(value)
         if fields.is_mapping(value):
             return self._mapping(_items_of(value), depth)
         return self._text_of(value)
@@ -297,7 +209,7 @@ class _Sanitizer:
                 others.append((text, key, inner))
         for text, key, inner in others:
             # {1: a, "1": b} keeps both: the key that was text has the better claim.
-            name = text if text not in done else f"{text} ({_class_name(key)})"
+            name = text if text not in done else f"{text} ({class_name(key)})"
             while name in done:
                 name += "'"
             done[name] = inner
@@ -306,23 +218,22 @@ class _Sanitizer:
         return done
 
     def _array(self, value: Any, depth: int) -> Any:
-        array = _as_numpy(value)
+        array = arrays.as_numpy(value)
         if array.size == 1:
             return self.value(array.reshape(-1).tolist()[0], depth + 1)
         if array.size <= MAX_LIST:
             return self.value(array.tolist(), depth + 1)
         if self._metric and array.dtype.kind in "biuf":
-            return _histogram(array) if self._take is None else array.copy()
+            return arrays.histogram(array) if self._take is None else array.copy()
         return f"array of {array.dtype} {tuple(array.shape)}"
 
     def _text_of(self, value: Any) -> str:
         kind: Any = type(value)
         if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
-            return _nameplate(value)
+            return nameplate(value)
         if fields.holds(value, self._hides):
-            return _nameplate(value)
-        text = str.__str__(str(value))
-        return clean(mask_text(_ADDRESS.sub("", text[: MAX_TEXT + 1])))
+            return nameplate(value)
+        return described(value)
 
 
 def _masked(value: Any) -> Any:
@@ -346,41 +257,7 @@ def _asked(ask: Callable[[Any, Any], Any], value: Any, name: Any) -> Any:
     except BaseException as error:  # a value may raise anything when asked
         if is_of_a_signal(error):
             raise
-        return f"<{_class_name(error)}>"
-
-
-def _as_numpy(value: Any) -> Any:
-    import numpy as np  # noqa: PLC0415 - only who logs arrays pays for the import
-
-    if hasattr(value, "detach"):  # torch: bfloat16 has no NumPy type
-        value = value.detach().cpu()
-        value = value.float() if value.is_floating_point() else value
-    array = np.asarray(value)
-    if array.dtype.char == "g":  # a long double, which Python has not
-        array = array.astype(float)
-    elif array.dtype.char == "G":
-        array = array.astype(complex)
-    return array
-
-
-def _histogram(array: Any) -> Any:
-    """W&B's JSON form of a histogram, over the finite values."""
-    import numpy as np  # noqa: PLC0415 - see _as_numpy
-
-    finite = array[np.isfinite(array)].astype(float)
-    if not finite.size:
-        return f"array of {array.dtype} {tuple(array.shape)}, no finite value"
-    counts, edges = np.histogram(finite, bins=HISTOGRAM_BINS)
-    return {"_type": "histogram", "values": counts.tolist(), "bins": edges.tolist()}
-
-
-def _class_name(value: Any) -> str:
-    return next(fields.class_names(value))[1]
-
-
-def _nameplate(value: Any) -> str:
-    module, name = next(fields.class_names(value))
-    return clean(f"<{module}.{name}>" if module else f"<{name}>")
+        return f"<{class_name(error)}>"
 
 
 def _order(item: Any) -> tuple[bool, str, Any]:
@@ -390,28 +267,3 @@ def _order(item: Any) -> tuple[bool, str, Any]:
         "" if numeric else f"{type(item).__name__}:{item!r}",
         item if numeric else 0,
     )
-
-
-def _decimal(value: Decimal) -> Any:
-    return _number(float(value)) if value.is_finite() else str(value).lstrip("+")
-
-
-_SCALARS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (Enum, lambda value: clean(str.__str__(value.name))),
-    (bool, bool),
-    (int, lambda value: _integer(int.__int__(value))),
-    (float, lambda value: _number(float.__float__(value))),
-    (str, lambda value: clean(str.__str__(value))),
-    (complex, lambda value: {"real": _number(value.real), "imag": _number(value.imag)}),
-    (
-        (bytes, bytearray, memoryview),
-        lambda value: bytes(value).decode("utf-8", "backslashreplace"),
-    ),
-    (UserString, lambda value: clean(str(value.data))),
-    (PathLike, lambda value: plain(fspath(value))),
-    (timedelta, timedelta.total_seconds),
-    ((datetime, date, time), lambda value: value.isoformat()),
-    (Decimal, _decimal),
-    (Fraction, lambda value: _number(float(value))),
-)
-"""Asked in this order: an IntEnum is an Enum first, a bool before an int."""

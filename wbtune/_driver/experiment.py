@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import drop_in
 from wbtune._data.checkpoint import BEST, LATEST, Objective, SavedCheckpoint, artifact_name
-from wbtune._data.filtering import Router, excludes_of
+from wbtune._data.filtering import excludes_of
 from wbtune._data.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
 from wbtune._data.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
+from wbtune._data.routing import Router
 from wbtune._data.sanitize import plain
 from wbtune._driver import endings, restoring
 from wbtune._driver.checkpoint_copies import Shelf

@@ -48,9 +48,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data.checkpoint import SavedCheckpoint
-from wbtune._data.filtering import Router
 from wbtune._data.options import check_travels_alone
 from wbtune._data.outcomes import Outcome
+from wbtune._data.routing import Router
 from wbtune._driver.helper_thread import HelperThread
 from wbtune._driver.launching import Helper, HelperProcess
 from wbtune._driver.notices import Notices

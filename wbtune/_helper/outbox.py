@@ -38,7 +38,7 @@ class Outbox:
 
         Args:
             run: an open one.
-            row: as :mod:`wbtune._data.filtering` leaves it; it is not changed any more.
+            row: as :mod:`wbtune._data.routing` leaves it; it is not changed any more.
             step: of the row.
 
         Raises:

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import sanitize
+from wbtune._data import arrays
 from wbtune._run import guard
 from wbtune._upstream import wandb_core, wandb_media
 
@@ -74,7 +74,7 @@ def is_media(value: Any) -> bool:
         return any(map(is_media, value))
     if type(value) is dict:
         return any(map(is_media, value.values()))
-    return sanitize.is_media(value) or sanitize.is_media_array(value)
+    return arrays.is_media(value) or arrays.is_media_array(value)
 
 
 def has_media(row: Mapping[str, Any]) -> bool:
@@ -112,7 +112,7 @@ def into_run(
             done[key] = value
             continue
         try:
-            media = made(value, spec) if sanitize.is_media_array(value) else value
+            media = made(value, spec) if arrays.is_media_array(value) else value
             done.update(_logged(run, key, media, step))
         except Exception as error:  # noqa: BLE001 - wandb's codecs raise what they like
             done[key] = described(value)
@@ -122,7 +122,7 @@ def into_run(
 
 def described(value: Any) -> str:
     """In text, what can't be logged."""
-    if sanitize.is_media_array(value):
+    if arrays.is_media_array(value):
         return f"array of {value.dtype} {value.shape}"
     return f"{type(value).__name__} (not logged)"
 
@@ -131,7 +131,7 @@ def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
     """What the row says of a value: mostly by one key, of a chart by that of its table."""
     if run.disabled:
         return {key: described(value)}
-    if type(value) is list and not all(map(sanitize.is_media, value)):
+    if type(value) is list and not all(map(arrays.is_media, value)):
         # By itself, wandb would not look into it.
         parts = [_logged(run, key, one, step) if is_media(one) else {key: one} for one in value]
         return {key: [part.get(key, part) for part in parts]}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
-from wbtune._data.sanitize import clean
+from wbtune._data.text import clean
 from wbtune._place.identity import Identity
 from wbtune.errors import ConfigurationError
 

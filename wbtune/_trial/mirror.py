@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import sanitize
+from wbtune._data import arrays, sanitize
 from wbtune._run import guard
 from wbtune._upstream import wandb_run
 
@@ -205,11 +205,11 @@ def same(own: Any, reported: Any) -> bool:
     """Is it the same value? Of images and the like, under one key, they are taken to be."""
     if own is reported:
         return True
-    if sanitize.is_media(own) or sanitize.is_media(reported):
-        return sanitize.is_media(own) and sanitize.is_media(reported)
+    if arrays.is_media(own) or arrays.is_media(reported):
+        return arrays.is_media(own) and arrays.is_media(reported)
     plain, other = sanitize.plain_metric(own), sanitize.plain_metric(reported)
-    if sanitize.is_media_array(plain) and sanitize.is_media_array(other):
+    if arrays.is_media_array(plain) and arrays.is_media_array(other):
         return plain.shape == other.shape and bool((plain == other).all())
-    if sanitize.is_media_array(plain) or sanitize.is_media_array(other):
+    if arrays.is_media_array(plain) or arrays.is_media_array(other):
         return False
     return bool(plain == other)

@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune._data import sanitize
+from wbtune._data import signals
 from wbtune._data.config_keys import CURES as KEY_CURES
-from wbtune._data.filtering import Router, excludes_of
+from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
 from wbtune._data.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
+from wbtune._data.routing import Router
 from wbtune._place import credentials, driver_options, handover, identity, surroundings
 from wbtune._run import (
     closing,
@@ -391,7 +392,7 @@ class TrialRun:
                 self._left_out |= left_out.keys()
                 run.log(new, step=step, commit=True)
         except BaseException as error:
-            if sanitize.is_of_a_signal(error):
+            if signals.is_of_a_signal(error):
                 raise
             self._dropped += 1
             if self._dropped == 1:
