@@ -35,7 +35,7 @@ from wbtune._driver import checkpoint_copies
 from wbtune._driver.checkpoint_copies import Shelf
 from wbtune._driver.experiment import Experiment
 from wbtune._driver.writer import Writer
-from wbtune._helper.messages import Visit
+from wbtune._helper.messages import Reopen
 from wbtune._run import run_files
 from wbtune._run.run_files import RunLog
 from wbtune._run.run_spec import RunSpec
@@ -340,7 +340,7 @@ class RecordingWriter:
     """Keeps what was to be uploaded; the copies go, as they do with the real one."""
 
     def __init__(self) -> None:
-        self.uploads: list[tuple[SavedCheckpoint, Visit, bool]] = []
+        self.uploads: list[tuple[SavedCheckpoint, Reopen, bool]] = []
         self.open: set[str] = set()
         self.stops: set[str] = set()
 
@@ -356,8 +356,8 @@ class RecordingWriter:
     def log_all(self, key, results):
         pass
 
-    def upload(self, key, checkpoint, visit, secret):
-        self.uploads.append((checkpoint, visit(), key in self.open))
+    def upload(self, key, checkpoint, reopen, secret):
+        self.uploads.append((checkpoint, reopen(), key in self.open))
         checkpoint.discard()
 
     def end(self, key, outcome, notes=None):
@@ -425,7 +425,7 @@ def test_policies_where_the_trial_writes_its_run(policy, expected, tmp_path):
     """Its checkpoints wait until it has ended; one that was surpassed meanwhile is let go."""
     said, uploads = went_through(tmp_path, policy, own=True, failed=True)
     assert [number for number, _ in said] == expected
-    assert {(visit.exit_code, is_open) for _, visit, is_open in uploads} == {(1, False)}
+    assert {(reopen.exit_code, is_open) for _, reopen, is_open in uploads} == {(1, False)}
 
 
 def test_slow_storage(tmp_path):
@@ -447,7 +447,7 @@ def test_slow_storage(tmp_path):
     answer.set()
     watching.close([trial])
     assert [
-        (saved.source, visit.exit_code, is_open) for saved, visit, is_open in writer.uploads
+        (saved.source, reopen.exit_code, is_open) for saved, reopen, is_open in writer.uploads
     ] == [
         ("loss_3.0", 1, False),
         ("loss_1.0", 1, False),
@@ -462,18 +462,18 @@ def test_without_a_metric_none_is_the_best(tmp_path):
 
 def test_a_visit_leaves_config_and_tags(tmp_path):
     """What is opened once more for a late checkpoint: id, tags and outcome, but no config."""
-    _, [(_, visit, _), *_] = went_through(tmp_path, "all", failed=True)
-    assert visit.spec.config == {}
-    assert visit.spec.init["id"] == "a"
-    assert "mine" in visit.spec.init["tags"]
+    _, [(_, reopen, _), *_] = went_through(tmp_path, "all", failed=True)
+    assert reopen.spec.config == {}
+    assert reopen.spec.init["id"] == "a"
+    assert "mine" in reopen.spec.init["tags"]
 
 
 def test_what_the_trial_declared_comes_first(tmp_path, monkeypatch):
     """A run that its trial opened is where its log says, with the tags that it had."""
     log = RunLog("a", name="theirs", project="declared", tags=["own", "stopped"])
     monkeypatch.setattr(run_files, "of_experiment", lambda folder, run_id: {run_id: log})
-    _, [(_, visit, _)] = went_through(tmp_path, "last", own=True, failed=True)
-    assert {name: visit.spec.init[name] for name in ("id", "project", "name", "tags")} == {
+    _, [(_, reopen, _)] = went_through(tmp_path, "last", own=True, failed=True)
+    assert {name: reopen.spec.init[name] for name in ("id", "project", "name", "tags")} == {
         "id": "a",
         "project": "declared",
         "name": "theirs",
@@ -620,16 +620,16 @@ def deliver(
     spec = RunSpec({**SPEC.init, "dir": str(tmp_path)}, SPEC.config, settings)
     failed = Outcome(Kind.FAILED, error_type="ValueError")
     tags = ["mine", *failed.tags]
-    visit = Visit(RunSpec({**spec.init, "tags": tags}, settings=spec.settings), failed.exit_code)
+    reopen = Reopen(RunSpec({**spec.init, "tags": tags}, settings=spec.settings), failed.exit_code)
     writer, secret = Writer(), Secret(TEST_KEY)
     writer.launch(tmp_path / "helper.log")
     writer.start("run", spec, Router(), secret)
     for number, saved in enumerate(in_time):
         writer.log("run", {"loss": 1.0, "training_iteration": number})
-        writer.upload("run", saved, lambda: visit, secret)
+        writer.upload("run", saved, lambda: reopen, secret)
     writer.end("run", failed)
     for saved in late:
-        writer.upload("run", saved, lambda: visit, secret)
+        writer.upload("run", saved, lambda: reopen, secret)
     assert writer.close(60)
     assert not any(Path(str(saved.folder)).exists() for saved in [*in_time, *late])
 

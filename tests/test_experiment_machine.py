@@ -70,9 +70,9 @@ class RecordingWriter:
         assert key in self.open
         self.configs[key].update(config)
 
-    def upload(self, key, checkpoint, visit, secret):
+    def upload(self, key, checkpoint, reopen, secret):
         assert Path(checkpoint.folder).is_dir()
-        assert visit().spec.init["id"] == key
+        assert reopen().spec.init["id"] == key
         self.uploads.append((key, key in self.open))
         checkpoint.discard()
 
@@ -396,7 +396,7 @@ TestExperiment.settings = settings(max_examples=150, stateful_step_count=30, der
 
 
 def test_a_checkpoint_that_comes_after_the_end(tmp_path):
-    """Tune's word on a save may come late: the run is visited, and stays as the trial ended."""
+    """Tune's word on a save may come late: the run opens again, and stays as the trial ended."""
     (tmp_path / "model").mkdir()
     writer = RecordingWriter()
     declared = options.RunOptions(project="p", upload_checkpoints=True)

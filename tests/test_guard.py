@@ -266,7 +266,7 @@ def simple_as_wandb_would_send_it(program):
     row |= {"_timestamp": 1.5, "_step": 3}
     run = program.open(elsewhere=True)
     assert not wandb_wire.is_simple_row(run, row)  # the first has wandb note that there are steps
-    with wandb_wire.rows_held_back() as held:
+    with wandb_wire.rows_held_back(run) as held:
         run.log(dict(row), step=7, commit=True)
     expected, local_step = held[0], run._local_step
     assert wandb_wire.is_simple_row(run, row)
@@ -346,11 +346,11 @@ def many_of_one_run_held(program):
 def by_another_wandb(program):
     """Without the private names by which rows are guarded and sent together, they are sent."""
 
-    def renamed():
-        raise ImportError("no InterfaceSock")
+    def renamed(interface, row):
+        raise AttributeError("no _make_request")
 
-    kept = wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked
-    wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked = (*kept[0], "_renamed"), renamed
+    kept = wandb_run._GUARDED_BY, wandb_wire._held_row
+    wandb_run._GUARDED_BY, wandb_wire._held_row = (*kept[0], "_renamed"), renamed
     try:
         run = program.open(elsewhere=True)
         outbox = Outbox()
@@ -361,7 +361,7 @@ def by_another_wandb(program):
         wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
         assert [row["i"] for row in program.written()] == list(range(12))
     finally:
-        wandb_run._GUARDED_BY, wandb_wire._hold_rows_back_where_asked = kept
+        wandb_run._GUARDED_BY, wandb_wire._held_row = kept
 
 
 def sent_together(program):

@@ -45,7 +45,7 @@ def test_a_standard_output_that_takes_nothing_ends_nothing(is_closed, monkeypatc
     if is_closed:
         output.close()
     monkeypatch.setattr(sys, "stdout", output)
-    links.say("wbtune: project Größe")
+    links.print_line("wbtune: project Größe")
     assert caplog.messages == ["wbtune: project Größe"]
 
 
@@ -126,7 +126,7 @@ def test_a_link_in_a_notebook_can_be_clicked(kernel, monkeypatch, capsys):
     ipython.get_ipython = lambda: SimpleNamespace(kernel=kernel)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    links.say("wbtune: run a<b: https://wandb.ai/e/p/runs/a")
+    links.print_line("wbtune: run a<b: https://wandb.ai/e/p/runs/a")
     text = capsys.readouterr().out
     if kernel is None:
         assert (shown, text) == ([], "wbtune: run a<b: https://wandb.ai/e/p/runs/a\n")

@@ -139,13 +139,13 @@ TYPES = {
 def test_each_object_arrives_and_stays_what_it_was(run: Any, tmp_path: Path) -> None:
     """After the trial's folder is gone; and whoever else holds the object can pickle it."""
     result = objects(tmp_path)
-    kept = Router().snapshot(result, media.take)
+    kept = Router().snapshot(result, media.detached_copy)
     before = pickle.dumps(result)
     for value in ("html", "page", "object"):
         Path(result[value]._path).unlink()  # as the end of the trial's process does
     (tmp_path / "molecule.pdb").write_text("another")
     row, _ = Router().route(pickle.loads(pickle.dumps(kept)))
-    row, left_out = media.into_run(run, row, RunSpec({}), 1)
+    row, left_out = media.log_media(run, row, RunSpec({}), 1)
     assert left_out == {}
     assert {key: row[key]["_type"] for key in TYPES} == TYPES
     assert row["loss"] == 1
@@ -161,8 +161,8 @@ def test_what_is_gone_costs_its_own_key(run: Any) -> None:
     gone, there = wandb.Html("x"), wandb.Html("y")
     Path(gone._path).unlink()
     row = {"gone": gone, "there": there, "loss": 1.0, "odd": picture(4, 4, 7)}
-    row, _ = Router().route(Router().snapshot(row, media.take))
-    row, left_out = media.into_run(run, row, RunSpec({}), 2)
+    row, _ = Router().route(Router().snapshot(row, media.detached_copy))
+    row, left_out = media.log_media(run, row, RunSpec({}), 2)
     assert row["gone"] == "Html (not logged)"
     assert row["odd"] == "array of uint8 (4, 4, 7)"
     assert (row["there"]["_type"], row["loss"]) == ("html-file", 1.0)

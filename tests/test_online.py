@@ -42,12 +42,12 @@ from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
 from wbtune._driver.writer import Writer
 from wbtune._helper.helper import AT_ONCE
-from wbtune._helper.messages import Visit
+from wbtune._helper.messages import Reopen
 from wbtune._place.identity import Identity
 from wbtune._place.server import Server
 from wbtune._place.transport import LARGEST
 from wbtune._run import run_files
-from wbtune._run.run_spec import MARK, spec
+from wbtune._run.run_spec import EXPERIMENT_KEY, spec
 
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
 QUICK = dict.fromkeys(
@@ -135,7 +135,7 @@ def test_a_run_arrives(driver, server, caplog):
     run = server.runs["entity", "p", "a"]
     assert rows(run) == list(range(1, 9))
     assert (run.name, run.group, run.state, run.tags) == ("trial a", "sweep", "failed", ["failed"])
-    assert run.config == {"lr": 0.1, MARK: "ours"}
+    assert run.config == {"lr": 0.1, EXPERIMENT_KEY: "ours"}
     assert run.summary["loss"] == {"min": 0}
     assert run.rows[-1]["loss"] == 3
     axes = run.raw_config["_wandb"]["value"]["m"]
@@ -281,9 +281,11 @@ def test_a_helper_that_is_killed_online(driver, server, tmp_path):
     saved = SavedCheckpoint("checkpoint_a", "checkpoint_000000", str(copy))
     fault = server.order(Fault(cut="before", match="file_stream"))
     slow = server.order(Fault(status=500, match="/storage/artifact"))
-    visit = Visit(spec(RunOptions(project="p"), Identity("a", "a", "sweep", str(tmp_path)), {}), 0)
+    reopen = Reopen(
+        spec(RunOptions(project="p"), Identity("a", "a", "sweep", str(tmp_path)), {}), 0
+    )
     driver.log("a", *range(10, 20))
-    driver.writer.upload("a", saved, lambda: visit, driver.secret)
+    driver.writer.upload("a", saved, lambda: reopen, driver.secret)
     wait_for(lambda: slow.hits and len(run_files.of_experiment(tmp_path)["a"].rows) == 20)
     wait_for(lambda: not driver.writer._memory["a"].sent)
     psutil.Process(driver.writer._process.pid).kill()

@@ -234,35 +234,3 @@ def test_what_all_runs_have_in_common_holds_for_each(tmp_path: Path) -> None:
     assert opened["prepared"][0] == opened["alone"][0] == expected
     assert opened["prepared"][1] == ""
     assert "starting backend" in opened["alone"][1]
-
-
-LAUNCH = """
-import json, sys
-from pathlib import Path
-from wbtune._run import closing
-from wbtune._run import opening
-from wbtune._run import run_spec
-from wbtune._place.identity import Identity
-from wbtune._data.options import RunOptions
-from wbtune._data.outcomes import FINISHED
-
-def opened(name):
-    options = RunOptions(project="p", init_kwargs={"mode": "offline"})
-    run = opening.open_run(run_spec.spec(options, Identity(name, name, "e", sys.argv[1]), {}))
-    closing.close_run(run, FINISHED)
-    return Path(run.dir)
-
-opened("first")
-print(json.dumps("wandb.sdk.launch" in sys.modules))
-from wandb.sdk import launch
-Path("config.json").write_text("{}")
-launch.manage_config_file("config.json")
-print(json.dumps(sorted(path.name for path in opened("second").rglob("*config.json"))))
-"""
-
-
-def test_launch_is_imported_by_who_needs_it_alone(tmp_path: Path) -> None:
-    """A run does not take the time to; what a user staged there is in the run all the same."""
-    env = functions.clean_env(tmp_path)
-    said = functions.program(env, tmp_path, "-c", LAUNCH, str(tmp_path)).splitlines()
-    assert [json.loads(line) for line in said] == [False, ["config.json"]]

@@ -54,8 +54,8 @@ second.log({"loss": 8, "last": True})
 second.summary["theirs"] = [1, 2]
 closing.close_run(second, FINISHED, {"wbtune/dropped": 0})
 
-visit = opened()
-closing.leave_run(visit, 0)
+reopen = opened()
+closing.close_reopened(reopen, 0)
 
 corrected = opened()
 closing.close_run(corrected, Outcome(Kind.INTERRUPTED, "Ctrl-C"))
@@ -96,5 +96,5 @@ def test_the_last_segment_says_it_all(tmp_path):
     assert (run.config, run.exit_code) == ({"lr": 1}, 130)
     assert (set(run.tags), run.notes) == ({"declared", "added", "interrupted"}, "changed")
     assert run_files.of_experiment(tmp_path)["a"].name == "renamed"
-    visited = run_files.read(parts[3])
-    assert (visited.exit_code, visited.summary["wbtune/outcome"]) == (0, "finished")
+    reopened = run_files.read(parts[3])
+    assert (reopened.exit_code, reopened.summary["wbtune/outcome"]) == (0, "finished")

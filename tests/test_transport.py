@@ -24,7 +24,7 @@ from wbtune._data.secret import Secret
 from wbtune._place import proxies, transport
 from wbtune._place.server import Server
 from wbtune._place.transport import LARGEST
-from wbtune._run.run_spec import MARK
+from wbtune._run.run_spec import EXPERIMENT_KEY
 from wbtune.errors import CredentialsError, ServerUnreachableError, WbtuneError
 
 VIEWER = b'{"data": {"viewer": {"id": "u", "entity": "e"}}}'
@@ -264,7 +264,10 @@ def test_nothing_waits_for_a_name(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (json.dumps({MARK: {"value": "ours"}, "lr": {"value": 1}}), {MARK: "ours", "lr": 1}),
+        (
+            json.dumps({EXPERIMENT_KEY: {"value": "ours"}, "lr": {"value": 1}}),
+            {EXPERIMENT_KEY: "ours", "lr": 1},
+        ),
         ("null", {}),
         ("[1]", {}),
         ("?", {}),

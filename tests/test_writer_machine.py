@@ -36,15 +36,15 @@ from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._driver.unacknowledged import Memory, Sent
 from wbtune._driver.writer import BATCH, BATCH_BYTES, HELPERS, Writer
-from wbtune._helper.helper import Helper, Means
+from wbtune._helper.helper import Backend, Helper
 from wbtune._helper.messages import (
     Configure,
     End,
     Log,
+    Reopen,
     Start,
     Upload,
     UploadRest,
-    Visit,
     framed,
     pack,
 )
@@ -226,7 +226,7 @@ class HelperMachine(RuleBasedStateMachine):
         self.orders = os.fdopen(read, "rb")
         helper = Helper(
             lambda key, text: self.said.append((key, text)),
-            means=Means(open_run=self.opening, close_run=self.closing, most_open=5),
+            backend=Backend(open_run=self.opening, close_run=self.closing, most_open=5),
         )
         self.serving = threading.Thread(target=helper.serve, args=(self.orders,), daemon=True)
         self.serving.start()
@@ -387,7 +387,7 @@ def serve(tmp_path, batches, open_run, close_run=closing.close_run):
             stream.write(framed([pack(order) for order in batch]))
     helper = Helper(
         lambda key, text: said.append((key, text)),
-        means=Means(open_run=open_run, close_run=close_run),
+        backend=Backend(open_run=open_run, close_run=close_run),
     )
     with path.open("rb") as stream:
         thread = threading.Thread(target=helper.serve, args=(stream,), daemon=True)
@@ -422,12 +422,12 @@ def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_checkpoint_is_taken_in_time_or_later_and_its_copy_never_stays(late, tmp_path):
-    """After the end of its run, that is visited: opened again, and left with its exit code."""
+    """After the end of its run, that is opened again, and left with its exit code."""
     copy = tmp_path / ".checkpoint-1"
     copy.mkdir()
     (copy / "model").write_text("weights")
     saved = SavedCheckpoint("checkpoint_a", "checkpoint_000000", str(copy))
-    upload = Upload("a", saved, Visit(fake_spec("a"), 3))
+    upload = Upload("a", saved, Reopen(fake_spec("a"), 3))
     opened: list[FakeRun] = []
     orders = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
     if late:
@@ -440,14 +440,14 @@ def test_a_checkpoint_is_taken_in_time_or_later_and_its_copy_never_stays(late, t
     assert not copy.exists()
 
 
-def test_late_checkpoints_share_a_visit(tmp_path):
+def test_late_checkpoints_share_a_reopen(tmp_path):
     """The run is opened once more for all of them, and before what comes after them."""
     uploads = []
     for number in range(3):
         copy = tmp_path / f".checkpoint-{number}"
         copy.mkdir()
         saved = SavedCheckpoint(f"checkpoint_{number}", "checkpoint_000000", str(copy))
-        uploads.append(Upload("a", saved, Visit(fake_spec("a"), 3)))
+        uploads.append(Upload("a", saved, Reopen(fake_spec("a"), 3)))
     opened: list[FakeRun] = []
     again = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
     assert not serve(tmp_path, [[*uploads, *again]], opener(opened))
@@ -461,7 +461,7 @@ def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
     copy = tmp_path / ".checkpoint-1"
     copy.mkdir()
     saved = SavedCheckpoint("checkpoint_a", "checkpoint_000007", str(copy))
-    orders = [Start("a", fake_spec("a")), Upload("a", saved, Visit(fake_spec("a"), 0))]
+    orders = [Start("a", fake_spec("a")), Upload("a", saved, Reopen(fake_spec("a"), 0))]
     if late:
         del orders[0]
 
@@ -835,7 +835,7 @@ def test_every_helper_is_killed(writer, tmp_path, caplog):
     for i in range(4, 9):
         writer.log("t", {"i": i})
     saved = SavedCheckpoint("checkpoint_t", "checkpoint_000000", str(copy))
-    writer.upload("t", saved, lambda: Visit(spec(tmp_path, "t"), 0), None)
+    writer.upload("t", saved, lambda: Reopen(spec(tmp_path, "t"), 0), None)
     writer.end("t", FINISHED)
     assert writer.close(HANGS_S)
     assert not copy.exists()

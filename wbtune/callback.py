@@ -244,7 +244,7 @@ class WandbLoggerCallback(LoggerCallback):
         credentials.hand_over(login, self.__fit, _objective(sweep), plain)
         place = links.of_experiment(options, login, sweep.experiment)
         if place is not None:
-            links.say_experiment(place)
+            links.print_experiment(place)
         self.__experiment = Experiment(
             who,
             options,

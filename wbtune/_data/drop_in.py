@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-logger = logging.getLogger("wbtune")
+from wbtune._data import notice
 
 #: What wbtune itself decides about a run, because several would break it.
 TAKEN: Final = {
@@ -46,7 +44,7 @@ def say_without_effect(who: str, taken: Mapping[str, Any]) -> None:
     """Say of options that were set aside, once each, that they do nothing."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):
-            _say_once(f"{who}: {name}={value!r} has no effect: {TAKEN[name]}.")
+            notice.warn_once(f"{who}: {name}={value!r} has no effect: {TAKEN[name]}.")
 
 
 #: What W&B does in the process that opens the run, which is no trial's where the driver does.
@@ -60,13 +58,8 @@ def of_the_driver(who: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in _IN_ITS_PROCESS:
         if init_kwargs.get(name):
-            _say_once(
+            notice.warn_once(
                 f"{who}: {name}=True has no effect on runs that the driver writes: it acts in the "
                 f"process that opens the run. Give it to setup_wandb in the trial."
             )
     return {name: value for name, value in init_kwargs.items() if name not in _IN_ITS_PROCESS}
-
-
-@functools.cache
-def _say_once(text: str) -> None:
-    logger.warning(text)

@@ -34,7 +34,7 @@ from wbtune._driver import endings, restoring
 from wbtune._driver.checkpoint_copies import Shelf
 from wbtune._driver.patience import Patience
 from wbtune._driver.writer import Writer
-from wbtune._helper.messages import Visit
+from wbtune._helper.messages import Reopen
 from wbtune._place import handover, identity, storage
 from wbtune._place.credentials import Login
 from wbtune._run import environment, links, media, ownership, run_files, run_spec
@@ -223,7 +223,7 @@ class Experiment:
         if watched.ended:  # it goes on, whatever was said before
             watched.ended, watched.outcome = False, None
         if not watched.own:
-            row = watched.router.snapshot(result, media.take)
+            row = watched.router.snapshot(result, media.detached_copy)
             if watched.attempt > 1:
                 row["wbtune/attempt"] = watched.attempt
             self._writer.log(watched.key, row)
@@ -315,7 +315,7 @@ class Experiment:
             self._taken_aside.append(saved._replace(metadata={}))
         if not watched.own:
             self._writer.upload(
-                watched.key, saved, partial(self._visit, watched), self._login.secret
+                watched.key, saved, partial(self._reopen, watched), self._login.secret
             )
             return
         if self._options.checkpoints != "all":
@@ -329,7 +329,7 @@ class Experiment:
         self._shelf.discard(watched.key, saved)
 
     @staticmethod
-    def _visit(watched: Watched, log: run_files.RunLog | None = None) -> Visit:
+    def _reopen(watched: Watched, log: run_files.RunLog | None = None) -> Reopen:
         """How a run that has ended is opened once more, and left as it was.
 
         Args:
@@ -348,7 +348,7 @@ class Experiment:
         tags = [*(tag for tag in tags if tag not in OUTCOME_TAGS), *outcome.tags]
         if tags:
             init["tags"] = tags
-        return Visit(watched.spec._replace(init=init, config={}), outcome.exit_code)
+        return Reopen(watched.spec._replace(init=init, config={}), outcome.exit_code)
 
     def end(self, trial: Trial, *, failed: bool) -> None:
         """A trial ended."""
@@ -656,8 +656,8 @@ class Experiment:
         found = (run_files.of_experiment(directory, watched.key) for directory in self._places)
         log = next((logs[watched.key] for logs in found if watched.key in logs), None)
         for saved in watched.waiting:
-            visit = partial(self._visit, watched, log)
-            self._writer.upload(watched.key, saved, visit, self._login.secret)
+            reopen = partial(self._reopen, watched, log)
+            self._writer.upload(watched.key, saved, reopen, self._login.secret)
         watched.waiting.clear()
 
     def _say_what_is_left(self) -> None:
@@ -702,9 +702,9 @@ class Experiment:
             if directory in delivered and offline:
                 where = str(remote)
                 more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
-            links.say(f"wbtune: {number} in {where}{more}")
+            links.print_line(f"wbtune: {number} in {where}{more}")
             if offline and not more and self._mode not in {None, "online", "shared"}:
-                links.say(f"wbtune: upload them by: {links.sync_command(folder)}")
+                links.print_line(f"wbtune: upload them by: {links.sync_command(folder)}")
         self._say_what_to_send(complete=complete)
 
     def _say_what_to_send(self, *, complete: bool) -> None:
@@ -716,7 +716,7 @@ class Experiment:
         folders = [Path(directory, "wandb") for directory in self._places]
         named = folders if len(left) > SHOWN or not left else left
         what = " ".join(shlex.quote(str(path)) for path in named)
-        links.say(
+        links.print_line(
             "wbtune: not all was uploaded in time; send it by: "
             f"{self._server()}wandb sync --no-skip-online {what}"
         )
@@ -737,7 +737,7 @@ class Experiment:
         )
         there = [run_id for run_id in watched.spec.ids if self._has_folder(run_id)]
         said = f"{self._objective.metric}={best[1]:.6g}"
-        links.say_best(place, best[0], said, there[0] if there else watched.key)
+        links.print_best(place, best[0], said, there[0] if there else watched.key)
 
     def _has_folder(self, run_id: str) -> bool:
         name = f"*run-*-{glob.escape(run_id)}"

@@ -1,6 +1,6 @@
 """A thread of the driver in the place of the helper process: where that can't be started, or hangs.
 
-It gets the same messages, and leaves the driver alone: see :mod:`wbtune._run.coreless`.
+It gets the same messages, and leaves the driver alone: see :mod:`wbtune._run.without_core`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wbtune._helper import messages
-from wbtune._helper.helper import Helper, Means
+from wbtune._helper.helper import Backend, Helper
 from wbtune._helper.messages import Packed
-from wbtune._run import coreless
+from wbtune._run import without_core
 
 #: By what it carries out its messages.
-WITHOUT_CORE: Final = Means(
-    open_run=coreless.open_run,
-    close_run=coreless.close_run,
-    no_uploads=coreless.NO_HELPER,  # only wandb-core can; what is left is marked
-    into_run=coreless.into_run,
-    rows=coreless.Rows,
-    workers=lambda _: coreless.AtOnce(),
+WITHOUT_CORE: Final = Backend(
+    open_run=without_core.open_run,
+    close_run=without_core.close_run,
+    no_uploads=without_core.NO_HELPER,  # only wandb-core can; what is left is marked
+    log_media=without_core.log_media,
+    rows=without_core.Rows,
+    workers=lambda _: without_core.InlineExecutor(),
 )
 
 

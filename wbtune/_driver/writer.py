@@ -62,10 +62,10 @@ from wbtune._helper.messages import (
     Log,
     Message,
     Packed,
+    Reopen,
     Start,
     Upload,
     UploadRest,
-    Visit,
     pack,
 )
 from wbtune._run import media, run_spec
@@ -200,16 +200,16 @@ class Writer:
         self,
         key: str,
         checkpoint: SavedCheckpoint,
-        visit: Callable[[], Visit],
+        reopen: Callable[[], Reopen],
         secret: Secret | None,
     ) -> None:
-        """Log a checkpoint as an artifact; ``visit`` is asked when it is its turn."""
+        """Log a checkpoint as an artifact; ``reopen`` is asked when it is its turn."""
         if self._given_up:
             checkpoint.discard()
             return
 
         def order() -> Iterator[Message]:
-            yield Upload(key, checkpoint, visit(), None if secret is None else secret.reveal())
+            yield Upload(key, checkpoint, reopen(), None if secret is None else secret.reveal())
 
         self._orders.append(order)
 

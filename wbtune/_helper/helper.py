@@ -86,14 +86,14 @@ def _workers(name: str) -> Executor:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Backend:
     """By what a `Helper` carries out its messages: by wandb, if nothing else is given.
 
     Attributes:
         open_run: as `runs.open_run`.
         close_run: as `runs.close_run`.
         no_uploads: why nothing can be uploaded; empty when it can.
-        into_run: as `media.into_run`.
+        log_media: as `media.log_media`.
         rows: where rows go.
         workers: makes the threads that open, or close, runs.
         most_open: runs that can be open at the same time; each holds files.
@@ -102,7 +102,7 @@ class Means:
     open_run: Callable[..., Any] = opening.open_run
     close_run: Callable[..., None] = closing.close_run
     no_uploads: str = ""
-    into_run: Callable[..., tuple[dict[str, Any], dict[str, str]]] = media.into_run
+    log_media: Callable[..., tuple[dict[str, Any], dict[str, str]]] = media.log_media
     rows: Callable[[], Rows] = Outbox
     workers: Callable[[str], Executor] = _workers
     most_open: float = math.inf
@@ -121,7 +121,7 @@ class _Stream:
         dropped: rows that are in no run.
         left_out: metrics of which that was said.
         uploads: checkpoints that may not have arrived, with what knows of that.
-        visits: checkpoints that shared its opening, which it had only for them.
+        shared: checkpoints that shared its opening, which it had only for them.
     """
 
     spec: run_spec.RunSpec
@@ -132,7 +132,7 @@ class _Stream:
     dropped: int = 0
     left_out: set[str] = field(default_factory=set)
     uploads: list[tuple[SavedCheckpoint, Any]] = field(default_factory=list)
-    visits: int = 0
+    shared: int = 0
 
 
 def _all(events: deque[Callable[[], None]]) -> None:
@@ -164,19 +164,19 @@ class Helper:
         self,
         say: Callable[[str, str], None],
         tell: Callable[..., None] = lambda **_: None,
-        means: Means | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.progress = 0
         self._say = say
         self._tell = tell
-        self._means = means or Means()
+        self._backend = backend or Backend()
         self._done: Counter[str] = Counter()
         self._streams: dict[str, _Stream] = {}
-        self._rows = self._means.rows()
+        self._rows = self._backend.rows()
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Each their own: those that close may wait for a server that is away.
-        self._openers = self._means.workers("wbtune-open")
-        self._closers = self._means.workers("wbtune-close")
+        self._openers = self._backend.workers("wbtune-open")
+        self._closers = self._backend.workers("wbtune-close")
         self._calm = threading.Condition()
         self._ending = 0
         self._open = 0
@@ -218,7 +218,7 @@ class Helper:
                 self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
         self._openers.shutdown()
         self._closers.shutdown()
-        for rest in () if self._means.no_uploads else self._rest:
+        for rest in () if self._backend.no_uploads else self._rest:
             self._upload_rest(rest)
 
     def _upload_rest(self, message: UploadRest) -> None:
@@ -332,7 +332,7 @@ class Helper:
 
     def _start(self, message: Start) -> None:
         self._streams[message.key] = _Stream(message.spec)
-        if self._open >= self._means.most_open:
+        if self._open >= self._backend.most_open:
             self._say(
                 "",
                 f"{self._open} runs are open at the same time, and W&B has several files open for "
@@ -355,7 +355,7 @@ class Helper:
             self._calm.wait_for(lambda: self._ending < AT_ONCE, GIVE_WAY_S)
         run = None
         try:
-            run = self._means.open_run(
+            run = self._backend.open_run(
                 message.spec,
                 _secret(message.secret),
                 for_trial_elsewhere=True,
@@ -384,7 +384,7 @@ class Helper:
             step = stream.steps.next(row.get(run_spec.X_AXIS))
             if media.has_media(row):
                 self._send()  # a video takes seconds, which no other row waits for
-                row, left_out = self._means.into_run(stream.run, row, stream.spec, step)
+                row, left_out = self._backend.log_media(stream.run, row, stream.spec, step)
                 for key in left_out.keys() - stream.left_out:
                     self._say(message.key, f"left out {key} ({left_out[key]})")
                 stream.left_out |= left_out.keys()
@@ -402,16 +402,16 @@ class Helper:
             self._say(message.key, f"the config was not updated: {type(error).__name__}: {error}")
 
     def _take_upload(self, stream: _Stream | None, message: Upload) -> None:
-        if self._means.no_uploads:
-            reason = RuntimeError(self._means.no_uploads)
+        if self._backend.no_uploads:
+            reason = RuntimeError(self._backend.no_uploads)
             self._not_uploaded(message.key, message.checkpoint, reason)
             self._done[message.key] += 1
         elif stream is not None:
             stream.busy = True  # the run's own rows wait; the other runs go on
             self._closers.submit(self._uploading, stream, message)
         else:
-            stream = self._streams[message.key] = _Stream(message.visit.spec)
-            self._closers.submit(self._visiting, stream, message)
+            stream = self._streams[message.key] = _Stream(message.reopen.spec)
+            self._closers.submit(self._upload_reopened, stream, message)
 
     def _uploading(self, stream: _Stream, message: Upload) -> None:
         self._upload(stream, message)
@@ -428,24 +428,24 @@ class Helper:
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._not_uploaded(message.key, checkpoint, error)
 
-    def _visiting(self, stream: _Stream, message: Upload) -> None:
+    def _upload_reopened(self, stream: _Stream, message: Upload) -> None:
         """Open a run that has ended for an upload."""
         try:
             if stream.run is None:
-                stream.run = self._means.open_run(
-                    message.visit.spec, _secret(message.secret), for_trial_elsewhere=True
+                stream.run = self._backend.open_run(
+                    message.reopen.spec, _secret(message.secret), for_trial_elsewhere=True
                 )
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be opened: {type(error).__name__}: {error}")
         self._upload(stream, message)
-        self._events.put(partial(self._visited, stream, message))
+        self._events.put(partial(self._uploaded_reopened, stream, message))
 
-    def _visited(self, stream: _Stream, message: Upload) -> None:
+    def _uploaded_reopened(self, stream: _Stream, message: Upload) -> None:
         following = stream.backlog[0] if stream.backlog else None
-        if isinstance(following, Upload):  # one visit for them all
+        if isinstance(following, Upload):  # open for them all
             stream.backlog.popleft()
-            stream.visits += 1
-            self._closers.submit(self._visiting, stream, following)
+            stream.shared += 1
+            self._closers.submit(self._upload_reopened, stream, following)
         else:
             self._closers.submit(self._leaving, stream, message)
 
@@ -453,7 +453,7 @@ class Helper:
         """Leave the run as it was."""
         try:
             if stream.run is not None:
-                closing.leave_run(stream.run, message.visit.exit_code)
+                closing.close_reopened(stream.run, message.reopen.exit_code)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._hear_of_uploads(message.key, stream, last=True)
@@ -500,7 +500,7 @@ class Helper:
         try:
             if stream.run is not None:
                 notes = {**message.notes, "wbtune/dropped": dropped}
-                self._means.close_run(stream.run, message.outcome, notes)
+                self._backend.close_run(stream.run, message.outcome, notes)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self._say(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._hear_of_uploads(message.key, stream, last=True)
@@ -513,7 +513,7 @@ class Helper:
 
     def _closed(self, key: str, *, opened: bool = False) -> None:
         stream = self._streams.pop(key)
-        self._done[key] += 1 + stream.visits
+        self._done[key] += 1 + stream.shared
         self._closed_runs += 1
         if self._closed_runs % COLLECT_EVERY == 0:
             gc.collect()

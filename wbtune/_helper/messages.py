@@ -49,7 +49,7 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Reopen:
     """How a run that has ended is opened once more, and what it is left with."""
 
     spec: run_spec.RunSpec
@@ -61,12 +61,12 @@ class Upload:
     """Log a checkpoint as an artifact, and delete the copy when it has arrived.
 
     It may come after its run's end: because it was fetched from a remote storage, or
-    because its trial's own process wrote the run. Then the run is visited.
+    because its trial's own process wrote the run. Then the run is opened again.
     """
 
     key: str
     checkpoint: SavedCheckpoint
-    visit: Visit
+    reopen: Reopen
     secret: str | None = field(default=None, repr=False)
 
 

@@ -48,7 +48,7 @@ class Outbox:
         if protection is not None and wandb_wire.is_simple_row(run, row):
             held = [protection.hold(row, step)]
         else:
-            with wandb_wire.rows_held_back() as held:
+            with wandb_wire.rows_held_back(run) as held:
                 run.log(row, step=step, commit=True)
         self._rows += [(run, one) for one in held]
         self._bytes += sum(one.request.ByteSize() for one in held)

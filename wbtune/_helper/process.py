@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from wbtune._helper.helper import AT_ONCE, Helper, Means
+from wbtune._helper.helper import AT_ONCE, Backend, Helper
 from wbtune._helper.messages import NOT_FOR_HELPER
-from wbtune._run import opening
+from wbtune._run import environment, opening, run_spec
 
 logger = logging.getLogger("wbtune")
 
@@ -52,23 +52,33 @@ def helper_main(driver: int) -> None:
     for number in NOT_FOR_HELPER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_HELPER)
-    voice = Voice(os.dup(1))
+    replies = Replies(os.dup(1))
     os.dup2(2, 1)  # whatever prints here must not end up among our own words
     most = _open_runs()
-    helper = Helper(voice.say, lambda **said: voice.write(said), Means(most_open=most))
-    logger.addHandler(_Forward(voice.say, helper.has))
+    helper = Helper(
+        replies.warn,
+        lambda **reply: replies.write(reply),
+        Backend(open_run=_open_run, most_open=most),
+    )
+    logger.addHandler(_Forward(replies.warn, helper.has))
     logger.propagate = False
     try:
         opening.prepare_for_many()
     except BaseException as error:
-        voice.write({"failed": f"wandb does not start: {type(error).__name__}: {error}"})
-        voice.close()
+        replies.write({"failed": f"wandb does not start: {type(error).__name__}: {error}"})
+        replies.close()
         raise
-    voice.write({"ready": True})
+    replies.write({"ready": True})
     threading.Thread(target=_watch_driver, args=(driver,), daemon=True).start()
     ended = threading.Thread(target=_end_if_stuck, args=(helper,), daemon=True)
     helper.serve(sys.stdin.buffer, when_over=ended.start)
-    voice.close()
+    replies.close()
+
+
+def _open_run(spec: run_spec.RunSpec, *args: Any, **kwargs: Any) -> Any:
+    """As `opening.open_run`; the run describes its driver's program."""
+    environment.set_command(spec.command)
+    return opening.open_run(spec, *args, **kwargs)
 
 
 def _open_runs() -> float:
@@ -103,7 +113,7 @@ def _end_if_stuck(helper: Helper) -> None:
     os._exit(1)
 
 
-class Voice:
+class Replies:
     """What the helper says to its driver: a line each, by a thread of its own.
 
     So nothing waits for a driver that does not listen: because it is stopped, or because it is
@@ -116,11 +126,11 @@ class Voice:
         self._thread = threading.Thread(target=self._work, name="wbtune-say", daemon=True)
         self._thread.start()
 
-    def write(self, said: dict[str, Any]) -> None:
+    def write(self, reply: dict[str, Any]) -> None:
         """Say something."""
-        self._lines.put(json.dumps(said) + "\n")
+        self._lines.put(json.dumps(reply) + "\n")
 
-    def say(self, key: str, text: str) -> None:
+    def warn(self, key: str, text: str) -> None:
         """Say what a person should know of a run, or of none."""
         self.write({"key": key, "text": text})
 

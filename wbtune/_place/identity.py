@@ -6,22 +6,18 @@ the run group is the experiment name."
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import logging
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from wbtune._data import notice
 from wbtune._place.storage import Remote
 from wbtune._upstream import ray_loop, ray_storage, ray_train, ray_trial
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
     from ray.tune.experiment import Trial
-
-
-logger = logging.getLogger("wbtune")
 
 #: A run's id has no more.
 MAX_ID_CHARS: Final = 64
@@ -109,7 +105,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
     else:
         trial_id, name = found["id"], found["name"]
         known = f"{name}, by the name of its folder"
-    _say_once(
+    notice.warn_once(
         "wbtune: this trainable does not know its trial (RLlib, for one, drops that); its run "
         f"is that of trial {trial_id}: {known}."
     )
@@ -123,11 +119,6 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
         mark=_mark(storage),
         fit=ray_loop.fit_of(storage),
     )
-
-
-@functools.cache
-def _say_once(text: str) -> None:
-    logger.warning(text)
 
 
 def of_trial(trial: Trial) -> Identity:

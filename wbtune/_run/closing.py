@@ -81,14 +81,14 @@ def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
         artifact.wait(timeout=timeout)
 
 
-def leave_run(run: Run, exit_code: int) -> None:
+def close_reopened(run: Run, exit_code: int) -> None:
     """Close a run that had ended before and was opened again, and change nothing else."""
     segments.bring_outcome(run)
     run.finish(exit_code=exit_code)
     _note_timeout(run)
 
 
-def go_on(run: Run) -> Run:
+def reopen_if_finished(run: Run) -> Run:
     """The run; or another part of it, where its user has finished it in the middle.
 
     ``wandb.init(reinit=True)`` finishes it, too. The other part is no `wandb.run`: that is

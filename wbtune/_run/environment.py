@@ -75,14 +75,13 @@ def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
     return spec._replace(settings={**spec.settings, **(own or {"x_disable_stats": True})})
 
 
-def say_command(command: tuple[str, ...]) -> None:
-    """In the helper: let wandb take the driver's command line for this process's own."""
-    package = sys.modules["wbtune"]
-    if command and getattr(package, "__file__", None) is None:  # see `writer`: it is a bare one
+def set_command(command: tuple[str, ...]) -> None:
+    """In the helper process: let wandb take the driver's command line for this process's own."""
+    if command:
         sys.argv[:] = command
 
 
-def say_packages(run: Any, command: tuple[str, ...]) -> None:
+def log_packages(run: Any, command: tuple[str, ...]) -> None:
     """Let the run say which packages are installed."""
     if not command or run.disabled:
         return

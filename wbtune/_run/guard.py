@@ -576,7 +576,7 @@ class Guard:
         # It began with the config that the first began with.
         new.config.update(dict(run.config.items()), allow_val_change=True)
         # Whoever holds the old object or finds the new one has the same run.
-        wandb_run.become(run, new, wbtune_guard=self)
+        wandb_run.share_state(run, new, wbtune_guard=self)
         self._progress = watchdog.Progress(Path(run.dir).parent, monotonic())
         self._end_together()
         if self._others:

@@ -97,22 +97,22 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
     return Place(_without_login(wandb_settings.app_url(base_url)), entity, options.project, group)
 
 
-def say_experiment(place: Place) -> None:
+def print_experiment(place: Place) -> None:
     """When an experiment starts: where it can be watched."""
-    say(f"wbtune: project {place.project_url} group {place.group_url}")
+    print_line(f"wbtune: project {place.project_url} group {place.group_url}")
 
 
-def say_run(run: Run) -> None:
+def print_run(run: Run) -> None:
     """In a trial, or by hand: where the run is that was just opened."""
     if run.disabled:
         return
     wandb_core.when_init_is_called(_say_no_effect)
     if not run.offline:
-        say(f"wbtune: run {run.name or run.id}: {_without_login(run.url or '')}")
+        print_line(f"wbtune: run {run.name or run.id}: {_without_login(run.url or '')}")
     else:
         folder = Path(run.dir).parent
         upload = f"wandb sync {shlex.quote(str(folder))}"
-        say(f"wbtune: run {run.name or run.id} in {folder}; upload it by: {upload}")
+        print_line(f"wbtune: run {run.name or run.id} in {folder}; upload it by: {upload}")
 
 
 #: Arguments of ``wandb.init`` that say which run is meant.
@@ -130,16 +130,16 @@ def _say_no_effect(given: Mapping[str, Any]) -> None:
     other = {name: what for name, what in asked.items() if what != getattr(run, name, None)}
     if other:
         what = ", ".join(f"{name}={value!r}" for name, value in other.items())
-        say(
+        print_line(
             f"wbtune: wandb.init({what}) gives the run that is open here, {run.name or run.id} "
             f"in project {run.project}; its arguments have no effect. Give them where that run "
             "is declared."
         )
 
 
-def say_best(place: Place, trial: Trial, said: str, run_id: str) -> None:
+def print_best(place: Place, trial: Trial, said: str, run_id: str) -> None:
     """When an experiment ends: its best trial's page."""
-    say(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
+    print_line(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
 
 
 def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial, float] | None:
@@ -164,7 +164,7 @@ def sync_command(folder: Path) -> str:
     return f"wandb sync {shlex.quote(str(shown))}/{OFFLINE}*"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line; in a notebook, with links that can be clicked.
 
     A standard output that is closed, or can't hold the text, ends nobody's experiment.

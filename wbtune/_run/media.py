@@ -2,7 +2,7 @@
 
 Such an object names a file in a temporary folder of the process that made it, and logging
 it ties it to the run: after that nobody else can pickle it. So what is logged is a copy
-with a file of its own (`take`), and it is put into the run key by key (`into_run`): one
+with a file of its own (`detached_copy`), and it is put into the run key by key (`log_media`): one
 that W&B can't log costs its own key alone.
 """
 
@@ -41,9 +41,9 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="wbtune-media-", ignore_cleanup_errors=True)
 
 
-def take(value: Any) -> Any:
+def detached_copy(value: Any) -> Any:
     """A copy of a W&B object that is tied to no run, with files of its own."""
-    return wandb_media.untied(value, _take_file)
+    return wandb_media.detached_copy(value, _take_file)
 
 
 def _take_file(path: str, *, changes: bool) -> str | None:
@@ -67,7 +67,7 @@ def _take_file(path: str, *, changes: bool) -> str | None:
 
 
 def is_media(value: Any) -> bool:
-    """Has this to be put into a run by `into_run`? A list with W&B's objects has, too."""
+    """Has this to be put into a run by `log_media`? A list with W&B's objects has, too."""
     if value is None or isinstance(value, (int, float, str)):
         return False
     if type(value) is list:
@@ -78,11 +78,11 @@ def is_media(value: Any) -> bool:
 
 
 def has_media(row: Mapping[str, Any]) -> bool:
-    """Is there anything for `into_run`?"""
+    """Is there anything for `log_media`?"""
     return any(map(is_media, row.values()))
 
 
-def into_run(
+def log_media(
     run: Run, row: dict[str, Any], spec: RunSpec, step: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Put a row's media into the run's folder, and what W&B shows of them into the row.
@@ -97,7 +97,7 @@ def into_run(
 
     Args:
         run: an open run.
-        row: its objects are nobody else's (see `take`).
+        row: its objects are nobody else's (see `detached_copy`).
         spec: of the run: how images and videos are made.
         step: of the row.
 
@@ -144,12 +144,12 @@ def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
         protection = guard.of(run)
         if protection is None or not protection.survive():
             raise
-        again = [take(one) for one in value] if type(value) is list else take(value)
+        again = [*map(detached_copy, value)] if type(value) is list else detached_copy(value)
         return wandb_media.media_json(run, key, again, step)
 
 
 def made(array: Any, spec: RunSpec) -> Any:
-    """The image, the video, or the list of them, that an array is (see `into_run`).
+    """The image, the video, or the list of them, that an array is (see `log_media`).
 
     Raises:
         Exception: what wandb raises of its form, or an encoder.

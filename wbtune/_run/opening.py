@@ -149,14 +149,22 @@ def _placed(
     base_url = spec.settings.get("base_url") or wandb_settings.wandb_setting("base_url")
     entity = spec.init.get("entity") or spec.settings.get("entity")
     run_id, project = spec.init.get("id"), spec.init.get("project") or "uncategorized"
-    config = {**spec.config, run_spec.MARK: spec.experiment} if spec.experiment else spec.config
+    config = (
+        {**spec.config, run_spec.EXPERIMENT_KEY: spec.experiment}
+        if spec.experiment
+        else spec.config
+    )
     try:
         server = Server(base_url, secret, patience, spec.settings)
         theirs = server.run_config(entity, project, run_id or "none")
     except WbtuneError as error:
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
         return run_spec.offline(spec._replace(config=config)), True
-    if spec.experiment and theirs is not None and theirs.get(run_spec.MARK) != spec.experiment:
+    if (
+        spec.experiment
+        and theirs is not None
+        and theirs.get(run_spec.EXPERIMENT_KEY) != spec.experiment
+    ):
         other = spec.ids[0]
         logger.warning(
             "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
@@ -195,9 +203,7 @@ def _init(
         # The environment's address may have a password.
         if name == "base_url" or wandb_settings.wandb_setting(name) != value
     }
-    wandb_core.start_without_launch()
     wandb_core.keep_core_from_debugging()
-    environment.say_command(spec.command)
     if "disabled" not in {spec.init.get("mode"), wandb_settings.wandb_setting("mode")}:
         wandb_core.ensure_core(own=not spec.plain)
     with wandb_settings.settings_left_out(
@@ -210,7 +216,7 @@ def _init(
             reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
             settings=wandb.Settings(**settings),
         )
-    environment.say_packages(run, spec.command)
+    environment.log_packages(run, spec.command)
     return run
 
 
@@ -240,17 +246,17 @@ def disabled_run() -> Run:
     return run
 
 
-def define_metrics(run: Run, spec: run_spec.RunSpec, *, mirrors: bool = True) -> None:
+def define_metrics(run: Run, spec: run_spec.RunSpec, *, logs_results: bool = True) -> None:
     """How W&B draws and sorts the run: over Tune's iteration, and by its best result.
 
     Args:
         run: an open run.
         spec: what it was opened by.
-        mirrors: Tune's results are logged to it, so its rows have an iteration; W&B's own
+        logs_results: Tune's results are logged to it, so its rows have an iteration; W&B's own
             step is a mere row number then.
     """
-    axis = run_spec.X_AXIS if mirrors else None
-    if mirrors:
+    axis = run_spec.X_AXIS if logs_results else None
+    if logs_results:
         run.define_metric(run_spec.X_AXIS, hidden=True)
         run.define_metric("*", step_metric=run_spec.X_AXIS)
     if spec.objective is not None:

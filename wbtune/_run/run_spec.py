@@ -27,7 +27,7 @@ GROUP_ENV: Final = "WANDB_GROUP_NAME"
 LOCATION_HOOK: Final = "WANDB_POPULATE_RUN_LOCATION_HOOK"
 
 #: The config's key that tells one experiment's runs from another's.
-MARK: Final = "wbtune/experiment"
+EXPERIMENT_KEY: Final = "wbtune/experiment"
 
 #: Every run of ours.
 SETTINGS: Final = {

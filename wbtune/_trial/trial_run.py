@@ -189,7 +189,7 @@ class TrialRun:
         self._mirrors = bool(options.log_results)
         run = self._started(who_am_i, login, trouble)
         if last is not None:
-            wandb_run.go_on_as(last, run)
+            wandb_run.replace_ended(last, run)
             run = last
         if self.keeps_open:
             wandb_run.keep_open(run, self._finished)
@@ -197,7 +197,7 @@ class TrialRun:
         self.run, self._open, self._who_am_i = run, True, who_am_i
         self._prepare(run)
         try:
-            links.say_run(run)
+            links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a wandb that nobody has read yet
             logger.warning("%s: can't say where run %s is: %s", self.who, run.id, error)
         return run
@@ -291,7 +291,7 @@ class TrialRun:
             if not set(config) <= set(given):  # it was given a part of the trial's config
                 config = {key: config.get(key, value) for key, value in given.items()}
             self._expected = who_am_i, config
-            wandb_run.when_used(self.run, self.open_expected)
+            wandb_run.before_next_use(self.run, self.open_expected)
 
     def open_expected(self) -> None:
         """Open the run of the trial that has come, if it is not open yet."""
@@ -305,7 +305,7 @@ class TrialRun:
             except WbtuneError as error:
                 logger.warning("%s Trial %s goes on without a run.", error, who_am_i.trial_name)
                 if self.run is not None:  # whoever holds it may go on to use it
-                    wandb_run.go_on_as(self.run, opening.disabled_run())
+                    wandb_run.replace_ended(self.run, opening.disabled_run())
                     self._open = True
 
     def _forget_expected(self) -> Run | None:
@@ -313,7 +313,7 @@ class TrialRun:
         expected, self._expected = self._expected, None
         if expected is None or self.run is None:
             return None
-        wandb_run.not_when_used(self.run)
+        wandb_run.restore_class(self.run)
         return self.run
 
     def _stop_is_asked(self) -> None:
@@ -327,7 +327,7 @@ class TrialRun:
             self._mirror = None
             if self._mirrors and self.iteration is not None:
                 self._mirror = Mirror(run, run_spec.X_AXIS, self.iteration)
-            opening.define_metrics(run, self._spec, mirrors=self._mirrors)
+            opening.define_metrics(run, self._spec, logs_results=self._mirrors)
             if self._attempt > 1 and not self._mirrors:
                 # Not a row of its own: it joins the next that the trial logs.
                 run.log({ATTEMPT: self._attempt}, commit=False)
@@ -373,12 +373,12 @@ class TrialRun:
         if run is None or not self._open or not self._mirrors:
             return
         try:
-            self.run = closing.go_on(run)
+            self.run = closing.reopen_if_finished(run)
             if self.run is not run:
                 run = self.run
                 self._prepare(run)
             # Not the user's own objects: Tune, which gets them next, could not pickle them.
-            row, config = self._router.route(self._router.snapshot(result, media.take))
+            row, config = self._router.route(self._router.snapshot(result, media.detached_copy))
             if self._attempt > 1:
                 row[ATTEMPT] = self._attempt
             if config:
@@ -386,7 +386,7 @@ class TrialRun:
             with self._joining(row) as (rest, joins):
                 at = None if joins else row.get(run_spec.X_AXIS)
                 step = self._steps.next(at, at_least=closing.next_step(run))
-                new, left_out = media.into_run(run, rest, self._spec, step)
+                new, left_out = media.log_media(run, rest, self._spec, step)
                 for key in left_out.keys() - self._left_out:
                     logger.warning("%s: left out %s (%s)", self.who, key, left_out[key])
                 self._left_out |= left_out.keys()

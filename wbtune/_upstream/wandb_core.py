@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,7 @@ from wbtune._upstream import frames
 
 if TYPE_CHECKING:
     pass
-from wbtune._upstream import notice
+from wbtune._data import notice
 
 
 def core_of(run: Any) -> object:
@@ -66,7 +65,7 @@ def ensure_core(*, own: bool) -> None:
     try:
         _ensure_core(own=own)
     except (AttributeError, ImportError, TypeError) as error:  # a wandb that nobody has read yet
-        notice.say_once(
+        notice.warn_once(
             f"wbtune: this wandb shares the core of {CORE_ENV}, if there is one ({error})"
         )
 
@@ -132,28 +131,6 @@ def keep_core_from_debugging() -> None:
 
     if hasattr(service_process, "core_debug"):
         service_process.core_debug = lambda default=None: False  # noqa: ARG005 - wandb's
-
-
-@functools.cache
-def start_without_launch() -> None:
-    """Have runs of this process start without W&B Launch, if nobody has imported that.
-
-    It replaces a method of wandb's ``Run``, once, for the user's own runs as well.
-    The first run would import it, which takes longer than all else but its core's own start,
-    to see whether inputs are staged there; only who imported it can have staged any
-    [wandb 0.31, ``Run._detect_and_apply_job_inputs``].
-    """
-    from wandb.sdk.wandb_run import Run  # noqa: PLC0415 - wandb is imported when first needed
-
-    apply = getattr(Run, "_detect_and_apply_job_inputs", None)
-    if apply is None:
-        return  # another wandb, which may take its time
-
-    def apply_what_is_staged(run: Run) -> None:
-        if "wandb.sdk.launch" in sys.modules:
-            apply(run)
-
-    Run._detect_and_apply_job_inputs = apply_what_is_staged  # type: ignore[assignment,method-assign] # noqa: SLF001
 
 
 def forget_core() -> None:

@@ -28,7 +28,7 @@ def gave_up_waiting() -> tuple[type[BaseException], ...]:
     return (mailbox.HandleAbandonedError,)
 
 
-def untied(value: Any, take_file: Callable[..., str | None]) -> Any:
+def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
     """A copy of one of W&B's objects (Image, Table, a chart, ...) that is tied to no run.
 
     To log one ties it to the run, which can't be pickled, and moves its file into the run's

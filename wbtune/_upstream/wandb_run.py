@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     pass
-from wbtune._upstream import notice, wandb_core
+from wbtune._data import notice
+from wbtune._upstream import wandb_core
 
 #: By what a run is guarded [wandb 0.31, ``Run``].
 _GUARDED_BY: Final = (
@@ -28,7 +29,7 @@ def can_be_guarded(run: Any) -> bool:
     """Has this run what `wbtune._run.guard` stands below? If not, that is said."""
     missing = [name for name in _GUARDED_BY if not hasattr(run, name)]
     if missing:
-        notice.say_once(
+        notice.warn_once(
             f"wbtune: this wandb has no {', '.join(missing)}; the last rows of a run are lost "
             "when wandb-core is killed."
         )
@@ -106,7 +107,7 @@ def before_summary_is_used(run: Any, do: Callable[[], None]) -> None:
         object.__setattr__(run.summary, name, after(vars(run.summary)[name]))
 
 
-def become(run: Any, new: Any, **more: Any) -> None:
+def share_state(run: Any, new: Any, **more: Any) -> None:
     """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
 
     Its config and its summary stay the objects that they are: somebody may hold them. What
@@ -130,7 +131,7 @@ def become(run: Any, new: Any, **more: Any) -> None:
     new.__dict__ = state
 
 
-def go_on_as(run: Any, new: Any) -> None:
+def replace_ended(run: Any, new: Any) -> None:
     """Let ``run``, which has ended, be ``new`` from now on, whoever holds it.
 
     Its config and its summary stay the objects that they are, with what is in the new ones
@@ -149,7 +150,7 @@ def go_on_as(run: Any, new: Any) -> None:
     same_global_run(new, run)
 
 
-def when_used(run: Any, wake: Callable[[], None]) -> None:
+def before_next_use(run: Any, wake: Callable[[], None]) -> None:
     """Have `wake` called before the next use of this object, which has ended.
 
     Nobody but its class is asked for an attribute first, so it gets a class of its own until
@@ -161,12 +162,12 @@ def when_used(run: Any, wake: Callable[[], None]) -> None:
 
     def used(self: Any, name: str) -> Any:
         if not (name.startswith("__") and name.endswith("__")):
-            not_when_used(self)
+            restore_class(self)
             wake()
         return object.__getattribute__(self, name)
 
     def changed(self: Any, name: str, value: Any) -> None:
-        not_when_used(self)
+        restore_class(self)
         wake()
         setattr(self, name, value)
 
@@ -178,8 +179,8 @@ def when_used(run: Any, wake: Callable[[], None]) -> None:
     object.__setattr__(run, "__class__", type(kind.__name__, (kind,), {**names, _SLEEPS: kind}))
 
 
-def not_when_used(run: Any) -> None:
-    """Give an object back the class that `when_used` took from it."""
+def restore_class(run: Any) -> None:
+    """Give an object back the class that `before_next_use` took from it."""
     kind = vars(type(run)).get(_SLEEPS)
     if kind is not None:
         object.__setattr__(run, "__class__", kind)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     pass
-from wbtune._upstream import notice, wandb_run
+from wbtune._data import notice
+from wbtune._upstream import wandb_run
 
 
 class HeldRow(NamedTuple):
@@ -32,52 +33,46 @@ class HeldRow(NamedTuple):
 
 
 @contextlib.contextmanager
-def rows_held_back() -> Iterator[list[HeldRow]]:
-    """Have the rows that this thread logs in the block put into a list, instead of sent.
+def rows_held_back(run: Any) -> Iterator[list[HeldRow]]:
+    """Put the rows that this thread logs to a run into a list, instead of sending them.
 
-    Nothing else is: what has an answer would overtake what is held.
+    Nothing else is held back: a request that has an answer would overtake the rows. The method that
+    sends rows is replaced on the run's own connection object, and only for the block
+    [wandb 0.31, ``InterfaceShared._publish_partial_history``, ``InterfaceSock``].
     """
     held: list[HeldRow] = []
-    try:
-        _hold_rows_back_where_asked()
-    except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
-        notice.say_once(f"wbtune: this wandb sends each row by itself ({error})")
-    _HOLDING.rows = held
+    interface = getattr(run, "_interface", None)  # a disabled run has none
+    send = getattr(interface, "_publish_partial_history", None)
+    if send is None:
+        if interface is not None:
+            notice.warn_once("wbtune: this wandb sends each row by itself")
+        yield held
+        return
+    thread = threading.get_ident()
+
+    def publish(row: Any) -> None:
+        if threading.get_ident() != thread:
+            send(row)
+            return
+        try:
+            held.append(_held_row(interface, row))
+        except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
+            notice.warn_once(f"wbtune: this wandb sends each row by itself ({error})")
+            send(row)
+
+    vars(interface)["_publish_partial_history"] = publish
     try:
         yield held
     finally:
-        _HOLDING.rows = None
+        vars(interface).pop("_publish_partial_history", None)
 
 
-#: Of each thread: where its rows are put, if they are not sent.
-_HOLDING = threading.local()
-
-
-@functools.cache
-def _hold_rows_back_where_asked() -> None:
-    """Replaces a method of wandb's, once [wandb 0.31, ``InterfaceShared``, ``InterfaceSock``]."""
-    from wandb.sdk.interface.interface_sock import InterfaceSock  # noqa: PLC0415 - when first needed
-
-    send = InterfaceSock._publish_partial_history  # noqa: SLF001 - there is nothing public
-
-    def publish(self: Any, row: Any) -> None:
-        rows = getattr(_HOLDING, "rows", None)
-        if rows is None:
-            send(self, row)
-            return
-        try:
-            request = _messages().ServerRequest()
-            record = request.record_publish
-            record.CopyFrom(self._make_request(partial_history=row))
-            self._assign(record)
-            held = HeldRow(self._client, request, self._asyncer.run)
-        except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
-            notice.say_once(f"wbtune: this wandb sends each row by itself ({error})")
-            send(self, row)
-            return
-        rows.append(held)
-
-    InterfaceSock._publish_partial_history = publish  # type: ignore[assignment,method-assign] # noqa: SLF001
+def _held_row(interface: Any, row: Any) -> HeldRow:
+    request = _messages().ServerRequest()
+    record = request.record_publish
+    record.CopyFrom(interface._make_request(partial_history=row))  # noqa: SLF001 - nothing is public
+    interface._assign(record)  # noqa: SLF001 - as above
+    return HeldRow(interface._client, request, interface._asyncer.run)  # noqa: SLF001 - as above
 
 
 def _number(value: float) -> str:

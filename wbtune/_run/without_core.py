@@ -66,7 +66,7 @@ class Segment:
         for row in before.rows if before else ():
             self._sum_up(row)
         self.summary.update(before.summary if before else {})
-        mark = {run_spec.MARK: spec.experiment} if spec.experiment else {}
+        mark = {run_spec.EXPERIMENT_KEY: spec.experiment} if spec.experiment else {}
         self.config = _Changes({**spec.config, **mark})
         self._describe()
         self.config.then = self._configure
@@ -164,20 +164,22 @@ def _json(value: Any) -> str:
 # --- what a `Helper` needs, by segments -----------------------------------------------------
 
 
-def open_run(spec: run_spec.RunSpec, secret: Secret | None = None, **_: Any) -> Segment | Nowhere:
+def open_run(
+    spec: run_spec.RunSpec, secret: Secret | None = None, **_: Any
+) -> Segment | DisabledRun:
     """Open a run as a segment on disk; where it should have been online, that is noted."""
     mode = (
         spec.init.get("mode") or spec.settings.get("mode") or wandb_settings.wandb_setting("mode")
     )
     if mode == "disabled":
-        return Nowhere()
+        return DisabledRun()
     segment = Segment(spec)
     if secret is not None:
         run_files.mark_not_uploaded(segment.folder)
     return segment
 
 
-class Nowhere:
+class DisabledRun:
     """A run that takes everything and keeps nothing: of ``mode="disabled"``."""
 
     offline, starting_step, tags = True, 0, ()
@@ -198,10 +200,10 @@ def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     run.end(outcome.exit_code)
 
 
-def into_run(
+def log_media(
     _: Any, row: dict[str, Any], __: run_spec.RunSpec, ___: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """As `media.into_run`: each is described in text."""
+    """As `media.log_media`: each is described in text."""
     left_out = {key: NO_HELPER for key, value in row.items() if media.is_media(value)}
     return {**row, **{key: media.described(row[key]) for key in left_out}}, left_out
 
@@ -225,7 +227,7 @@ class Rows:
         return {}
 
 
-class AtOnce(Executor):
+class InlineExecutor(Executor):
     """Does what it is given when it is given it: a thread would be waited for at exit."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
