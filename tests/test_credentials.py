@@ -22,7 +22,7 @@ from ray import cloudpickle
 from wbtune._data import secret
 from wbtune._data.options import RunOptions
 from wbtune._data.secret import Secret
-from wbtune._place import credentials, handover
+from wbtune._place import credentials, driver_login, handover, trial_login
 from wbtune._place.credentials import Login
 from wbtune._place.identity import Identity
 from wbtune._upstream import ray_launch, ray_store
@@ -337,7 +337,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(ray_store, "store", store.__setitem__)
     monkeypatch.setattr(ray_store, "stored", store.get)
     monkeypatch.setattr(ray_store, "stored_keys", lambda prefix: [*store])
-    monkeypatch.setattr(credentials.Server, "check", lambda server: None)
+    monkeypatch.setattr(driver_login.Server, "check", lambda server: None)
     monkeypatch.delenv("WANDB_MODE")
     return store
 
@@ -352,8 +352,8 @@ FIT = handover.new_fit()
 
 
 def driver(options: RunOptions, key: str | None = None, fit: str = FIT) -> Login:
-    login = credentials.of_driver("door", options, key)
-    credentials.hand_over(login, fit)
+    login = driver_login.log_in("door", options, key)
+    driver_login.hand_over(login, fit)
     return login
 
 
@@ -362,7 +362,7 @@ def trial(
 ) -> tuple[str | None, dict[str, str]]:
     """The login of a trial whose declaration says no more than this, and that is online."""
     init = {"mode": options.pop("mode", "online")}
-    login, trouble = credentials.of_trial_or_offline(
+    login, trouble = trial_login.log_in_or_offline(
         "door",
         RunOptions(**options, init_kwargs={name: text for name, text in init.items() if text}),
         Identity("t", "t", "experiment", fit=fit),

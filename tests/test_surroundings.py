@@ -11,7 +11,7 @@ from surroundings_program import ROWS
 
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
-from wbtune._place import surroundings
+from wbtune._place import outer_job
 from wbtune._place.identity import Identity
 from wbtune._run import run_files
 from wbtune._trial.trial_run import TrialRun
@@ -151,7 +151,7 @@ def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, capl
 
     A function that is called by hand is left to wandb, and nothing is said of it.
     """
-    surroundings.say_whose_run_it_is_not.cache_clear()
+    outer_job.warn_once.cache_clear()
     for name, text in environment.items():
         monkeypatch.setenv(name, text)
     options = RunOptions(project="p", init_kwargs={"mode": "disabled"})

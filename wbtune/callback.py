@@ -26,7 +26,7 @@ from wbtune._data.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_
 from wbtune._data.secret import Secret
 from wbtune._data.signals import is_of_a_signal
 from wbtune._driver.checkpoint_copies import missing_for_references, scheme_of
-from wbtune._place import credentials, driver_options, handover, surroundings
+from wbtune._place import credentials, driver_login, driver_options, handover, outer_job
 from wbtune._run import links, ownership, run_spec
 from wbtune._upstream import ray_loop, ray_stops, wandb_settings
 from wbtune.errors import ConfigurationError
@@ -232,16 +232,16 @@ class WandbLoggerCallback(LoggerCallback):
             raise ConfigurationError(run_spec.no_project(who))
         sweep = ray_loop.sweep()
         _check_checkpoints(who, options, sweep)
-        surroundings.say_whose_run_it_is_not(who, options.group or sweep.experiment)
+        outer_job.warn_once(who, options.group or sweep.experiment)
         if options.mode != "disabled" and sweep.directory is not None:
             _check_folder(who, Path(sweep.directory, "wandb"))
         key = None if self.__api_key is None else self.__api_key.reveal()
         fit = handover.new_fit()
         # Where Tune's loop is not what it was, its trials have no name to ask by.
         self.__fit = fit if ray_loop.name_fit(fit) else handover.process()
-        login = credentials.of_driver(who, options, key)
+        login = driver_login.log_in(who, options, key)
         plain = driver_options.plain(options)
-        credentials.hand_over(login, self.__fit, _objective(sweep), plain)
+        driver_login.hand_over(login, self.__fit, _objective(sweep), plain)
         place = links.of_experiment(options, login, sweep.experiment)
         if place is not None:
             links.print_experiment(place)
@@ -294,7 +294,7 @@ class WandbLoggerCallback(LoggerCallback):
             try:
                 experiment.close(trials)
             finally:
-                credentials.take_back(self.__fit)
+                driver_login.take_back(self.__fit)
 
     def get_state(self) -> dict[str, Any]:
         """What `tune.Tuner.restore` needs to go on with the same runs.

@@ -82,7 +82,7 @@ class WandbMixin(ownership.OwnsRun):
         trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)
         lifecycle.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
         who_am_i = identity.of_trainable(None, config, ray_storage.storage_among(args, kwargs))
-        who_am_i = who_am_i._replace(origin=self.wbtune_origin)
+        who_am_i = who_am_i._replace(sender=self.wbtune_sender)
         trial_run.open(who_am_i, lifecycle.visible(config))
         try:
             super().__init__(*args, **kwargs)

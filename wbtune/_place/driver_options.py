@@ -1,7 +1,7 @@
-"""What `setup_wandb` is not told comes from the experiment's tuner or callback.
+"""The options of the experiment's tuner or callback hold where `setup_wandb` is given none.
 
-The driver hands its options over to the trials with its login (:mod:`wbtune._place.handover`), as
-plain data: what can't be written as JSON stays behind.
+The driver hands them over to the trials with its login (:mod:`wbtune._place.handover`), as plain
+data: values that JSON can't hold stay behind.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from wbtune._place.identity import Identity
 
 logger = logging.getLogger("wbtune")
 
-#: Of the fields of the options; the others are the driver's own affair.
+#: The options that are handed over; the others concern the driver alone.
 _HANDED: Final = (
     *("project", "group", "excludes", "log_config", "video_kwargs", "image_kwargs"),
     *("log_results", "unmask"),
 )
-#: Of the arguments for ``wandb.init``: one run's.
+#: Arguments for ``wandb.init`` that are not handed over, as they name one run.
 _OWN: Final = frozenset({"id"})
 
 
 def plain(options: RunOptions) -> dict[str, Any]:
     """The options as they are handed over."""
-    told = {name: _plain(getattr(options, name)) for name in _HANDED}
+    handed = {name: _plain(getattr(options, name)) for name in _HANDED}
     init = {name: _plain(v) for name, v in options.init_kwargs.items() if name not in _OWN}
-    return {**_without_none(told), "init_kwargs": _without_none(init)}
+    return {**_without_none(handed), "init_kwargs": _without_none(init)}
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it, without what looks like a secret; None for what it can't hold."""
+    """The value as JSON holds it, without what looks like a secret; None if JSON can't."""
     if isinstance(value, Mapping):
         return {
             key: kept
@@ -56,12 +56,12 @@ def _plain(value: Any) -> Any:
 
 
 def handed_over(trial: Identity) -> RunOptions:
-    """In a trial: the options of its experiment, or none."""
+    """The options that a trial's driver has handed over, or none."""
     try:
-        told = handover.handed_over(trial.fit) if handover.is_of_one_fit(trial.fit) else None
+        handed = handover.handed_over(trial.fit) if handover.is_of_one_fit(trial.fit) else None
     except handover.StoreError:
         return RunOptions()  # said when the login is asked for
-    given = dict((told or {}).get("options") or {})
+    given = dict((handed or {}).get("options") or {})
     init = given.pop("init_kwargs", {})
     for name in ("excludes", "unmask"):
         if name in given:
@@ -69,8 +69,8 @@ def handed_over(trial: Identity) -> RunOptions:
     return RunOptions(**given, init_kwargs=init)
 
 
-def say_what_differs(who: str, trial: Identity, drivers: RunOptions, own: RunOptions) -> None:
-    """Say, once in an experiment, where the trial's own options come before the driver's."""
+def warn_of_overrides(who: str, trial: Identity, drivers: RunOptions, own: RunOptions) -> None:
+    """Warn, once in an experiment, where a trial's own options override the driver's."""
     differ = [
         f"{name}={mine!r} (the driver says {theirs!r})"
         for name, mine, theirs in _both(drivers, own)
@@ -88,7 +88,7 @@ def say_what_differs(who: str, trial: Identity, drivers: RunOptions, own: RunOpt
 
 
 def _both(drivers: RunOptions, own: RunOptions) -> list[tuple[str, Any, Any]]:
-    """The options that both give, and of which one is to hold."""
+    """The options that both give, and that are not merged: ``(name, own, driver's)``."""
     one_holds = ("project", "group", "log_config", "log_results")
     pairs = [(name, getattr(own, name), getattr(drivers, name)) for name in one_holds]
     pairs += [

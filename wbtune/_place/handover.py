@@ -1,4 +1,4 @@
-"""What a driver hands over to its trials, and who of the two writes a run.
+"""Hand things over from a driver to its trials, and settle which of the two writes a run.
 
 Both go through the memory of Ray's own key-value store: no file, no environment, no argument
 of a process and no pickle has them. What is handed over has the name of the ``fit()`` that it
@@ -52,17 +52,17 @@ def new_fit() -> str:
 
 
 def is_of_one_fit(name: str) -> bool:
-    """Is it the name of one ``fit()``?"""
+    """Whether this is the name of one ``fit()``."""
     return name.startswith(_FIT)
 
 
 @functools.cache
 def process() -> str:
-    """The name of what this driver hands over to all who have seen an object of ours."""
+    """The name under which this driver hands its login over with any decorated object."""
     return _PROCESS + uuid.uuid4().hex
 
 
-def hand_over(name: str, told: dict[str, Any]) -> None:
+def hand_over(name: str, handed: dict[str, Any]) -> None:
     """Hand something over under this name; nothing happens without a cluster.
 
     Raises:
@@ -70,7 +70,7 @@ def hand_over(name: str, told: dict[str, Any]) -> None:
     """
     job = ray_store.job()
     if job is not None:
-        text = json.dumps(told)
+        text = json.dumps(handed)
         ask(lambda: ray_store.store(f"login/{job}/{name}", text))
         _take_back_at_exit(job)
 
@@ -78,9 +78,9 @@ def hand_over(name: str, told: dict[str, Any]) -> None:
 def handed_over(*names: str) -> dict[str, Any] | None:
     """What was handed over under the first of these names that has anything.
 
-    Who has no name at all (a worker of Ray Train V2 with a bare `setup_wandb`) gets what his
-    driver has handed over to everybody alike, to its running experiments first; where those
-    differ, nothing: it may be the login of somebody else.
+    Without any name (a worker of Ray Train V2 with a bare `setup_wandb`) it is what the driver has
+    handed over to all of its running experiments, or else to all else, if that is the same;
+    otherwise nothing, as it may be the login of somebody else.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -103,16 +103,16 @@ def _common(prefix: str) -> dict[str, Any] | None:
     keys = ray_store.stored_keys(prefix)
     for kind in (_FIT, _PROCESS):
         texts = [ray_store.stored(key) for key in keys if key.startswith(prefix + kind)]
-        told = [json.loads(text) for text in texts if text is not None]
-        if told:
-            # Of the experiments' own, nothing is alike.
-            alike = [one | {"objective": None, "options": None} for one in told]
+        handed = [json.loads(text) for text in texts if text is not None]
+        if handed:
+            # What is each experiment's own does not count.
+            alike = [one | {"objective": None, "options": None} for one in handed]
             return alike[0] if all(one == alike[0] for one in alike) else None
     return None
 
 
 def take_back(name: str) -> None:
-    """On the driver, when an experiment has ended: nobody needs its login any more.
+    """Remove what was handed over to an experiment that has ended.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -124,7 +124,7 @@ def take_back(name: str) -> None:
 
 
 def interrupt(fit: str, reason: str) -> None:
-    """On the driver: let the trials of one ``fit()`` know why Tune is about to stop them.
+    """Let the trials of one ``fit()`` know why Tune is about to stop them.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -135,19 +135,19 @@ def interrupt(fit: str, reason: str) -> None:
 
 
 def interruption(fit: str) -> str:
-    """In a trial that Tune stops: what its driver has said of that; empty for nothing."""
+    """Why the driver says that Tune stops its trials; empty if it has said nothing."""
     job = ray_store.job()
     if job is None or not fit:
         return ""
     try:
         return ask(lambda: ray_store.stored(f"interrupted/{job}/{fit}"), LOOP_S) or ""
     except StoreError:
-        return ""  # the driver says it when the trial is gone
+        return ""  # the driver records it when the trial is gone
 
 
 @functools.cache
 def _take_back_at_exit(job: str) -> None:
-    """A cluster may outlive this driver, and its store with it."""
+    """Remove what this driver handed over when it exits: the cluster may outlive it."""
 
     def take_all_back() -> None:
         if ray_store.job() == job:
@@ -161,7 +161,7 @@ def _take_back_at_exit(job: str) -> None:
 
 
 def claim(trial: str, owner: str, seconds: float | None = None) -> str:
-    """Claim the right to write one trial's run; who came first keeps it.
+    """Claim the right to write one trial's run; the first claim holds.
 
     The driver's callback can't see whether a function calls `setup_wandb`, and the trial
     can't see whether there is a callback. They meet in Ray's store.
@@ -172,11 +172,11 @@ def claim(trial: str, owner: str, seconds: float | None = None) -> str:
 
     Args:
         trial: names the trial, uniquely in the cluster.
-        owner: who asks: ``"driver"`` or ``"trial"``.
-        seconds: to wait for Ray's store; `STORE_S`, if nothing is said.
+        owner: the process that asks: ``"driver"`` or ``"trial"``.
+        seconds: to wait for Ray's store; `STORE_S` by default.
 
     Returns:
-        Who has it.
+        The owner.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -193,7 +193,7 @@ def claim(trial: str, owner: str, seconds: float | None = None) -> str:
 
 
 def unclaim(trials: str) -> None:
-    """Forget all claims that begin like this, when the experiment has ended.
+    """Remove all claims of an experiment that has ended: those that begin like this.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -203,7 +203,7 @@ def unclaim(trials: str) -> None:
 
 
 def ask(question: Callable[[], T], seconds: float | None = None) -> T:
-    """Ask Ray's store, again while that fails, and wait for the answer so long, or `STORE_S`.
+    """Ask Ray's store, again and again while that fails, for `STORE_S` by default.
 
     Raises:
         StoreError: without an answer; says why.

@@ -1,7 +1,7 @@
-"""Who am I: the trial, its experiment, and the folder that its runs belong into.
+"""Which trial this is, its experiment, and the folder that its runs are kept in.
 
-The guide: "By default, the run ID is the trial ID, the run name is the trial name, and
-the run group is the experiment name."
+"By default, the run ID is the trial ID, the run name is the trial name, and the run group is the
+experiment name" (https://docs.ray.io/en/latest/tune/examples/tune-wandb.html).
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from ray.tune import Trainable
     from ray.tune.experiment import Trial
 
-#: A run's id has no more.
+
+#: The longest id that a run may have.
 MAX_ID_CHARS: Final = 64
 
-#: Of the 32 of Train V2's own ids; more than in Tune's.
+#: Characters kept of the 32 of a Train V2 run's id; still more than a Tune trial's id has.
 RUN_ID_CHARS: Final = 12
 
 
 class Identity(NamedTuple):
-    """A trial's place, wherever it is asked for.
+    """A trial's names and places, the same in every process.
 
     Attributes:
         trial_id: unique within its experiment; None outside Tune.
@@ -35,13 +36,14 @@ class Identity(NamedTuple):
         experiment: the name of the experiment's folder; None outside Tune.
         directory: the experiment's folder on this machine, which holds ``wandb/``; None
             where W&B's own default is to be used.
-        mark: a short text that tells this experiment's runs at the server from those of
-            others, which may have trials of the same ids.
+        mark: a short text that tells this experiment's runs from those of others, which may
+            have trials of the same ids.
         remote: the experiment's storage, where ``directory`` is only on the way there.
         contested: a callback on the driver may want to write the same run.
         fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune._place.handover`); empty
-            where no callback has given it a name.
-        origin: names the driver that has sent an object of ours (:mod:`wbtune._place.origin`).
+            if no callback has named it.
+        sender: names the driver that sent the decorated function or class
+            (:mod:`wbtune._place.sender`).
     """
 
     trial_id: str | None = None
@@ -52,7 +54,7 @@ class Identity(NamedTuple):
     contested: bool = False
     mark: str = ""
     fit: str = ""
-    origin: str = ""
+    sender: str = ""
 
     @property
     def claim(self) -> str:
@@ -63,7 +65,7 @@ class Identity(NamedTuple):
 def of_trainable(
     trainable: Trainable | None, config: Mapping[str, Any] | None = None, storage: Any = None
 ) -> Identity:
-    """In a trial: the identity of a `Trainable`, also of one that is still being built.
+    """The identity of a `Trainable`, in its process, even while it is being built.
 
     Args:
         trainable: the trainable, or None outside Tune.
@@ -73,9 +75,9 @@ def of_trainable(
     info = ray_trial.trial_info(trainable, config)
     storage = ray_storage.storage_of(trainable) if storage is None else storage
     directory, remote = _places(storage)
-    fit, origin = ray_loop.fit_of(storage), getattr(trainable, "wbtune_origin", "")
+    fit, sender = ray_loop.fit_of(storage), getattr(trainable, "wbtune_sender", "")
     if info is None:
-        return _of_storage(storage, directory, remote)._replace(origin=origin)
+        return _of_storage(storage, directory, remote)._replace(sender=sender)
     return Identity(
         info.trial_id,
         info.trial_name,
@@ -85,7 +87,7 @@ def of_trainable(
         contested=True,
         mark=_mark(storage),
         fit=fit,
-        origin=origin,
+        sender=sender,
     )
 
 
@@ -94,7 +96,7 @@ _FOLDER: Final = re.compile(r"(?P<name>.*?_(?P<id>[0-9a-f]{5}_\d{5}|[0-9a-f]{8})
 
 
 def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> Identity:
-    """Of a `Trainable` that Tune's information has not reached, as RLlib's: by its folder."""
+    """The identity, by its folder, of a `Trainable` without Tune's information (RLlib's)."""
     experiment, folder = ray_storage.trial_folder(storage)
     if not experiment or not folder:
         return Identity(directory=directory, remote=remote, fit=ray_loop.fit_of(storage))
@@ -122,7 +124,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
 
 
 def of_trial(trial: Trial) -> Identity:
-    """On the driver: the identity of one of the experiment's trials."""
+    """The identity of one of the experiment's trials, on the driver."""
     directory, remote = _places(trial.storage)
     return Identity(
         trial_id=trial.trial_id,
@@ -143,13 +145,13 @@ def _mark(storage: Any) -> str:
 def of_worker(
     worker: ray_train.TrainWorker, *, only: bool = True, trial: Identity | None = None
 ) -> Identity:
-    """In a worker of Ray Train: the identity of the run that it may have.
+    """The identity of the run that a worker of Ray Train may have.
 
     Args:
         worker: this one.
         only: whether the worker of rank 0 is the only one that has a run.
-        trial: the trial of Tune that started the Train run, if that is known. (V2 does
-            not tell its workers; for V1, a Train run always is a trial.)
+        trial: the trial of Tune that started the Train run, if that is known. (V2 does not
+            tell its workers; in V1, a Train run always is a trial.)
     """
     rank = "" if only else f"-rank{worker.rank}"
     directory, remote = _places(worker.storage)
@@ -173,7 +175,7 @@ def of_worker(
         contested=worker.trial is not None and only,
         mark=_mark(worker.storage),
         fit=ray_loop.fit_of(worker.storage) or (trial.fit if trial is not None else ""),
-        origin=trial.origin if trial is not None else "",
+        sender=trial.sender if trial is not None else "",
     )
 
 
@@ -199,4 +201,4 @@ def of_here() -> Identity | None:
         return None
     # Without the places: a file system may hold the keys to it.
     names = (here.trial_id, here.trial_name, here.experiment)
-    return Identity(*names, fit=here.fit, origin=here.origin)
+    return Identity(*names, fit=here.fit, sender=here.sender)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._place import surroundings
+from wbtune._place import outer_job
 from wbtune._place.server import Server
 from wbtune._run import environment, guard, run_files, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_run, wandb_settings
@@ -185,7 +185,7 @@ def _init(
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
-    settings = {**ours, **({} if spec.plain else surroundings.SETTINGS), **spec.settings}
+    settings = {**ours, **({} if spec.plain else outer_job.OVERRIDES), **spec.settings}
     if on_stop is not None:
         # A plain function: wandb copies its settings deeply, and a method's object with them.
         settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
@@ -206,9 +206,7 @@ def _init(
     wandb_core.keep_core_from_debugging()
     if "disabled" not in {spec.init.get("mode"), wandb_settings.wandb_setting("mode")}:
         wandb_core.ensure_core(own=not spec.plain)
-    with wandb_settings.settings_left_out(
-        frozenset() if spec.plain else surroundings.OF_OTHER_RUNS
-    ):
+    with wandb_settings.settings_left_out(frozenset() if spec.plain else outer_job.RUN_SETTINGS):
         # A fresh Settings for each run: wandb writes the run's id into the one it is given.
         run = wandb.init(
             **spec.init,

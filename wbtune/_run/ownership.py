@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from wbtune._data.config_keys import keys_in, refuse_key
 from wbtune._data.options import RunOptions
-from wbtune._place import origin
+from wbtune._place import sender
 from wbtune._run import run_spec
 from wbtune._upstream import ray_launch, wandb_settings
 from wbtune.errors import ConfigurationError
@@ -33,19 +33,19 @@ class OwnsRun:
     """Marks a trainable class that opens its own run; the callback leaves it alone.
 
     Attributes:
-        wbtune_origin: of the driver whose trials these are (:mod:`wbtune._place.origin`).
+        wbtune_sender: of the driver whose trials these are (:mod:`wbtune._place.sender`).
             Ray derives an actor's class of a trainable's, and pickles that with its attributes.
     """
 
     __slots__ = ()
 
-    wbtune_origin: ClassVar[str] = ""
+    wbtune_sender: ClassVar[str] = ""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         if ray_launch.launch() is not None:  # a trial's actor is made of it, or it is on its way
             who = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
-            cls.wbtune_origin = send(who, cls.wbtune_origin)
+            cls.wbtune_sender = send(who, cls.wbtune_sender)
 
 
 def send(who: str, before: str) -> str:
@@ -53,7 +53,7 @@ def send(who: str, before: str) -> str:
 
     Args:
         who: what was called.
-        before: the name under which the object has come here, see `origin.name`.
+        before: the name under which the object has come here, see `sender.name`.
 
     Returns:
         The name that it takes along.
@@ -64,10 +64,10 @@ def send(who: str, before: str) -> str:
     launch = ray_launch.launch()
     if launch is None or launch.started not in _SEEN:
         check(who)
-        origin.hand_over()
+        sender.hand_over()
         if launch is not None:
             _SEEN.append(launch.started)
-    return origin.name(before)
+    return sender.name(before)
 
 
 def check(who: str) -> None:

@@ -228,8 +228,8 @@ def of_caller(
     if worker is not None:
         return trial_run, identity.of_worker(worker, only=only, trial=trial)
     who_am_i = identity.of_trainable(trainable)
-    if trial is not None and not who_am_i.origin:  # of a function that a plain one calls
-        who_am_i = who_am_i._replace(origin=trial.origin)
+    if trial is not None and not who_am_i.sender:  # of a function that a plain one calls
+        who_am_i = who_am_i._replace(sender=trial.sender)
     return trial_run, who_am_i
 
 

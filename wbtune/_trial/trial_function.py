@@ -149,7 +149,7 @@ class WandbTrial(Proxy):
     def __reduce_ex__(self, protocol: Any) -> Any:
         # On its way to the workers of Ray Train, which know neither the trial nor the driver.
         trial = identity.of_here() or self._self_trial or identity.Identity()
-        trial = trial._replace(origin=ownership.send(WHO, trial.origin))
+        trial = trial._replace(sender=ownership.send(WHO, trial.sender))
         rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
         return _rebuild, (self.__wrapped__, *rest)
 

@@ -26,7 +26,7 @@ from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
 from wbtune._data.outcomes import FINISHED, STOPPED_AT_WANDB, Kind, Outcome
 from wbtune._data.routing import Router
-from wbtune._place import credentials, driver_options, handover, identity, surroundings
+from wbtune._place import credentials, driver_options, handover, identity, outer_job, trial_login
 from wbtune._run import (
     closing,
     links,
@@ -168,14 +168,14 @@ class TrialRun:
             self.who, config, wandb_settings.init_parameters()
         )
         drivers = RunOptions() if self._declared else driver_options.handed_over(who_am_i)
-        driver_options.say_what_differs(self.who, who_am_i, drivers, inner | self.options)
+        driver_options.warn_of_overrides(self.who, who_am_i, drivers, inner | self.options)
         options = run_spec.locate(self.who, drivers | inner | self.options)
         if self._api_key:  # an argument comes before what config["wandb"] says
             options = replace(options, api_key_file=None)
         api_key = self._api_key or (None if options.api_key_file else inner_key)
         if who_am_i.trial_id is not None:
             self._warn_of(options, inner_key)
-        login, trouble = credentials.of_trial_or_offline(
+        login, trouble = trial_login.log_in_or_offline(
             *(self.who, options, who_am_i, api_key), declared=self._declared
         )
         _say_where_nobody_has(self.who, who_am_i, options)
@@ -211,7 +211,7 @@ class TrialRun:
             ):
                 trouble = trouble or unclaimed
             if trouble:
-                self._spec, login = run_spec.offline(self._spec), credentials.OFFLINE
+                self._spec, login = run_spec.offline(self._spec), trial_login.OFFLINE
             self._attempt = _attempt(who_am_i, self._spec)
             on_stop = self._stop_is_asked if self.can_stop else None
             run = opening.open_run(self._spec, login.secret, on_stop=on_stop)
@@ -504,7 +504,7 @@ def _of_next(options: RunOptions, last: identity.Identity, coming: identity.Iden
 def _say_where_nobody_has(who: str, who_am_i: identity.Identity, options: RunOptions) -> None:
     """Whose run a trial's is not, unless a callback on the driver has said it."""
     if who_am_i != identity.Identity() and not who_am_i.fit:
-        surroundings.say_whose_run_it_is_not(who, options.group or who_am_i.experiment)
+        outer_job.warn_once(who, options.group or who_am_i.experiment)
 
 
 def _attempt(who_am_i: identity.Identity, spec: run_spec.RunSpec) -> int:

@@ -1,10 +1,10 @@
-"""What the environment says to wandb of some other run: a trial's run does not take it for its own.
+"""Keep the run of the job that started this program apart from the trials' runs.
 
 wandb reads each ``WANDB_<NAME>`` of the environment, and its settings files, as the setting
 ``<name>``, in every process. Most of that is meant for all runs: the mode, the server, tags,
-notes, a default project and entity. Some of it names one run, or one job that has one run: a
-sweep's agent and a launched job describe theirs like that to the program that they start. The
-trials of an experiment in there inherit it, every one of them, and they are not that run.
+notes, a default project and entity. Some of it names one run: a sweep's agent, W&B Launch and
+SageMaker describe their run like that to the program that they start. Every trial of an
+experiment in that program inherits the description, and no trial is that run.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Final
 
 logger = logging.getLogger("wbtune")
 
-#: W&B's settings that say which run it is, or where its files are. wbtune decides that, and what
-#: it does not decide is as if nobody had said it.
-OF_OTHER_RUNS: Final = frozenset(
+#: W&B's settings that identify a run or place its files. wbtune sets them itself, and leaves those
+#: unset that it does not set, whatever the environment says.
+RUN_SETTINGS: Final = frozenset(
     {
         "run_id",
         "run_name",
         "resume",
         "resume_from",
         "fork_from",
-        "sweep_id",  # of these three, wandb drops the id, the project and the entity
+        "sweep_id",  # with this or the next two, wandb drops the id, the project and the entity
         "sweep_param_path",
         "launch",
         "launch_config_path",
@@ -35,8 +35,8 @@ OF_OTHER_RUNS: Final = frozenset(
     }
 )
 
-#: Settings that every trial's run is given: in a SageMaker job, wandb names each run after it.
-SETTINGS: Final = {"sagemaker_disable": True}
+#: Settings of every trial's run. In a SageMaker job, wandb would name each run after the job.
+OVERRIDES: Final = {"sagemaker_disable": True}
 
 _AGENT: Final = "WANDB_SWEEP_ID"
 _LAUNCH: Final = "WANDB_LAUNCH"
@@ -44,11 +44,11 @@ _RUN: Final = "WANDB_RUN_ID"
 
 
 @functools.cache
-def say_whose_run_it_is_not(who: str, group: str | None) -> None:
-    """One line where the environment describes a run: the trials' are others.
+def warn_once(who: str, group: str | None) -> None:
+    """Say in one line that the trials' runs are not the run that the environment describes.
 
-    On the driver; of trials that nobody there knows of, in each of them, in the same words, which
-    Ray shows on the driver's terminal once.
+    Called on the driver; without a callback there, in each trial, in the same words, which Ray
+    shows once on the driver's terminal.
 
     Args:
         who: what was called.

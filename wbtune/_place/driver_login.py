@@ -1,0 +1,170 @@
+"""Log in on the driver, and hand its login over to the trials (:mod:`wbtune._place.handover`)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data.checkpoint import Objective
+from wbtune._data.masking import without_login
+from wbtune._data.secret import Secret
+from wbtune._place import credentials, handover, identity, trial_login
+from wbtune._place.credentials import Login
+from wbtune._place.server import Server
+from wbtune._upstream import wandb_auth, wandb_settings
+from wbtune.errors import CredentialsError
+
+if TYPE_CHECKING:
+    from wbtune._data.options import RunOptions
+
+logger = logging.getLogger("wbtune")
+
+#: Seconds for which a driver waits for a server that is away, if wandb's own
+#: ``init_timeout`` is not less.
+PATIENCE_S: Final = 20.0
+
+#: Settings that the trials are given with the login.
+_HANDED: Final = ("base_url", "entity", "identity_token_file")
+
+
+#: wandb's own, where nobody has said anything.
+_DEFAULT_MODE: Final = "online"
+
+
+def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
+    """Log in on the driver: find the key, and check it with the server.
+
+    A driver that is itself a trial logs in as that trial does, and needs no key.
+
+    Args:
+        who: what was called, for the messages.
+        options: located and checked.
+        api_key: an argument.
+
+    Raises:
+        CredentialsError: without a usable key, or when the server refuses it.
+        ServerUnreachableError: when there is no answer within wandb's ``init_timeout``, and
+            20 s at most.
+    """
+    here = identity.of_here()
+    if here is not None:
+        credentials.refuse_two(who, api_key, options.api_key_file)
+        login, trouble = trial_login.log_in_or_offline(who, options, here, api_key, declared=False)
+        if trouble:
+            logger.warning("%s: %s", who, trouble)
+        return login
+    given = options.init_kwargs.get("settings") or {}
+    secret = credentials.find(
+        who, api_key, options.api_key_file, options.mode, given.get("base_url")
+    )
+    arguments = {
+        "key": api_key or options.api_key_file,
+        "mode": options.mode,
+        "base_url": given.get("base_url"),
+    }
+    named = tuple(name for name, value in arguments.items() if value)
+    settings = _settings(options.mode)
+    if not credentials.needs_key(options.mode):
+        return Login(settings=settings, given=named)
+    settings |= {name: str(given[name]) for name in _HANDED if given.get(name)}
+    if options.init_kwargs.get("entity"):
+        settings["entity"] = str(options.init_kwargs["entity"])
+    if secret is None:
+        secret = credentials.found_by_wandb(settings["base_url"])
+    if secret is not None:
+        settings.pop("identity_token_file", None)
+        patience = given.get("init_timeout") or wandb_settings.wandb_setting("init_timeout")
+        patience = min(float(patience), PATIENCE_S)
+        _check(who, Server(settings["base_url"], secret, patience, given))
+    return Login(secret, settings, named)
+
+
+def of_environment() -> Login:
+    """The login of this driver's environment; nothing is checked, and a key may be missing."""
+    settings = _settings(None)
+    if not credentials.needs_key(None):
+        return Login(settings=settings)
+    secret, hook = None, os.environ.get(credentials.API_KEY_HOOK)
+    with contextlib.suppress(Exception):  # a malformed key: each trial says that
+        secret = credentials.found_by_wandb(settings["base_url"])
+        if secret is None and hook and not wandb_auth.logged_in(settings["base_url"]):
+            secret = _once_from_hook(hook)
+    return Login(secret, settings)
+
+
+@functools.cache
+def _once_from_hook(hook: str) -> Secret:
+    return Secret(credentials.key_from_hook("wbtune", hook))
+
+
+def _settings(mode: str | None) -> dict[str, str]:
+    """The settings of this process's environment that the trials need besides the key.
+
+    wandb reads the environment when it is first asked; a notebook changes it after that.
+    """
+    said = mode or os.environ.get("WANDB_MODE") or str(wandb_settings.wandb_setting("mode"))
+    settings = {} if said == _DEFAULT_MODE and "WANDB_MODE" not in os.environ else {"mode": said}
+    if mode:
+        settings["mode"] = mode
+    if not credentials.needs_key(mode):
+        return settings
+    for name in _HANDED:
+        value = os.environ.get(f"WANDB_{name.upper()}") or wandb_settings.wandb_setting(name)
+        if value:
+            settings[name] = str(value)
+    return without_login(settings)
+
+
+def hand_over(
+    login: Login,
+    fit: str,
+    objective: Objective | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Hand the driver's login over to the trials of one ``fit()``.
+
+    When Ray's store does not answer, a warning says so, and the trials go on without.
+
+    Args:
+        login: the login.
+        fit: the name of the ``fit()``, or of this driver's process.
+        objective: what the experiment optimises.
+        options: the driver's options as plain data (:mod:`wbtune._place.driver_options`).
+    """
+    key = None if login.secret is None else login.secret.reveal()
+    handed: dict[str, Any] = {
+        "key": key,
+        "settings": dict(login.settings),
+        "given": login.given,
+        "objective": objective,
+        "options": options,
+    }
+    try:
+        handover.hand_over(fit, handed)
+    except handover.StoreError as error:
+        logger.warning("wbtune: the trials don't get the driver's login: %s", error)
+
+
+def take_back(fit: str) -> None:
+    """Remove the login of an experiment that has ended."""
+    try:
+        handover.take_back(fit)
+    except handover.StoreError as error:
+        logger.warning("wbtune: a login stays in the memory of Ray's head: %s", error)
+
+
+def _check(who: str, server: Server) -> None:
+    try:
+        server.check()
+    except CredentialsError as error:
+        raise CredentialsError(f"{who}: {error}. Another key: {credentials.CURES}.") from None
+    except ConnectionError as error:
+        msg = (
+            f"{who}: {error}. Check the network and WANDB_BASE_URL, or log without a "
+            'server by mode="offline" and upload later by `wandb sync`.'
+        )
+        raise type(error)(msg) from None

@@ -1,0 +1,40 @@
+"""The driver that sent a decorated function or a mixin class, so that trials find its login.
+
+Such an object is all that `tune.Tuner` or a trainer of Ray Train knows of wbtune. When it is
+about to be sent (it is pickled, or Ray derives an actor's class from it), the driver hands over
+the login that its environment has *then*, even if that was set after ``ray.init``, and the object
+takes along the name to ask by. A pickle holds nothing but the name.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from wbtune._place import driver_login, handover, identity
+from wbtune._upstream import ray_store
+
+logger = logging.getLogger("wbtune")
+
+
+def name(before: str = "") -> str:
+    """The name under which trials that receive an object from this process find their login.
+
+    Args:
+        before: the name under which the object reached this process.
+    """
+    if ray_store.job() is None:
+        return before
+    if ray_store.is_driver():
+        return handover.process()
+    here = identity.of_here()  # a trial that starts others: its own login is theirs
+    return before if here is None else here.fit or here.sender or before
+
+
+def hand_over() -> None:
+    """On a driver, hand over the login of its environment; do nothing elsewhere."""
+    if ray_store.job() is None or not ray_store.is_driver():
+        return
+    try:
+        driver_login.hand_over(driver_login.of_environment(), handover.process())
+    except Exception as error:  # noqa: BLE001 - pickling a function must not fail for a tracker
+        logger.warning("wbtune: this driver's login can't be handed over: %s", type(error).__name__)
