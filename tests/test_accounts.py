@@ -20,6 +20,7 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
+from wbtune._data import timeouts
 from wbtune._place import handover
 from wbtune._run import run_files
 from wbtune._upstream import ray_store
@@ -162,7 +163,7 @@ def faulty(config):
             raise ConnectionError("the head is being restarted")
         return stored(key)
 
-    ray_store.stored, handover.STORE_S = failing, 3.0
+    ray_store.stored, timeouts.STORE_S = failing, 3.0
     if config["fault"] == "no project":
         run = setup_wandb(config)
     else:

@@ -25,13 +25,12 @@ from ray import tune
 from wandb_server import TEST_KEY, Fault, WandbServer
 
 from wbtune import ConfigurationError, WandbLoggerCallback, wandb_trial, wandb_tuner
-from wbtune._data import checkpoint
+from wbtune._data import checkpoint, timeouts
 from wbtune._data.checkpoint import Objective, SavedCheckpoint
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
-from wbtune._driver import checkpoint_copies
 from wbtune._driver.checkpoint_copies import Shelf
 from wbtune._driver.experiment import Experiment
 from wbtune._driver.writer import Writer
@@ -167,7 +166,7 @@ def test_a_local_checkpoint_is_linked_at_once(tmp_path, taken):
 def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch, caplog):
     """Tune's loop waits for a few of them only; if Tune deletes the others, that is said."""
     begun, go = threading.Event(), threading.Event()
-    monkeypatch.setattr(checkpoint_copies, "TAKE_S", 0)
+    monkeypatch.setattr(timeouts, "LINKS_S", 0)
     link = os.link
 
     def slow_link(source, target):
@@ -184,7 +183,7 @@ def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch
     if deleted:
         taken.kept = False
         fs.LocalFileSystem().delete_dir(str(tmp_path / "many"))
-    monkeypatch.setattr(checkpoint_copies, "TAKE_S", 60)
+    monkeypatch.setattr(timeouts, "LINKS_S", 60)
     # The next is taken aside at once, and comes after it: `latest` has to be the last.
     taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "next")))
     assert taken.saved == []

@@ -23,11 +23,12 @@ import psutil
 import pytest
 import wandb
 
+from wbtune._data import timeouts
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
 from wbtune._helper.outbox import OF_ONE_RUN, TOGETHER, Outbox
 from wbtune._place.identity import Identity
-from wbtune._run import closing, guard, opening, run_files, run_spec, watchdog
+from wbtune._run import closing, guard, opening, run_files, run_spec
 from wbtune._trial import lifecycle, mirror
 from wbtune._upstream import wandb_run, wandb_wire
 
@@ -819,7 +820,7 @@ def beside_forked_children(program):
     """Tune's results and rows with steps, between those of children with and without steps."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
     trial_run = lifecycle.TrialRun("test", declared)
-    trial_run.iteration, mirror.WAIT_S = (lambda: 1), 60.0
+    trial_run.iteration, timeouts.RESULT_JOINS_S = (lambda: 1), 60.0
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     trial_run.result({"i": 0, "training_iteration": 1})
 
@@ -844,7 +845,7 @@ def beside_forked_children(program):
 
 def forked_while_a_row_waits(program):
     """A row that waits for its result is committed first: a child's is another one."""
-    mirror.WAIT_S = 60.0
+    timeouts.RESULT_JOINS_S = 60.0
     run = program.open()
     rows = mirror.Mirror(run, "training_iteration", lambda: 0)
     run.log({"i": 0})
@@ -859,7 +860,7 @@ def stopped_while_a_row_waits(program):
     """A thread that logs to a core that hangs holds the end of its trial no longer than it may."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
     trial_run = lifecycle.TrialRun("test", declared)
-    trial_run.iteration, mirror.WAIT_S = (lambda: 0), 60.0
+    trial_run.iteration, timeouts.RESULT_JOINS_S = (lambda: 0), 60.0
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     run.log({"i": 0})
     for core in program.cores():
@@ -877,7 +878,7 @@ def stopped_while_a_row_waits(program):
     thread.join(1.0)
     assert thread.is_alive()
     trial_run.close(FINISHED)
-    assert time.monotonic() - begun < watchdog.ASKS_EVERY_S + watchdog.ANSWERS_S
+    assert time.monotonic() - begun < timeouts.ASKS_EVERY_S + timeouts.CORE_ANSWERS_S
     assert run_files.of_experiment(program.folder)["t"].rows
     assert run_files.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
 
@@ -915,7 +916,7 @@ def stopped_when_the_process_ends(program):
     closing.close_run(program.open(), FINISHED)
     [core] = program.cores()
     core.suspend()
-    closing.LAST_S = 0.5
+    timeouts.CORE_TEARDOWN_S = 0.5
     closing.end_core()
     psutil.wait_procs([core], HANGS_S)
     assert not program.cores()
@@ -923,7 +924,7 @@ def stopped_when_the_process_ends(program):
 
 def stopped_while_it_is_logged_to(program):
     """A core that hangs takes no more rows at some time; it is killed, and they are all there."""
-    watchdog.ASKS_EVERY_S, watchdog.ANSWERS_S = 0.1, 1.0
+    timeouts.ASKS_EVERY_S, timeouts.CORE_ANSWERS_S = 0.1, 1.0
     run = program.open()
     for i in range(5):
         run.log({"i": i})
@@ -931,19 +932,19 @@ def stopped_while_it_is_logged_to(program):
         core.suspend()
     for i in range(5, 300):
         run.log({"i": i, "text": "x" * 4000})
-    watchdog.ASKS_EVERY_S, watchdog.ANSWERS_S = 10.0, 20.0
+    timeouts.ASKS_EVERY_S, timeouts.CORE_ANSWERS_S = 10.0, 20.0
     program.ends_with(300, run)
 
 
 def stopped_while_another_opens(program):
     """Nor does opening the next run wait for ever."""
-    guard.OPENS_S = 5.0
+    timeouts.RUN_OPENS_S = 5.0
     run = program.open()
     run.log({"i": 0})
     for core in program.cores():
         core.suspend()
     other = program.open("other")
-    guard.OPENS_S = 150.0
+    timeouts.RUN_OPENS_S = 150.0
     other.log({"i": 0})
     program.ends_with(1, other, "other")
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wbtune._data import timeouts
 from wbtune._trial import mirror
 
 AXIS = "training_iteration"
@@ -135,7 +136,7 @@ def test_a_result_is_repeated_once(core):
 
 def test_a_row_without_a_result_is_committed_in_time(core, monkeypatch):
     """It waits a moment; whoever asks for the summary meanwhile gets it at once."""
-    monkeypatch.setattr(mirror, "WAIT_S", 0.05)
+    monkeypatch.setattr(timeouts, "RESULT_JOINS_S", 0.05)
     core.log({"loss": 1})
     assert core.run.summary._get_current_summary_callback() == {"loss": 1, AXIS: 1}
     core.log({"loss": 2})

@@ -17,9 +17,10 @@ from fakes import FakeTrial
 from nodes_program import PROJECT, ROWS
 from pyarrow import fs
 
+from wbtune._data import timeouts
 from wbtune._data.options import RunOptions
 from wbtune._driver.experiment import Experiment
-from wbtune._place import identity, storage
+from wbtune._place import identity
 from wbtune._place.storage import Remote
 from wbtune._run import run_files
 
@@ -262,4 +263,4 @@ def test_staging(tmp_path):
     )
     told = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=trains))
     assert told.directory == str(tmp_path / "session/e/wbtune")
-    assert storage.COPY_S < 60
+    assert timeouts.COPY_S < 60

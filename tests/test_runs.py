@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import run_options
 
+from wbtune._data import timeouts
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions
 from wbtune._place.identity import Identity
@@ -171,7 +172,7 @@ def test_wandb_accepts_what_a_run_is_opened_with(options: RunOptions) -> None:
     """Each setting is one of W&B's, by name and by type."""
     made = spec(options, WHO, {})
     settings = wandb.Settings(**made.settings)
-    assert settings.x_transaction_log_flush_interval == run_spec.FLUSH_S
+    assert settings.x_transaction_log_flush_interval == timeouts.FLUSH_S
 
 
 def test_the_config_of_the_options_is_sanitised_and_laid_on_top() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 import wbtune
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
-from wbtune._data.options import UPLOAD_TIMEOUT_S, RunOptions
+from wbtune._data import timeouts
+from wbtune._data.options import RunOptions
 
 DOORS = {
     "wandb_trial": wandb_trial,
@@ -49,7 +50,7 @@ GUIDE = {
 
 #: Where a door's default is its own: "nobody said" is None, where declarations are merged.
 DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | {
-    "upload_timeout": {None, UPLOAD_TIMEOUT_S},
+    "upload_timeout": {None, timeouts.UPLOAD_TIMEOUT_S},
     "log_results": {None, True},
     "checkpoint_references": {None, False},
     "system_metrics": {None, False},
@@ -115,7 +116,7 @@ def test_no_other_word_for_the_same():
     said = RunOptions(log_config=False, group="g", init_kwargs={"tags": ["a"]})
     assert declared(lambda config: None).declared == said
     assert in_class.wbtune_options == said
-    driver = RunOptions(upload_checkpoints=False, upload_timeout=UPLOAD_TIMEOUT_S)
+    driver = RunOptions(upload_checkpoints=False, upload_timeout=timeouts.UPLOAD_TIMEOUT_S)
     assert callback.options == driver | said
 
 

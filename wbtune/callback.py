@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune._data import drop_in
+from wbtune._data import drop_in, timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
-from wbtune._data.options import OF_A_LOOP, UPLOAD_TIMEOUT_S, RunOptions, check_travels, parse
+from wbtune._data.options import OF_A_LOOP, RunOptions, check_travels, parse
 from wbtune._data.secret import Secret
 from wbtune._data.signals import is_of_a_signal
 from wbtune._driver.checkpoint_copies import missing_for_references, scheme_of
@@ -138,7 +138,7 @@ class WandbLoggerCallback(LoggerCallback):
         log_config: bool = False,
         upload_checkpoints: Checkpoints = False,
         save_checkpoints: bool = False,
-        upload_timeout: float = UPLOAD_TIMEOUT_S,
+        upload_timeout: float = timeouts.UPLOAD_TIMEOUT_S,
         video_kwargs: Mapping[str, Any] | None = None,
         image_kwargs: Mapping[str, Any] | None = None,
         checkpoint_references: bool = False,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ray import tune
 
+from wbtune._data import timeouts
 from wbtune._data.config_keys import take_key
 from wbtune._data.keywords import Checkpoints, InitOptions, Names
 from wbtune._data.options import (
     OF_A_LOOP,
     OPTION_NAMES,
-    UPLOAD_TIMEOUT_S,
     RunOptions,
     one_id,
     parse,
@@ -53,7 +53,7 @@ def wandb_tuner(
     excludes: Names | None = None,
     log_config: bool = False,
     upload_checkpoints: Checkpoints = False,
-    upload_timeout: float = UPLOAD_TIMEOUT_S,
+    upload_timeout: float = timeouts.UPLOAD_TIMEOUT_S,
     video_kwargs: Mapping[str, Any] | None = None,
     image_kwargs: Mapping[str, Any] | None = None,
     checkpoint_references: bool = False,

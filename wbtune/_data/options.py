@@ -22,9 +22,6 @@ from wbtune._data.sanitize import plain
 from wbtune._data.signals import is_of_a_signal
 from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
 
-#: Seconds; the default of the guide's callback, half an hour.
-UPLOAD_TIMEOUT_S: Final = 1800
-
 #: What the driver does; a run that its trial's own process opens has no part in it.
 OF_THE_DRIVER: Final[dict[str, str]] = dict.fromkeys(
     ("upload_checkpoints", "checkpoint_references"),

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._upstream import ray_storage
 
 if TYPE_CHECKING:
@@ -31,12 +32,8 @@ if TYPE_CHECKING:
 from wbtune._data import checkpoint
 
 logger = logging.getLogger("wbtune")
-#: Seconds between two looks whether somebody has lost patience.
-_LOOK_S: Final = 0.2
 #: Trials whose checkpoints are copied from a remote storage at the same time.
 _AT_ONCE: Final = 4
-#: Seconds for which Tune's loop waits for links, of some thousand files; a thread makes the rest.
-TAKE_S: Final = 0.02
 #: Where pyarrow's name of a file system is not its scheme.
 _SCHEMES: Final = {"gcs": "gs"}
 #: What wandb needs for a reference, by scheme: (module, what to install).
@@ -126,7 +123,7 @@ class Shelf:
         folder = tempfile.mkdtemp(prefix=".checkpoint-", dir=place)
         saved = artifact._replace(folder=folder)
         links = _links(checkpoint.path, folder) if local else None
-        linked = _advance(links, TAKE_S)
+        linked = _advance(links, timeouts.LINKS_S)
         if linked and trial_name not in self._waiting:
             then(saved)
             return
@@ -155,7 +152,7 @@ class Shelf:
         until = time.monotonic() + timeout
         with self._changed:
             while self._waiting and not is_interrupted() and time.monotonic() < until:
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(timeouts.LOOK_S)
             self._closed = True
             for trial_name, sources in self._waiting.items():
                 for source in filter(None, sources):

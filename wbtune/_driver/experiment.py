@@ -23,10 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import drop_in
+from wbtune._data import drop_in, timeouts
 from wbtune._data.checkpoint import BEST, LATEST, Objective, SavedCheckpoint, artifact_name
 from wbtune._data.filtering import excludes_of
-from wbtune._data.options import UPLOAD_TIMEOUT_S, RunOptions, take_from_config
+from wbtune._data.options import RunOptions, take_from_config
 from wbtune._data.outcomes import FINISHED, OUTCOME_TAGS, STOPPED_AT_WANDB, Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._data.sanitize import plain
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which an experiment that was interrupted waits for its uploads at most, and
-#: for the copy of its runs to a remote storage.
-INTERRUPTED_S: Final = 30.0
 
 #: Runs that the last line names; if there are more, it names the folder of all.
 SHOWN: Final = 8
@@ -195,7 +192,7 @@ class Experiment:
             # At the first result, if that is to say in which process the trial is.
             watched.due = math.inf if self._options.system_metrics else time.monotonic()
             if ray_trial.is_function(trial.get_trainable_cls()):
-                watched.due += handover.CLAIM_S  # its first line is still to come
+                watched.due += timeouts.CLAIM_S  # its first line is still to come
             self._due.append(watched)
             self.open_overdue()
             return
@@ -483,10 +480,10 @@ class Experiment:
         if time.monotonic() < self._store_is_away_until:
             return "driver"
         try:
-            return handover.claim(watched.claim, "driver", handover.LOOP_S)
+            return handover.claim(watched.claim, "driver", timeouts.STORE_IN_LOOP_S)
         except handover.StoreError as error:
             # Tune's loop does not wait for it again at once.
-            self._store_is_away_until = time.monotonic() + handover.CLAIM_S
+            self._store_is_away_until = time.monotonic() + timeouts.CLAIM_S
             logger.warning(
                 "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
                 self._who,
@@ -591,8 +588,10 @@ class Experiment:
     def _timeout(self, rest: Outcome) -> float:
         """Seconds to wait for uploads."""
         timeout = self._options.upload_timeout
-        timeout = UPLOAD_TIMEOUT_S if timeout is None else timeout
-        return min(timeout, INTERRUPTED_S) if rest.kind is Kind.INTERRUPTED else timeout
+        timeout = timeouts.UPLOAD_TIMEOUT_S if timeout is None else timeout
+        if rest.kind is Kind.INTERRUPTED:
+            return min(timeout, timeouts.INTERRUPTED_UPLOAD_S)
+        return timeout
 
     def _upload_rest(self, seconds: float) -> None:
         base_url = self._login.settings.get("base_url")
@@ -675,7 +674,7 @@ class Experiment:
         Returns:
             The folders that were copied.
         """
-        seconds = max(storage.COPY_S, patience.left)
+        seconds = max(timeouts.COPY_S, patience.left)
         return {
             directory
             for directory, remote in self._places.items()

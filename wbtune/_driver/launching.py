@@ -18,18 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Protocol
 
+from wbtune._data import timeouts
 from wbtune._helper import messages
 from wbtune._helper.messages import Packed
-
-#: Seconds that the core of a killed helper may take to notice, and to be gone.
-CORE_ENDS_S: Final = 10.0
-
-#: Seconds after which one that was killed is not waited for: not even that ends a process that
-#: waits for a disk which does not answer.
-DIES_S: Final = 3.0
-LOOK_S: Final = 0.2
 
 Hear = Callable[[dict[str, Any]], None]
 
@@ -134,13 +127,13 @@ class HelperProcess:
         while self._listener.is_alive():  # it hears the helper's end
             if time.monotonic() > self._dead_by:
                 return False
-            self._listener.join(LOOK_S)
+            self._listener.join(timeouts.LOOK_S)
         complete = self._process.wait() == 0
         if not complete:
             # Its wandb-core has the other end, too (as its stdin; wandb 0.31), and may still
             # be writing: when that is gone as well, this ends, and the logs change no more.
             with contextlib.suppress(OSError):
-                self._line.settimeout(CORE_ENDS_S)
+                self._line.settimeout(timeouts.CORE_ENDS_S)
                 self._line.recv(1)
             if not self.is_ready:
                 self.failure = self.failure or self._last_words()
@@ -149,7 +142,7 @@ class HelperProcess:
 
     def kill(self) -> None:
         """End it at once, and its core."""
-        self._dead_by = min(self._dead_by, time.monotonic() + DIES_S)
+        self._dead_by = min(self._dead_by, time.monotonic() + timeouts.KILLED_ENDS_S)
         for pid in (self.pid, *_children(self.pid)):
             with contextlib.suppress(OSError):  # it is gone already
                 os.kill(pid, signal.SIGKILL)

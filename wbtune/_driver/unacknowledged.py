@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from wbtune._data import timeouts
 from wbtune._helper.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
 from wbtune._run import guard, run_files, run_spec
 
@@ -81,7 +82,7 @@ class Memory:
                     self.uploads = [*filter(_is_waiting, self.uploads), one]
         while (
             len(self.recent) > guard.KEEP
-            and self.recent[0].done < self.recent[-1].done - guard.REMEMBER_S
+            and self.recent[0].done < self.recent[-1].done - timeouts.REMEMBER_S
         ):
             self.recent.popleft()
 

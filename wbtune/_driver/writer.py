@@ -47,6 +47,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.options import check_travels_alone
 from wbtune._data.outcomes import Outcome
@@ -73,16 +74,6 @@ from wbtune._run import media, run_spec
 if TYPE_CHECKING:
     from wbtune._data.secret import Secret
 
-#: Seconds that the helper has to get everything onto the disk, when nothing is uploaded.
-ON_DISK_S: Final = 15.0
-#: The same for somebody who waits with a finger on Ctrl-C.
-INTERRUPTED_S: Final = 3.0
-#: Seconds that a thread has to write what a helper that hangs has not written.
-RESCUE_S: Final = 15.0
-#: Seconds between two looks whether somebody has pressed Ctrl-C.
-LOOK_S: Final = 0.2
-#: Seconds between two batches: with `runs.FLUSH_S`, a row is on disk within a second.
-BATCH_S: Final = 0.4
 #: Messages of a batch, and their bytes: of a flood, the helper begins with the first while more
 #: are made ready.
 BATCH: Final = 500
@@ -256,7 +247,7 @@ class Writer:
         self._wake.set()
         try:
             if self._sender is not None:
-                self._wait_for(self._sender, timeout + ON_DISK_S, is_interrupted)
+                self._wait_for(self._sender, timeout + timeouts.ON_DISK_S, is_interrupted)
         finally:
             if self._sender is not None and self._sender.is_alive():
                 self._abandon(self._sender)
@@ -269,19 +260,19 @@ class Writer:
     ) -> None:
         until = time.monotonic() + seconds
         while sender.is_alive() and time.monotonic() < until:
-            sender.join(max(0.0, min(until - time.monotonic(), LOOK_S)))
+            sender.join(max(0.0, min(until - time.monotonic(), timeouts.LOOK_S)))
             if is_interrupted():
-                until = min(until, time.monotonic() + INTERRUPTED_S)
+                until = min(until, time.monotonic() + timeouts.INTERRUPTED_ON_DISK_S)
                 is_interrupted = bool  # heard
 
     def _abandon(self, sender: threading.Thread) -> None:
         """The helper hangs, or uploads for too long: end it, and write what it has not written."""
         self._abandoned = True
-        until = time.monotonic() + RESCUE_S
+        until = time.monotonic() + timeouts.RESCUE_S
         while sender.is_alive() and time.monotonic() < until:
             if self._process is not None:  # it may just be starting another one
                 self._process.kill()
-            sender.join(LOOK_S)
+            sender.join(timeouts.LOOK_S)
         if sender.is_alive():  # nor can this process write there
             self._count_what_is_left("the disk does not answer")
 
@@ -361,7 +352,7 @@ class Writer:
                     helper.send_end()
                     break
                 if not self._is_flood:
-                    self._wake.wait(BATCH_S)
+                    self._wake.wait(timeouts.BATCH_S)
                     self._wake.clear()
                 self._note_done()
                 if not helper.is_alive():

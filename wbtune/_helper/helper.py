@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._helper import messages
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
 #: Runs that are opened or closed at the same time; more would storm the server.
 AT_ONCE: Final = 8
 
-#: Seconds for which runs that are to be opened give way to those that are being closed; no
-#: longer, because these may wait for a server that is away.
-GIVE_WAY_S: Final = 1.0
-
-#: Seconds to ask what became of a run's artifacts when it is closed.
-KNOWN_S: Final = 5.0
 
 #: Messages that were carried out, after which that is told whatever else there is to do.
 TOLD_TOGETHER: Final = 1000
@@ -352,7 +347,7 @@ class Helper:
 
     def _opening(self, message: Start) -> None:
         with self._calm:  # else hundreds of short runs are opened before the first is closed
-            self._calm.wait_for(lambda: self._ending < AT_ONCE, GIVE_WAY_S)
+            self._calm.wait_for(lambda: self._ending < AT_ONCE, timeouts.OPENING_WAITS_S)
         run = None
         try:
             run = self._backend.open_run(
@@ -469,7 +464,7 @@ class Helper:
             stream: the run's.
             last: the run is closed, which has waited for them: now it is known.
         """
-        deadline = time.monotonic() + KNOWN_S
+        deadline = time.monotonic() + timeouts.UPLOAD_RESULT_S
         waiting = []
         for checkpoint, artifact in stream.uploads:
             try:

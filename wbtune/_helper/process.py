@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from wbtune._data import timeouts
 from wbtune._helper.helper import AT_ONCE, Backend, Helper
 from wbtune._helper.messages import NOT_FOR_HELPER
 from wbtune._run import environment, opening, run_spec
@@ -31,16 +32,6 @@ logger = logging.getLogger("wbtune")
 #: and those that are needed besides: for uploads, connections, libraries.
 FILES_OF_RUN: Final = 3
 OTHER_FILES: Final = 128
-
-#: Seconds between two looks whether the driver is still there.
-LOOK_S: Final = 1.0
-
-#: Seconds that the last words may take to be read by the driver.
-LAST_WORDS_S: Final = 5.0
-
-#: Seconds without any progress after which a helper without a driver ends: its core hangs, say.
-#: It is ten times as long as one run may take to be closed (`runs.RUN_UPLOAD_S`).
-STUCK_S: Final = 600.0
 
 
 def helper_main(driver: int) -> None:
@@ -100,7 +91,7 @@ def _watch_driver(driver: int) -> None:
     The socket tells by itself, unless the driver had children who have a copy of its end.
     """
     while os.getppid() == driver:
-        time.sleep(LOOK_S)
+        time.sleep(timeouts.LOOK_FOR_DRIVER_S)
     # What was sent can still be read.
     socket.socket(fileno=os.dup(0)).shutdown(socket.SHUT_RD)
 
@@ -109,7 +100,7 @@ def _end_if_stuck(helper: Helper) -> None:
     progress = -1
     while progress != helper.progress:
         progress = helper.progress
-        time.sleep(STUCK_S)
+        time.sleep(timeouts.HELPER_STUCK_S)
     os._exit(1)
 
 
@@ -137,7 +128,7 @@ class Replies:
     def close(self) -> None:
         """Wait until it was heard, if somebody listens."""
         self._lines.put(None)
-        self._thread.join(LAST_WORDS_S)
+        self._thread.join(timeouts.LAST_WORDS_S)
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # the driver is gone: nobody listens

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.masking import without_login
 from wbtune._data.secret import Secret
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which a driver waits for a server that is away, if wandb's own
-#: ``init_timeout`` is not less.
-PATIENCE_S: Final = 20.0
 
 #: Settings that the trials are given with the login.
 _HANDED: Final = ("base_url", "entity", "identity_token_file")
@@ -78,7 +76,7 @@ def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
     if secret is not None:
         settings.pop("identity_token_file", None)
         patience = given.get("init_timeout") or wandb_settings.wandb_setting("init_timeout")
-        patience = min(float(patience), PATIENCE_S)
+        patience = min(float(patience), timeouts.LOGIN_SERVER_AWAY_S)
         _check(who, Server(settings["base_url"], secret, patience, given))
     return Login(secret, settings, named)
 

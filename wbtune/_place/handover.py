@@ -21,21 +21,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from wbtune._data import timeouts
 from wbtune._upstream import ray_store
 
 logger = logging.getLogger("wbtune")
 
 T = TypeVar("T")
 
-#: Seconds that a trial has to claim its run by `setup_wandb`, or to report a result.
-CLAIM_S: Final = 10.0
-
-#: Seconds for which the store is asked: by a trial, and by a driver before any trial.
-STORE_S: Final = 20.0
-#: The same in Tune's loop, which waits for nobody.
-LOOP_S: Final = 1.0
-#: Seconds between two attempts.
-RETRY_S: Final = 0.5
 
 #: How the names of those begin that are for one ``fit()``, and of those for a process.
 _FIT: Final = "fit-"
@@ -119,8 +111,8 @@ def take_back(name: str) -> None:
     """
     job = ray_store.job()
     if job is not None and name:
-        ask(lambda: ray_store.remove_stored(f"login/{job}/{name}"), LOOP_S)
-        ask(lambda: ray_store.remove_stored(f"interrupted/{job}/{name}"), LOOP_S)
+        ask(lambda: ray_store.remove_stored(f"login/{job}/{name}"), timeouts.STORE_IN_LOOP_S)
+        ask(lambda: ray_store.remove_stored(f"interrupted/{job}/{name}"), timeouts.STORE_IN_LOOP_S)
 
 
 def interrupt(fit: str, reason: str) -> None:
@@ -131,7 +123,7 @@ def interrupt(fit: str, reason: str) -> None:
     """
     job = ray_store.job()
     if job is not None and fit:
-        ask(lambda: ray_store.store(f"interrupted/{job}/{fit}", reason), LOOP_S)
+        ask(lambda: ray_store.store(f"interrupted/{job}/{fit}", reason), timeouts.STORE_IN_LOOP_S)
 
 
 def interruption(fit: str) -> str:
@@ -140,7 +132,8 @@ def interruption(fit: str) -> str:
     if job is None or not fit:
         return ""
     try:
-        return ask(lambda: ray_store.stored(f"interrupted/{job}/{fit}"), LOOP_S) or ""
+        key = f"interrupted/{job}/{fit}"
+        return ask(lambda: ray_store.stored(key), timeouts.STORE_IN_LOOP_S) or ""
     except StoreError:
         return ""  # the driver records it when the trial is gone
 
@@ -152,7 +145,7 @@ def _take_back_at_exit(job: str) -> None:
     def take_all_back() -> None:
         if ray_store.job() == job:
             try:
-                ask(lambda: ray_store.remove_stored(f"login/{job}/"), LOOP_S)
+                ask(lambda: ray_store.remove_stored(f"login/{job}/"), timeouts.STORE_IN_LOOP_S)
             except StoreError as error:  # the cluster may be ending, too, and its store with it
                 logger.info("wbtune: the login was not taken back: %s", error)
 
@@ -173,7 +166,7 @@ def claim(trial: str, owner: str, seconds: float | None = None) -> str:
     Args:
         trial: names the trial, uniquely in the cluster.
         owner: the process that asks: ``"driver"`` or ``"trial"``.
-        seconds: to wait for Ray's store; `STORE_S` by default.
+        seconds: to wait for Ray's store; `timeouts.STORE_S` by default.
 
     Returns:
         The owner.
@@ -199,16 +192,16 @@ def unclaim(trials: str) -> None:
         StoreError: when Ray's store does not answer.
     """
     if ray_store.job() is not None:
-        ask(lambda: ray_store.remove_stored(f"claim/{trials}"), LOOP_S)
+        ask(lambda: ray_store.remove_stored(f"claim/{trials}"), timeouts.STORE_IN_LOOP_S)
 
 
 def ask(question: Callable[[], T], seconds: float | None = None) -> T:
-    """Ask Ray's store, again and again while that fails, for `STORE_S` by default.
+    """Ask Ray's store, again and again while that fails, for `timeouts.STORE_S` by default.
 
     Raises:
         StoreError: without an answer; says why.
     """
-    seconds = STORE_S if seconds is None else seconds
+    seconds = timeouts.STORE_S if seconds is None else seconds
     answers: list[T] = []
     trouble: list[Exception] = [TimeoutError("no answer")]
     deadline = time.monotonic() + seconds
@@ -220,7 +213,7 @@ def ask(question: Callable[[], T], seconds: float | None = None) -> T:
                 answers.append(question())
             except Exception as error:  # noqa: BLE001 - whatever gRPC raises
                 trouble.append(error)
-                given_up.wait(RETRY_S)
+                given_up.wait(timeouts.STORE_RETRY_S)
             else:
                 return
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._place.transport import CannotAskError, Transport, UnreadableError
 from wbtune.errors import CredentialsError, ServerUnreachableError
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds that one question may take, until its whole answer is there.
-ANSWER_S: Final = 5.0
-#: Seconds between the first two attempts; doubled each time.
-RETRY_S: Final = 0.5
 
 _REFUSED: Final = frozenset({401, 403})
 _BUSY: Final = 429
@@ -104,7 +101,7 @@ class Server:
 
     def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         deadline = time.monotonic() + self._patience
-        wait = RETRY_S
+        wait = timeouts.SERVER_RETRY_S
         while True:
             try:
                 return self._once(query, variables, max(0.1, deadline - time.monotonic()))
@@ -120,7 +117,9 @@ class Server:
         content = {"operationName": operation, "query": query, "variables": variables}
         key, shown = self._secret.reveal(), self._transport.shown
         try:
-            answer = self._transport.post("/graphql", key, content, min(ANSWER_S, left))
+            answer = self._transport.post(
+                "/graphql", key, content, min(timeouts.SERVER_ANSWERS_S, left)
+            )
         except (ssl.SSLError, CannotAskError) as error:
             # wandb-core has certificates of its own, and knows other proxies.
             logger.info("wbtune: %s can't be asked (%s)", shown, error)

@@ -17,18 +17,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from wbtune._data import timeouts
+
 logger = logging.getLogger("wbtune")
 
 #: How W&B begins the name of the folder of an offline run; the run's id ends it.
 OFFLINE: Final = "offline-run-"
-
-#: Seconds for which copying runs is waited for in any case, and between two looks whether
-#: somebody has lost patience.
-_LEAST_S: Final = 3.0
-_LOOK_S: Final = 0.2
-
-#: Seconds that copying one run may take; then it goes on without anybody waiting for it.
-COPY_S: Final = 30.0
 
 
 class Remote(NamedTuple):
@@ -49,7 +43,7 @@ class Remote(NamedTuple):
         self,
         folder: Path | str,
         run_id: str = "",
-        seconds: float = COPY_S,
+        seconds: float = timeouts.COPY_S,
         is_interrupted: Callable[[], bool] = bool,
     ) -> bool:
         """Copy offline runs to the storage; says so when that fails.
@@ -103,7 +97,7 @@ class Remote(NamedTuple):
             use_threads=False,
         )
 
-    def fetch(self, folder: Path | str, run_id: str = "", seconds: float = COPY_S) -> None:
+    def fetch(self, folder: Path | str, run_id: str = "", seconds: float = timeouts.COPY_S) -> None:
         """Copy the logs of runs from the storage that are not here; says so if that fails.
 
         Args:
@@ -154,7 +148,7 @@ class Remote(NamedTuple):
                 if info.extension == "wandb"
             )
 
-        _within(COPY_S, look)
+        _within(timeouts.COPY_S, look)
         return found
 
     def runs(self) -> list[str]:
@@ -181,9 +175,9 @@ def _within(
     thread = threading.Thread(target=run, name="wbtune-copy", daemon=True)
     thread.start()
     until = time.monotonic() + seconds
-    thread.join(min(seconds, _LEAST_S))
+    thread.join(min(seconds, timeouts.COPY_LEAST_S))
     while thread.is_alive() and time.monotonic() < until and not is_interrupted():
-        thread.join(_LOOK_S)
+        thread.join(timeouts.LOOK_S)
     if thread.is_alive():
         return TimeoutError(f"not done after {seconds:g} s, or interrupted")
     return raised[0] if raised else None

@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune._data.deadline import Waiting
 from wbtune._data.outcomes import OUTCOME_TAGS
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from wbtune._data.secret import Secret
 
 logger = logging.getLogger("wbtune")
-#: Seconds to close a run after all, when the core that hung was killed.
-LAST_S: Final = 5.0
 
 
 def end_core() -> None:
@@ -40,9 +39,9 @@ def end_core() -> None:
 
     if not guard.in_child():  # else it is the parent's
         kill, ending = wandb_core.core_killer(), Waiting(end)
-        if not ending.done_within(LAST_S):
+        if not ending.done_within(timeouts.CORE_TEARDOWN_S):
             kill()
-            ending.done_within(1.0)
+            ending.done_within(timeouts.CORE_KILLED_S)
 
 
 def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
@@ -138,7 +137,7 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
         return
     logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
     protection.give_up_core()
-    if not closing.done_within(LAST_S):
+    if not closing.done_within(timeouts.CLOSES_AGAIN_S):
         logger.warning(
             "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
             *(run.id, protection.at_risk),

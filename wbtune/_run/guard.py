@@ -27,6 +27,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from wbtune._data import timeouts
 from wbtune._run import run_files, watchdog
 from wbtune._upstream import wandb_core, wandb_run, wandb_wire
 
@@ -35,21 +36,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which a row is remembered: five times as long as it takes to reach the disk;
-#: and until the run's log has grown since.
-REMEMBER_S: Final = 1.5
 #: What is remembered at most, of a run whose log does not grow.
 MOST: Final = 20_000
-#: Seconds that opening a run takes at most, before wandb-core is taken to hang: longer than
-#: any server may take.
-OPENS_S: Final = 150.0
 
 #: Seconds whose rows are remembered, and forgotten, as one: it is cheaper than one by one.
 TOGETHER_S: Final = 0.02
 #: Of these, how many are remembered in any case.
 KEEP: Final = 10
-#: Seconds to ask wandb-core which step comes next, where other processes log to the run.
-ASK_S: Final = 5.0
 #: Cores that are tried, before a row is given up.
 TRIES: Final = 5
 
@@ -203,7 +196,7 @@ def _kill_core() -> None:
 
 
 def _in_time(open_run: Callable[[], Run]) -> Run:
-    timer = threading.Timer(OPENS_S, _kill_core)
+    timer = threading.Timer(timeouts.RUN_OPENS_S, _kill_core)
     timer.daemon = True
     timer.start()
     try:
@@ -303,7 +296,7 @@ class Guard:
 
     def answers(self) -> None:
         """Return when wandb-core has answered."""
-        while wandb_run.core_step(self._run, ASK_S) is None:
+        while wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) is None:
             pass
 
     def leave_to_parent(self) -> None:
@@ -382,7 +375,7 @@ class Guard:
             if step is not None:
                 # At once: what waits for more would be mixed with the next row of the parent.
                 commit = commit is not False
-                if index(step) < (wandb_run.core_step(self._run, ASK_S) or 0):
+                if index(step) < (wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) or 0):
                     step = None
             self._publish(data, step, commit)
         except wandb_core.core_is_gone():
@@ -406,7 +399,7 @@ class Guard:
         if not commit and not forked:
             return step, commit  # asking costs as much as the row does
         try:
-            counted = wandb_run.core_step(self._run, ASK_S)
+            counted = wandb_run.core_step(self._run, timeouts.STEP_ASKED_S)
         except wandb_core.core_is_gone():
             counted = None
             self.survive()
@@ -514,7 +507,7 @@ class Guard:
         # core's death raise nothing, and between two rows there may be hours.
         while len(recent) > MOST or (
             len(recent) > KEEP
-            and recent[0].at < min(recent[-KEEP].at - REMEMBER_S, self._progress.safe)
+            and recent[0].at < min(recent[-KEEP].at - timeouts.REMEMBER_S, self._progress.safe)
             # Until the next step, it is a part of a pending row.
             and (callable(recent[0].what) or recent[0].step < recent[-KEEP].step)
         ):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from wbtune._data import timeouts
 from wbtune._place.server import Server
 from wbtune._place.storage import OFFLINE
 from wbtune._upstream import wandb_core, wandb_settings
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds for which the driver asks whose runs they are: it has just asked for the login.
-ASK_S: Final = 5.0
 
 #: As W&B itself writes a run's id.
 _SAFE: Final = "=+&$@"
@@ -88,7 +87,7 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
     if not entity:
         try:
             given = options.init_kwargs.get("settings")
-            entity = Server(base_url, login.secret, ASK_S, given).default_entity()
+            entity = Server(base_url, login.secret, timeouts.ENTITY_ASKED_S, given).default_entity()
         except WbtuneError:
             return None  # whatever the trouble is, the runs will say it
     if not entity:

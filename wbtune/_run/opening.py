@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._place import outer_job
 from wbtune._place.server import Server
 from wbtune._run import environment, guard, run_files, segments
@@ -39,26 +40,7 @@ _DRIVER_SETTINGS: Final = {
 }
 
 #: A run of a trial's own process.
-_TRIAL_SETTINGS: Final = {"init_timeout": 30.0}
-
-#: Seconds for which a trial's end waits for its own run's uploads; what is left then is
-#: uploaded by the driver, or stays on disk. Tune gives its actors 15 s to end.
-TRIAL_UPLOAD_S: Final = 10.0
-
-#: The same for a run of the driver: several end at a time, and others are waiting.
-RUN_UPLOAD_S: Final = 60.0
-
-#: Seconds that closing a run takes at most, besides its uploads, before wandb-core is taken
-#: to hang: in a trial, and on the driver, where nobody counts the seconds.
-_TRIAL_CLOSES_S: Final = 1.0
-_DRIVER_CLOSES_S: Final = 30.0
-#: The same where there is nothing to upload.
-_OFFLINE_CLOSES_S: Final = 8.0
-
-#: Seconds for which the server may be away when a run is opened, before that is kept on
-#: disk; a trial waits, the driver does not.
-_TRIAL_PATIENCE_S: Final = 3.0
-_DRIVER_PATIENCE_S: Final = 8.0
+_TRIAL_SETTINGS: Final = {"init_timeout": timeouts.TRIAL_INIT_S}
 
 
 def open_run(
@@ -83,7 +65,9 @@ def open_run(
     """
     away = False
     if secret is not None:
-        patience = _DRIVER_PATIENCE_S if for_trial_elsewhere else _TRIAL_PATIENCE_S
+        patience = (
+            timeouts.DRIVER_SERVER_AWAY_S if for_trial_elsewhere else timeouts.TRIAL_SERVER_AWAY_S
+        )
         spec, away = _placed(spec, secret, patience)
 
     online = not away and (secret is not None or "identity_token_file" in spec.settings)
@@ -125,17 +109,17 @@ def open_run(
 
 def _upload_s(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool) -> float:
     """Seconds that a run's end waits for its uploads."""
-    longest = RUN_UPLOAD_S if for_trial_elsewhere else TRIAL_UPLOAD_S
+    longest = timeouts.DRIVER_UPLOAD_S if for_trial_elsewhere else timeouts.TRIAL_UPLOAD_S
     return min(spec.settings.get("finish_timeout") or longest, longest)
 
 
 def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool) -> float:
     """Seconds after which a run that is being closed is taken to hang."""
     if for_trial_elsewhere:
-        return _upload_s(spec, for_trial_elsewhere=True) + _DRIVER_CLOSES_S
+        return _upload_s(spec, for_trial_elsewhere=True) + timeouts.DRIVER_CLOSES_S
     if online:
-        return _upload_s(spec, for_trial_elsewhere=False) + _TRIAL_CLOSES_S
-    return _OFFLINE_CLOSES_S
+        return _upload_s(spec, for_trial_elsewhere=False) + timeouts.TRIAL_CLOSES_S
+    return timeouts.OFFLINE_CLOSES_S
 
 
 def _placed(

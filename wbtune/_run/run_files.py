@@ -22,13 +22,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from wbtune._data import timeouts
 from wbtune._run import log_file
 from wbtune._upstream import wandb_records
 
 #: A file of ours in the folder of a run that was not uploaded, or not in full.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
-#: Seconds after ``finish`` within which a log that is whole has its exit record.
-CLOSED_S: Final = 2.0
 #: What making sense of a record raises that W&B would not have written.
 _DAMAGE: Final = (
     *(ValueError, TypeError, AttributeError, LookupError, OverflowError),
@@ -505,9 +504,9 @@ def wait_for_end(path: Path) -> bool:
     """Wait for a log's exit record: ``finish`` may return a few milliseconds before it.
 
     Returns:
-        Whether it is there, within `CLOSED_S`.
+        Whether it is there, within `timeouts.EXIT_RECORD_S`.
     """
-    deadline = time.monotonic() + CLOSED_S
+    deadline = time.monotonic() + timeouts.EXIT_RECORD_S
     while time.monotonic() < deadline:
         if exit_code(path) is not None:
             return True

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.text import clean
@@ -17,8 +18,6 @@ from wbtune.errors import ConfigurationError
 if TYPE_CHECKING:
     from wbtune._data.options import RunOptions
 
-#: Seconds after which a logged row is on disk, whatever happens to its process.
-FLUSH_S: Final = 0.3
 
 X_AXIS: Final = "training_iteration"
 
@@ -33,7 +32,7 @@ EXPERIMENT_KEY: Final = "wbtune/experiment"
 SETTINGS: Final = {
     "silent": True,  # wandb's greetings; its warnings still come through
     "symlink": False,  # many processes would fight over one `latest-run`
-    "x_transaction_log_flush_interval": FLUSH_S,
+    "x_transaction_log_flush_interval": timeouts.FLUSH_S,
     "finish_timeout_raises": False,
 }
 

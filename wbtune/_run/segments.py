@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from wbtune._data import timeouts
 from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Outcome
 from wbtune._run import run_files
 from wbtune._upstream import wandb_core
@@ -62,7 +63,7 @@ def wait_for_newest(run: Run) -> None:
     """The same for the newest of the earlier segments, if it was written to just now."""
     for newest in earlier_segments(run)[-1:]:
         with contextlib.suppress(OSError):
-            if time.time() - newest.stat().st_mtime < run_files.CLOSED_S:
+            if time.time() - newest.stat().st_mtime < timeouts.EXIT_RECORD_S:
                 run_files.wait_for_end(newest)
 
 

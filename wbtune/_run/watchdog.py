@@ -17,21 +17,12 @@ import weakref
 from pathlib import Path
 from typing import Final, Protocol
 
+from wbtune._data import timeouts
 from wbtune._data.deadline import Waiting
 from wbtune._upstream import wandb_core
 
 logger = logging.getLogger("wbtune")
 
-#: Seconds between two looks at the logs, and between two questions to the core.
-LOOKS_EVERY_S: Final = 0.5
-ASKS_EVERY_S: Final = 10.0
-#: Seconds that wandb-core has for an answer; twice, because the machine may be busy.
-ANSWERS_S: Final = 20.0
-#: Seconds from a row's being sent within which wandb-core has taken it in.
-LAG_S: Final = 1.5
-#: Seconds for which a log that should grow does not, after its disk was full, and otherwise.
-STALLED_S: Final = 3.0
-STALLED_ANYWAY_S: Final = 60.0
 #: Bytes below which a disk is as good as full.
 FULL: Final = 100_000
 
@@ -70,7 +61,7 @@ class Progress:
         self._was_full = self._was_full or self._is_full
         if size != self._size:
             # Written after the look before, by when the core had what was sent long before.
-            self.safe = self._looked - LAG_S
+            self.safe = self._looked - timeouts.CORE_LAG_S
             self._grew, self._was_full = now, self._is_full
             self._waiting = None
         elif newest > self._grew and self._waiting is None:
@@ -82,7 +73,7 @@ class Progress:
         """Has it stopped growing, though there is something to write, and room?"""
         if self._waiting is None or self._is_full:
             return False
-        patience = STALLED_S if self._was_full else STALLED_ANYWAY_S
+        patience = timeouts.STALLED_S if self._was_full else timeouts.STALLED_ANYWAY_S
         return time.monotonic() - self._waiting > patience
 
 
@@ -122,7 +113,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            time.sleep(LOOKS_EVERY_S)
+            time.sleep(timeouts.LOOKS_EVERY_S)
             try:
                 self._look()
             except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
@@ -137,7 +128,7 @@ class Watchdog:
                 continue
             watched.look()
             living.append(watched)
-        if living and time.monotonic() > self._asked + ASKS_EVERY_S:
+        if living and time.monotonic() > self._asked + timeouts.ASKS_EVERY_S:
             self._ask(living[0])
             self._asked = time.monotonic()
 
@@ -145,7 +136,7 @@ class Watchdog:
         kill = wandb_core.core_killer()
         answers = True
         with contextlib.suppress(Exception):  # dead: whoever logs next finds out
-            answers = Waiting(watched.answers).done_within(ANSWERS_S)
+            answers = Waiting(watched.answers).done_within(timeouts.CORE_ANSWERS_S)
         self._silent = 0 if answers or watched.is_over else self._silent + 1
         if self._silent > 1:
             self._silent = 0

@@ -36,6 +36,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from wbtune._data import timeouts
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._place import identity
 from wbtune._run import closing, opening
@@ -60,9 +61,6 @@ __all__ = [
     "visible",
 ]
 
-#: Seconds that a stopped function has to unwind (its ``finally:`` blocks may still log).
-#: Tune itself waits 15 s for its actors when an experiment ends.
-UNWIND_S: Final = 8.0
 
 #: What Ray does to the workers of a training loop that still runs.
 SHUT_DOWN: Final = Outcome(
@@ -113,7 +111,7 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
             cleanup()
         finally:
             if thread is not None and thread.is_alive():
-                threading.Thread.join(thread, UNWIND_S)
+                threading.Thread.join(thread, timeouts.UNWIND_S)
             trial_run.close(ended)
             closing.end_core()
 

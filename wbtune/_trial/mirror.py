@@ -14,19 +14,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from wbtune._data import arrays, sanitize
+from wbtune._data import arrays, sanitize, timeouts
 from wbtune._run import guard
 from wbtune._upstream import wandb_run
 
 if TYPE_CHECKING:
     from wandb import Run
-
-#: Seconds that a row waits for its result. It is not on disk meanwhile.
-WAIT_S: Final = 0.5
-#: Seconds that a fork waits for who logs meanwhile, at most.
-FORK_S: Final = 1.0
 
 
 class Mirror:
@@ -123,7 +118,7 @@ class Mirror:
             self._rows_wait.wait()
             self._rows_wait.clear()
             while (since := self._since) is not None and not self._closed.is_set():
-                left = since + WAIT_S - monotonic()
+                left = since + timeouts.RESULT_JOINS_S - monotonic()
                 if left > 0:
                     self._closed.wait(left)
                     continue
@@ -147,7 +142,7 @@ class Mirror:
     def _before_fork(self) -> None:
         """Commit the row that waits: the child's first would be mixed with it."""
         is_open = os.getpid() == self._process and not self._closed.is_set()
-        if is_open and self._lock.acquire(timeout=FORK_S):
+        if is_open and self._lock.acquire(timeout=timeouts.FORK_WAITS_S):
             try:
                 self.commit()
             finally:

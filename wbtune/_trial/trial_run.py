@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from wbtune._data import signals
+from wbtune._data import signals, timeouts
 from wbtune._data.config_keys import CURES as KEY_CURES
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
@@ -50,8 +50,6 @@ logger = logging.getLogger("wbtune")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Seconds that the copy of its run to a remote storage may take; then it goes on alone.
-DELIVER_S: Final = 10.0
 
 ATTEMPT: Final = "wbtune/attempt"
 
@@ -223,7 +221,7 @@ class TrialRun:
                 "already, because %s was called too late: after the first result, or %.0f s after "
                 "the start. What the trial logs itself is dropped. Call it at the function's "
                 "beginning, or use @wandb_trial.",
-                *(self.who, who_am_i.trial_name, self.who, handover.CLAIM_S),
+                *(self.who, who_am_i.trial_name, self.who, timeouts.CLAIM_S),
             )
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
@@ -446,7 +444,7 @@ class TrialRun:
             if remote is not None and directory is not None:
                 for newest in run_files.parts(directory, self.run.id)[-1:]:
                     run_files.wait_for_end(newest)
-                remote.deliver(directory, self.run.id, seconds=DELIVER_S)
+                remote.deliver(directory, self.run.id, seconds=timeouts.TRIAL_COPY_S)
 
     def _notes(self) -> dict[str, int]:
         """What the summary says beside the outcome."""
