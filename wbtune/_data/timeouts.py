@@ -32,7 +32,7 @@ TRIAL_COPY_S: Final = 10.0
 #: The trial waits for wandb-core to open its run (W&B's ``init_timeout``).
 TRIAL_INIT_S: Final = 30.0
 #: The trial waits for a server that is away, before its run is kept on disk.
-TRIAL_SERVER_AWAY_S: Final = 3.0
+TRIAL_SERVER_S: Final = 3.0
 #: A row that the trial logged waits for the result that it belongs to. It is not on disk meanwhile.
 RESULT_JOINS_S: Final = 0.5
 #: A fork waits for a thread that is logging.
@@ -78,7 +78,7 @@ UPLOAD_RESULT_S: Final = 5.0
 #: these may wait for a server that is away.
 OPENING_WAITS_S: Final = 1.0
 #: The helper, before a run is kept on disk, waits for a server that is away.
-DRIVER_SERVER_AWAY_S: Final = 8.0
+DRIVER_SERVER_S: Final = 8.0
 #: Rows wait in the driver for a batch: with `FLUSH_S`, a row is on disk within a second.
 BATCH_S: Final = 0.4
 #: The driver waits for the helper to get everything onto the disk, where nothing is uploaded;
@@ -125,7 +125,7 @@ STORE_RETRY_S: Final = 0.5
 # --- W&B's server -----------------------------------------------------------------------------
 
 #: The driver waits for a server that is away, if W&B's own ``init_timeout`` is not less.
-LOGIN_SERVER_AWAY_S: Final = 20.0
+LOGIN_SERVER_S: Final = 20.0
 #: The driver waits to hear whose runs they are: it has just asked for the login.
 ENTITY_ASKED_S: Final = 5.0
 #: One question waits until its whole answer is there.

@@ -76,7 +76,7 @@ def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
     if secret is not None:
         settings.pop("identity_token_file", None)
         patience = given.get("init_timeout") or wandb_settings.wandb_setting("init_timeout")
-        patience = min(float(patience), timeouts.LOGIN_SERVER_AWAY_S)
+        patience = min(float(patience), timeouts.LOGIN_SERVER_S)
         _check(who, Server(settings["base_url"], secret, patience, given))
     return Login(secret, settings, named)
 

@@ -65,9 +65,7 @@ def open_run(
     """
     away = False
     if secret is not None:
-        patience = (
-            timeouts.DRIVER_SERVER_AWAY_S if for_trial_elsewhere else timeouts.TRIAL_SERVER_AWAY_S
-        )
+        patience = timeouts.DRIVER_SERVER_S if for_trial_elsewhere else timeouts.TRIAL_SERVER_S
         spec, away = _placed(spec, secret, patience)
 
     online = not away and (secret is not None or "identity_token_file" in spec.settings)
