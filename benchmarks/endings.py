@@ -40,7 +40,7 @@ from lives import BETTER, DOORS, WORSE, Clock, Door
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, PopulationBasedTraining
 
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 
 class PauseOnce(FIFOScheduler):
@@ -261,14 +261,14 @@ def die(door: Door, experiment: Experiment, folder: Path) -> Clock:
     return Clock(folder / f"{name_of(door, experiment)}.marks")
 
 
-def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, run_files.RunLog]:
+def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, run_log.RunLog]:
     """The runs of an experiment; Ray's own lie in its session folder."""
     if door.ours or disk:
-        return run_files.of_experiment(disk or folder / name)
+        return run_log.read_runs(disk or folder / name)
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())  # noqa: SLF001
-    merged: dict[str, run_files.RunLog] = {}
+    merged: dict[str, run_log.RunLog] = {}
     for path in sorted(session.glob(f"artifacts/*/{name}/**/wandb")):
-        for run_id, log in run_files.of_experiment(path.parent).items():
+        for run_id, log in run_log.read_runs(path.parent).items():
             known = merged.setdefault(run_id, log)
             if known is not log:
                 known.rows += log.rows
@@ -279,7 +279,7 @@ def find(name: str, folder: Path, door: Door, disk: str) -> dict[str, run_files.
 def judge(
     door: Door,
     how: str,
-    logs: list[run_files.RunLog],
+    logs: list[run_log.RunLog],
     expected: set[float],
     seconds: float,
     said: str,

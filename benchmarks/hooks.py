@@ -24,7 +24,7 @@ from ray.air.integrations import wandb as peer
 from sweeps import WrongRowsError
 
 import wbtune
-from wbtune._run import run_files
+from wbtune._run import run_files, run_log
 
 
 class FakeTrial:
@@ -204,7 +204,7 @@ def check_runs(folder: Path, expected: dict[str, int]) -> None:
     Raises:
         WrongRowsError: when a run or a row is missing.
     """
-    logs = run_files.of_experiment(folder)
+    logs = run_log.read_runs(folder)
     wrong = [
         run_id
         for run_id, rows in expected.items()
@@ -250,7 +250,7 @@ def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
 
     def seconds_until_whole() -> float:
         began = time.perf_counter()
-        while len(run_files.read(path).rows) < trial.rows:
+        while len(run_log.read(path).rows) < trial.rows:
             time.sleep(0.005)
         return time.perf_counter() - began
 

@@ -18,7 +18,7 @@ from stand_in import StandIn
 from workload import train
 
 import wbtune
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 PROJECT = "benchmark"
 NONE, OURS, PEER = "no logging", "wbtune", "Ray's own"
@@ -184,11 +184,11 @@ def missing_rows(how: str, load: Load, name: str, folder: Path) -> int:
     """
     expected = list(range(1, load.results + 1))
     if how == OURS:
-        logs = list(run_files.of_experiment(folder / "results" / name).values())
+        logs = list(run_log.read_runs(folder / "results" / name).values())
     else:
         # Ray's own writes into its session's folder, not into the experiment's.
         found = folder.glob(f"session_2*/artifacts/*/{name}/**/wandb/*run-*/*.wandb")
-        logs = [run_files.read(path) for path in found]
+        logs = [run_log.read(path) for path in found]
     iterations = {log.id: [row["training_iteration"] for row in log.rows] for log in logs}
     wrong = {key: len(found) for key, found in iterations.items() if found != expected}
     codes = [log.exit_code for log in logs]

@@ -22,7 +22,7 @@ from ray.air.integrations import wandb as peer
 from sweeps import WrongRowsError
 
 import wbtune
-from wbtune._run import guard, run_files
+from wbtune._run import guard, run_log
 
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
@@ -149,7 +149,7 @@ def measure(rounds: int, peers: int, folder: Path) -> dict[str, list[dict[str, f
         tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0),
     ).fit()
-    logs = run_files.of_experiment(directory)
+    logs = run_log.read_runs(directory)
     found: dict[str, list[dict[str, float]]] = {how: [] for how in WAYS}
     for one in results:
         metrics, case = one.metrics or {}, (one.config or {})["case"]

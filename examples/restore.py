@@ -20,7 +20,7 @@ import ray
 from ray import tune
 
 from wbtune import restore_wandb_tuner, wandb_trial, wandb_tuner
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 ROWS = 20
 
@@ -61,7 +61,7 @@ def rows(folder):
     """How many rows each run has, with its iterations in order; read from disk."""
     return {
         log.name: [row["training_iteration"] for row in log.rows]
-        for log in run_files.of_experiment(Path(folder, "killed")).values()
+        for log in run_log.read_runs(Path(folder, "killed")).values()
     }
 
 

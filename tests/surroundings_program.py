@@ -30,7 +30,7 @@ from drivers import local_ray, quick_workers
 from ray import tune
 
 from wbtune import setup_wandb, wandb_trial, wandb_tuner
-from wbtune._run import run_files
+from wbtune._run import log_rows, run_files
 
 ROWS = 10
 
@@ -45,9 +45,14 @@ def killed_once(config, run):
         if row == 4 and not flag.exists():
             flag.touch()
             logged = Path(config["folder"], "decorated")
-            while sum("mine" in line for line in run_files.rows(logged, run.id)) <= row:
+            while sum("mine" in line for line in written(logged, run.id)) <= row:
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def written(folder, run_id):
+    """The rows of a run that are on disk."""
+    return log_rows.rows(run_files.logs(folder, run_id))
 
 
 def plain(config):

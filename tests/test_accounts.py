@@ -22,7 +22,7 @@ from wbtune import (
 )
 from wbtune._data import timeouts
 from wbtune._place import handover
-from wbtune._run import run_files
+from wbtune._run import run_files, run_log
 from wbtune._upstream import ray_store
 
 A, B = "a" * 40, "b" * 40
@@ -191,7 +191,7 @@ def test_a_trial_that_has_begun_goes_on_whatever_is_missing(ray, tmp_path):
     assert "the head is being restarted" in said["away"][0]
     assert "no project" in said["no project"][0]
     assert "'uncategorized'" in said["no project"][0]
-    logs = run_files.of_experiment(tmp_path / "faulty")
+    logs = run_log.read_runs(tmp_path / "faulty")
     assert [(len(log.rows), log.exit_code) for log in logs.values()] == [(1, 0)] * 4
     for fault in ("no key", "away", "back"):
         [folder] = [path for path in said[fault][0].split() if path.startswith(str(tmp_path))]
@@ -222,6 +222,4 @@ def test_a_declaration_without_a_project_is_refused(ray, tmp_path, trainable):
     if trainable is nameless:
         tuner = tune.Tuner(trainable, param_space=space, run_config=run_config(tmp_path, "named"))
         assert not tuner.fit().errors
-        assert {log.project for log in run_files.of_experiment(tmp_path / "named").values()} == {
-            "p"
-        }
+        assert {log.project for log in run_log.read_runs(tmp_path / "named").values()} == {"p"}

@@ -16,7 +16,7 @@ from programs import run_config
 from ray import cloudpickle, tune
 
 from wbtune import WandbLoggerCallback, setup_wandb, wandb_trial, wandb_tuner
-from wbtune._run import run_files
+from wbtune._run import run_log
 from wbtune.callback import declaration_of
 
 SECRET = "sentinel-of-what-is-excluded"
@@ -72,7 +72,7 @@ def test_results_and_config(ray, tmp_path):
             ],
         ),
     ).fit()
-    [log] = run_files.of_experiment(tmp_path / "callback").values()
+    [log] = run_log.read_runs(tmp_path / "callback").values()
     assert len(log.rows) == 5
     row = log.rows[0]
     assert {"debug/x", "auth/token"}.isdisjoint(row)
@@ -142,7 +142,7 @@ def test_a_subclass_and_a_result_that_changes(ray, tmp_path, monkeypatch):
         nested,
         run_config=run_config(tmp_path, "subclass", callbacks=[mine, Meddler()]),
     ).fit()
-    [log] = run_files.of_experiment(tmp_path / "subclass").values()
+    [log] = run_log.read_runs(tmp_path / "subclass").values()
     assert mine._experiment == ["setup", log.id, False]
     assert [row["note"] for row in log.rows] == ["a note"] * 3
     assert [row["nested/deep"] for row in log.rows] == [[{"x": i}] for i in (1, 2, 3)]
@@ -170,7 +170,7 @@ def test_tune_gets_its_own_objects(ray, tmp_path):
         owns, project="p", run_config=run_config(tmp_path, "objects"), param_space={}
     ).fit()
     assert cloudpickle.dumps(results[0].metrics["table"])
-    [log] = run_files.of_experiment(tmp_path / "objects").values()
+    [log] = run_log.read_runs(tmp_path / "objects").values()
     [row] = [row for row in log.rows if "loss" in row]
     assert (row["table"]["_type"], row["page"]["_type"]) == ("table-file", "html-file")
     assert log.exit_code == 0
@@ -192,7 +192,7 @@ def test_log_config(log_config, ray, tmp_path):
         param_space={"lr": 0},
         run_config=run_config(tmp_path, "config"),
     ).fit()
-    [log] = run_files.of_experiment(tmp_path / "config").values()
+    [log] = run_log.read_runs(tmp_path / "config").values()
     assert [row.get("config/lr") for row in log.rows] == ([1, 2, 3] if log_config else [None] * 3)
     assert log.config["lr"] == (3 if log_config else 0)
 
@@ -217,7 +217,7 @@ def test_hooks(ray, tmp_path, monkeypatch):
         param_space={"lr": 0},
         run_config=run_config(tmp_path, "hooks", callbacks=[WandbLoggerCallback()]),
     ).fit()
-    [log] = run_files.of_experiment(tmp_path / "hooks").values()
+    [log] = run_log.read_runs(tmp_path / "hooks").values()
     assert (log.project, log.group) == ("hooked", "hooked-group")
     assert (tmp_path / "info").read_text() == log.id
 
@@ -263,7 +263,7 @@ def test_processes_do_not_grow(trials, ray, tmp_path):
     ).fit()
     assert census.most == 2
     assert not _ours() - census.before
-    assert len(run_files.of_experiment(tmp_path / "census")) == trials
+    assert len(run_log.read_runs(tmp_path / "census")) == trials
 
 
 def late(config):
@@ -281,7 +281,7 @@ def test_one_writer(ray, tmp_path):
         run_config=run_config(tmp_path, "one", callbacks=[WandbLoggerCallback(project="p")]),
     ).fit()
     assert not results.errors
-    [log] = run_files.of_experiment(tmp_path / "one").values()
+    [log] = run_log.read_runs(tmp_path / "one").values()
     assert len(log.paths) == 1
     assert [row["loss"] for row in log.rows] == [0.0, 1.0, 2.0, 3.0]
     assert log.exit_code == 0
@@ -303,7 +303,7 @@ def test_driver_run_is_left_alone(ray, tmp_path):
         mine.log({"still": "open"})
     finally:
         mine.finish()
-    assert len(run_files.of_experiment(tmp_path / "mine")) == 1
+    assert len(run_log.read_runs(tmp_path / "mine")) == 1
 
 
 def saves(config):
@@ -325,7 +325,7 @@ def test_checkpoints(ray, tmp_path):
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     ).fit()
-    [log] = run_files.of_experiment(tmp_path / "checkpoints").values()
+    [log] = run_log.read_runs(tmp_path / "checkpoints").values()
     assert len(log.rows) == 3
     assert [a.name for a in log.artifacts] == [f"checkpoint_{log.name}"] * 3
     assert {a.type for a in log.artifacts} == {"model"}
@@ -364,7 +364,7 @@ def test_several_experiments_in_one_call(ray, tmp_path, capfd, caplog):
     tune.run(experiments, callbacks=[callback], verbose=0)
     printed = capfd.readouterr().out
     for name, folder in zip(names, storages, strict=True):
-        [log] = run_files.of_experiment(folder / name).values()
+        [log] = run_log.read_runs(folder / name).values()
         assert (log.group, log.exit_code) == (name, 0)
         assert [row["loss"] for row in log.rows] == [0, 1, 2]
         [said] = [

@@ -35,8 +35,8 @@ from wbtune._driver.checkpoint_copies import Shelf
 from wbtune._driver.experiment import Experiment
 from wbtune._driver.writer import Writer
 from wbtune._helper.messages import Reopen
-from wbtune._run import run_files
-from wbtune._run.run_files import RunLog
+from wbtune._run import run_log
+from wbtune._run.run_log import RunLog
 from wbtune._run.run_spec import RunSpec
 
 FILES = {"model.pt": "weights", "inner/optimizer.pt": "state"}
@@ -470,7 +470,7 @@ def test_a_visit_leaves_config_and_tags(tmp_path):
 def test_what_the_trial_declared_comes_first(tmp_path, monkeypatch):
     """A run that its trial opened is where its log says, with the tags that it had."""
     log = RunLog("a", name="theirs", project="declared", tags=["own", "stopped"])
-    monkeypatch.setattr(run_files, "of_experiment", lambda folder, run_id: {run_id: log})
+    monkeypatch.setattr(run_log, "read_runs", lambda folder, run_id: {run_id: log})
     _, [(_, reopen, _)] = went_through(tmp_path, "last", own=True, failed=True)
     assert {name: reopen.spec.init[name] for name in ("id", "project", "name", "tags")} == {
         "id": "a",

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from crash_program import ITERATIONS, TRAINABLES
 
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +39,7 @@ def start(folder, door, what="run"):
 
 
 def logs(folder):
-    return {
-        log.config.get("trial"): log for log in run_files.of_experiment(folder / "crash").values()
-    }
+    return {log.config.get("trial"): log for log in run_log.read_runs(folder / "crash").values()}
 
 
 def wait_until(condition, process, folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from programs import DOORS, PROJECT, ROWS, run_config
 
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -16,7 +16,7 @@ def test_guide(door, ray, tmp_path, capfd):
     results = build(count, run_config(tmp_path, name)).fit()
 
     assert not results.errors
-    logs = run_files.of_experiment(tmp_path / name)
+    logs = run_log.read_runs(tmp_path / name)
     trials = {result.metrics["trial_id"]: result for result in results}
     assert set(logs) == set(trials)
     assert len(trials) == count

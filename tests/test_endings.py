@@ -13,7 +13,7 @@ from programs import run_config
 from ray import tune
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 ROWS = 10
 HOWS = ["returns", "raises", "exits", "stopped", "killed"]
@@ -125,11 +125,9 @@ def test_several_endings_at_once(door, ray, tmp_path, capfd):
         param_space={"how": tune.grid_search(hows)},
     ).fit()
 
-    logs = {
-        log.config["how"]: log for log in run_files.of_experiment(tmp_path / "endings").values()
-    }
+    logs = {log.config["how"]: log for log in run_log.read_runs(tmp_path / "endings").values()}
     if door == "setup_wandb class":  # its actor may be gone before its run is on disk
-        logs.setdefault("not built", run_files.RunLog())
+        logs.setdefault("not built", run_log.RunLog())
     assert set(logs) == set(hows)
     rows = {how: [r["loss"] for r in log.rows if "loss" in r] for how, log in logs.items()}
     full = [float(i) for i in range(1, ROWS + 1)]
@@ -197,7 +195,7 @@ def test_not_imported(ray, tmp_path, monkeypatch):
         imports, param_space={"how": "not imported"}, run_config=run_config(tmp_path, "imports")
     ).fit()
     assert len(results.errors) == 1
-    [log] = run_files.of_experiment(tmp_path / "imports").values()
+    [log] = run_log.read_runs(tmp_path / "imports").values()
     assert (log.exit_code, log.summary["wbtune/outcome"], log.rows) == (254, "lost", [])
     assert log.config["how"] == "not imported"
 
@@ -231,7 +229,7 @@ def test_what_a_function_returns(reuse, ray, tmp_path):
         tune_config=tune.TuneConfig(reuse_actors=reuse, max_concurrent_trials=1 + reuse),
         run_config=run_config(tmp_path, "returned"),
     ).fit()
-    logs = run_files.of_experiment(tmp_path / "returned")
+    logs = run_log.read_runs(tmp_path / "returned")
     seen = {log.config["what"]: log for log in logs.values()}
     assert len(results.errors) == 1
     rows = {what: [row["training_iteration"] for row in log.rows] for what, log in seen.items()}

@@ -28,7 +28,7 @@ from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
 from wbtune._helper.outbox import OF_ONE_RUN, TOGETHER, Outbox
 from wbtune._place.identity import Identity
-from wbtune._run import closing, guard, opening, run_files, run_spec
+from wbtune._run import closing, guard, log_records, opening, run_files, run_log, run_spec
 from wbtune._trial import lifecycle, mirror
 from wbtune._upstream import wandb_run, wandb_wire
 
@@ -69,7 +69,7 @@ class Program:
         psutil.wait_procs(found, HANGS_S)
 
     def written(self, trial="t"):
-        log = run_files.of_experiment(self.folder).get(trial)
+        log = run_log.read_runs(self.folder).get(trial)
         return [] if log is None else log.rows
 
     def on_disk(self, count, trial="t"):
@@ -83,7 +83,7 @@ class Program:
         assert seen == list(range(count)), seen
         steps = [row["_step"] for row in rows]
         assert steps == sorted(set(steps)), steps
-        assert run_files.of_experiment(self.folder)[trial].exit_code == 0
+        assert run_log.read_runs(self.folder)[trial].exit_code == 0
 
 
 @pytest.mark.parametrize("written", range(3, 9))
@@ -323,7 +323,7 @@ def not_simple(program):
     outbox.send()
     program.ends_with(4, run)
     program.ends_with(3, typed, "typed")
-    assert set(run_files.of_experiment(program.folder)) == {"t", "typed"}
+    assert set(run_log.read_runs(program.folder)) == {"t", "typed"}
     with pytest.raises(wandb.UsageError, match="finished"):
         outbox.log(run, {"i": 4}, 4)
     disabled.finish()
@@ -389,7 +389,7 @@ def sent_together(program):
     outbox.send()
     for trial, run in opened.items():
         program.ends_with(30, run, trial)
-    assert run_files.of_experiment(program.folder)["d"].config["lr"] == 1
+    assert run_log.read_runs(program.folder)["d"].config["lr"] == 1
 
 
 def without_an_id(program):
@@ -402,7 +402,7 @@ def without_an_id(program):
         run.log({"i": i})
     assert run.id == given
     program.ends_with(10, run, given)
-    assert list(run_files.of_experiment(program.folder)) == [given]
+    assert list(run_log.read_runs(program.folder)) == [given]
 
 
 def when_closed(program):
@@ -412,7 +412,7 @@ def when_closed(program):
         run.log({"i": i})
     program.kill()
     program.ends_with(5, run)
-    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/outcome"] == "finished"
+    assert run_log.read_runs(program.folder)["t"].summary["wbtune/outcome"] == "finished"
 
 
 def after_a_quiet_time(program):
@@ -452,7 +452,7 @@ def config_finds_it_first(program):
     for i in range(6, 9):
         run.log({"i": i})
     program.ends_with(9, run)
-    assert run_files.of_experiment(program.folder)["t"].config["lr"] == 1
+    assert run_log.read_runs(program.folder)["t"].config["lr"] == 1
 
 
 def config_and_summary_of_the_user(program):
@@ -483,7 +483,7 @@ def config_and_summary_of_the_user(program):
     assert "best" in dict(summary)
     assert run.config is config
     program.ends_with(2, run)
-    log = run_files.of_experiment(program.folder)["t"]
+    log = run_log.read_runs(program.folder)["t"]
     assert log.config.items() >= {"early": 1, "lr": 3}.items()
     assert (log.summary["early"], log.summary["best"]) == (1, 29)
 
@@ -512,7 +512,7 @@ def between_rows_of_one_moment(program):
     program.kill()
     run.log({"i": 1})
     program.ends_with(2, run)
-    assert run_files.of_experiment(program.folder)["t"].summary["best"] == 7
+    assert run_log.read_runs(program.folder)["t"].summary["best"] == 7
 
 
 def with_media(program):
@@ -634,9 +634,9 @@ def killed_before_its_metrics_are_defined(program):
     for i in range(5):
         run.log({"i": i})
     program.ends_with(5, run)
-    newest = run_files.parts(program.folder, "t")[-1]
+    newest = run_files.logs(program.folder, "t")[-1]
     kinds = [
-        record.WhichOneof("record_type") for record in run_files.records(newest, run_files.ROWS)
+        record.WhichOneof("record_type") for record in log_records.records(newest, log_records.ROWS)
     ]
     assert kinds.index("metric") < kinds.index("history")
 
@@ -657,8 +657,8 @@ def killed_long_after_its_metrics_were_defined(program):
     for i in range(30, 40):
         run.log({"i": i})
     program.ends_with(40, run)
-    newest = run_files.parts(program.folder, "t")[-1]
-    told = [record.metric for record in run_files.records(newest, run_files.ROWS)]
+    newest = run_files.logs(program.folder, "t")[-1]
+    told = [record.metric for record in log_records.records(newest, log_records.ROWS)]
     names = {metric.name or metric.glob_name for metric in told}
     assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
 
@@ -677,15 +677,15 @@ def rows_of_a_log_that_is_not_whole(program):
             [protection._recent.popleft()], *protection._forgotten
         )
     run.finish()
-    run_files.wait_for_end(run_files.parts(program.folder, "t")[0])
-    [path] = run_files.parts(program.folder, "t")
+    run_files.wait_for_end(run_files.logs(program.folder, "t")[0])
+    [path] = run_files.logs(program.folder, "t")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 4])
     left = len(program.written())
     assert 0 < left < 9
     notes = {"wbtune/dropped": 1}
     closing._complete(run, FINISHED, notes)
-    log = run_files.of_experiment(program.folder)["t"]
+    log = run_log.read_runs(program.folder)["t"]
     rows = [row["more"] for row in log.rows if "more" in row]
     assert rows == [*range(left), *range(10, 20)]
     assert log.summary["wbtune/dropped"] == 1 + 10 - left
@@ -752,7 +752,7 @@ def user_opens_and_finishes(program):
     rows = program.written()
     assert [row["i"] for row in rows] == list(range(7))
     wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
-    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+    assert run_log.read_runs(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
 def in_children(work, count=4):
@@ -813,7 +813,7 @@ def forked_while_a_thread_logs(program):
     rows = by_whom(program)
     assert rows.pop("parent") == list(range(len(parents) + 1))
     assert rows == {k: [0, 1, 2] * 4 for k in range(4)}
-    assert run_files.of_experiment(program.folder)["t"].exit_code == 0
+    assert run_log.read_runs(program.folder)["t"].exit_code == 0
 
 
 def beside_forked_children(program):
@@ -879,8 +879,8 @@ def stopped_while_a_row_waits(program):
     assert thread.is_alive()
     trial_run.close(FINISHED)
     assert time.monotonic() - begun < timeouts.ASKS_EVERY_S + timeouts.CORE_ANSWERS_S
-    assert run_files.of_experiment(program.folder)["t"].rows
-    assert run_files.of_experiment(program.folder)["t"].summary["wbtune/dropped"] == 0
+    assert run_log.read_runs(program.folder)["t"].rows
+    assert run_log.read_runs(program.folder)["t"].summary["wbtune/dropped"] == 0
 
 
 def killed_beside_forked_children(program):

@@ -17,7 +17,7 @@ from ray import cloudpickle, tune
 
 from wbtune import ConfigurationError, InvalidTrainableError, UnknownOptionError, WandbMixin
 from wbtune._data.options import RunOptions
-from wbtune._run import ownership, run_files
+from wbtune._run import ownership, run_log
 
 
 @pytest.fixture(autouse=True)
@@ -331,7 +331,7 @@ def test_on_disk(tmp_path):
         trainable.train()
     trainable.stop()
     (path,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
-    log = run_files.read(path)
+    log = run_log.read(path)
     assert [row["mine"] for row in log.rows if "mine" in row] == [0, 1, 2]
     assert [row["training_iteration"] for row in log.rows if "loss" in row] == [1, 2, 3]
     assert (log.exit_code, log.config["lr"]) == (0, 0.1)

@@ -22,7 +22,7 @@ from wbtune._data.options import RunOptions
 from wbtune._driver.experiment import Experiment
 from wbtune._place import identity
 from wbtune._place.storage import Remote
-from wbtune._run import run_files
+from wbtune._run import run_files, run_log
 
 DOORS = ("callback", "setup_wandb", "wandb_trial", "WandbMixin")
 IN_S3 = ("s3-callback", "s3-WandbMixin", "s3-wandb_trial")
@@ -40,7 +40,7 @@ def cluster(tmp_path_factory):
 def test_each_node(door, cluster):
     """A trial on each of two nodes: both runs, with all rows, are in the experiment's storage."""
     folder, _ = cluster
-    logs = run_files.of_experiment(folder / ("s3" if door in IN_S3 else "shared") / door)
+    logs = run_log.read_runs(folder / ("s3" if door in IN_S3 else "shared") / door)
     assert {log.config["node"] for log in logs.values()} == {"node_a", "node_b"}
     assert len(logs) == 2
     assert len({log.rows[0]["on"] for log in logs.values()}) == 2
@@ -80,7 +80,7 @@ def offline_run(folder, run_id, rows=3, exit_code=0):
     for i in range(rows):
         run.log({"i": i, "training_iteration": i + 1})
     run.finish(exit_code=exit_code)
-    assert run_files.wait_for_end(run_files.parts(folder, run_id)[-1])
+    assert run_files.wait_for_end(run_files.logs(folder, run_id)[-1])
 
 
 @pytest.fixture
@@ -95,16 +95,16 @@ def test_there_and_back(remote, tmp_path):
     offline_run(one, "a", exit_code=1)
     offline_run(one, "b")
     assert remote.deliver(one, "a")
-    assert set(run_files.of_experiment(tmp_path / "remote" / "e")) == {"a"}
+    assert set(run_log.read_runs(tmp_path / "remote" / "e")) == {"a"}
     assert remote.deliver(one)
-    assert set(run_files.of_experiment(tmp_path / "remote" / "e")) == {"a", "b"}
+    assert set(run_log.read_runs(tmp_path / "remote" / "e")) == {"a", "b"}
     assert {name.rpartition("-")[2] for name in remote.runs()} == {"a", "b"}
 
     remote.fetch(other, "a")
-    assert set(run_files.of_experiment(other)) == {"a"}
+    assert set(run_log.read_runs(other)) == {"a"}
     assert run_files.attempts(other, "a") == 1
     remote.fetch(other)
-    assert [len(log.rows) for log in run_files.of_experiment(other).values()] == [3, 3]
+    assert [len(log.rows) for log in run_log.read_runs(other).values()] == [3, 3]
 
 
 def test_delivered_twice(remote, tmp_path):
@@ -245,7 +245,7 @@ def test_the_driver_on_another_node(tmp_path, remote, capfd):
     trial.status = "TERMINATED"
     experiment.close([trial])
 
-    log = run_files.of_experiment(tmp_path / "remote/e")["a"]
+    log = run_log.read_runs(tmp_path / "remote/e")["a"]
     assert (len(log.paths), log.exit_code, len(log.rows)) == (2, 0, 4)
     assert "wbtune: 1 run in subtree://e/wandb; copy that folder" in capfd.readouterr().out
 

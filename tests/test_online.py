@@ -46,7 +46,7 @@ from wbtune._helper.messages import Reopen
 from wbtune._place.identity import Identity
 from wbtune._place.server import Server
 from wbtune._place.transport import LARGEST
-from wbtune._run import run_files
+from wbtune._run import run_files, run_log
 from wbtune._run.run_spec import EXPERIMENT_KEY, spec
 
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
@@ -286,7 +286,7 @@ def test_a_helper_that_is_killed_online(driver, server, tmp_path):
     )
     driver.log("a", *range(10, 20))
     driver.writer.upload("a", saved, lambda: reopen, driver.secret)
-    wait_for(lambda: slow.hits and len(run_files.of_experiment(tmp_path)["a"].rows) == 20)
+    wait_for(lambda: slow.hits and len(run_log.read_runs(tmp_path)["a"].rows) == 20)
     wait_for(lambda: not driver.writer._memory["a"].sent)
     psutil.Process(driver.writer._process.pid).kill()
     wait_for(lambda: driver.writer._helpers == 2)
@@ -354,7 +354,7 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
     said = log.read_text()
     assert "fit returned" in said, said
     assert took < 20
-    (run,) = run_files.of_experiment(tmp_path / "e").values()
+    (run,) = run_log.read_runs(tmp_path / "e").values()
     assert [row["i"] for row in run.rows] == list(range(5))
     folders = {str(path) for path in run_files.not_uploaded(tmp_path / "e")}
     (line,) = (line for line in said.splitlines() if "send it by" in line)
@@ -640,8 +640,7 @@ def test_frameworks_write_into_the_trials_run(ray, tmp_path):
     ).fit()
     assert not results.errors
     logs = {
-        log.config["framework"]: log
-        for log in run_files.of_experiment(tmp_path / "frameworks").values()
+        log.config["framework"]: log for log in run_log.read_runs(tmp_path / "frameworks").values()
     }
     assert set(logs) == {"lightning", "transformers"}
     for log in logs.values():
@@ -745,7 +744,7 @@ def test_an_odd_answer_costs_no_run(answer, tmp_path):
         driver.log("a", 1, 2)
         driver.writer.end("a", FINISHED)
         driver.close()
-        found = run_files.of_experiment(tmp_path)
+        found = run_log.read_runs(tmp_path)
         assert [row["i"] for log in found.values() for row in log.rows] == [1, 2]
 
 

@@ -15,7 +15,7 @@ from ray import tune
 from wbtune import WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.options import RunOptions
 from wbtune._place.identity import Identity
-from wbtune._run import ownership, run_files
+from wbtune._run import ownership, run_log
 from wbtune._trial import lifecycle
 from wbtune._trial.trial_run import TrialRun
 
@@ -25,7 +25,7 @@ STEPS = 3
 
 def logs_of(folder, key):
     """The experiment's runs, by this key of their configs."""
-    return {log.config[key]: log for log in run_files.of_experiment(folder).values()}
+    return {log.config[key]: log for log in run_log.read_runs(folder).values()}
 
 
 # --- an actor that is reused ---
@@ -201,7 +201,7 @@ def test_an_actor_that_came_too_late(says, tmp_path):
     if says == "a summary":
         wandb.run.summary["late"] = 1
     late.cleanup()
-    log = run_files.of_experiment(tmp_path)["t1"]
+    log = run_log.read_runs(tmp_path)["t1"]
     assert len(log.paths) == (1 if says == "nothing" else 2)
     assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
     assert (log.summary["best"], log.tags) == (1, [])
@@ -214,7 +214,7 @@ def test_finish_where_nobody_else_closes_the_run(tmp_path, monkeypatch):
     run.log({"mine": 1})
     run.finish(exit_code=3)
     assert wandb.run is None
-    log = run_files.of_experiment(tmp_path)["by-hand"]
+    log = run_log.read_runs(tmp_path)["by-hand"]
     assert log.exit_code == 3
 
 
@@ -330,7 +330,7 @@ def test_a_trainable_that_does_not_know_its_trial(trainable, ray, tmp_path):
         trainable, param_space={"lr": 1}, run_config=run_config(tmp_path, "forgetful")
     ).fit()
     assert not results.errors
-    ((trial_id, log),) = run_files.of_experiment(tmp_path / "forgetful").items()
+    ((trial_id, log),) = run_log.read_runs(tmp_path / "forgetful").items()
     assert results[0].path.split("/")[-1].startswith(f"{trainable.__name__}_{trial_id}_")
     assert (log.name, log.group) == (f"{trainable.__name__}_{trial_id}", "forgetful")
     assert (len(log.paths), len(log.rows), log.exit_code) == (1, 1, 0)
@@ -389,5 +389,5 @@ def test_setup_wandb_too_late(ray, tmp_path):
     """When the driver writes the run already, the trial goes on, and its run has the results."""
     results = wandb_tuner(too_late, project="outer", run_config=run_config(tmp_path, "late")).fit()
     assert not results.errors
-    (log,) = run_files.of_experiment(tmp_path / "late").values()
+    (log,) = run_log.read_runs(tmp_path / "late").values()
     assert [row["loss"] for row in log.rows] == [0.5, 1.0]

@@ -16,7 +16,7 @@ from ray.tune.stopper import CombinedStopper, MaximumIterationStopper, TrialPlat
 from wbtune import wandb_tuner
 from wbtune._data import outcomes
 from wbtune._driver import endings
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 METRIC = "env_runners/episode_return_mean"
 NEVER_STOPS = {"max_t": 1000, "grace_period": 999}
@@ -43,7 +43,7 @@ def reasons(folder, scheduler=None, param_space=None, tune_config=None, **how):
     )
     with contextlib.suppress(ValueError):  # what a trial raises, if `fail_fast` is "raise"
         tuner.fit()
-    logs = run_files.of_experiment(folder / "reasons").values()
+    logs = run_log.read_runs(folder / "reasons").values()
     return {log.config["lr"]: (log.exit_code, log.summary) for log in logs}
 
 

@@ -18,6 +18,7 @@ from pyarrow.fs import LocalFileSystem
 from wbtune._data import options
 from wbtune._data.outcomes import FINISHED, Kind
 from wbtune._driver import experiment, restoring
+from wbtune._run import log_file
 
 #: A retry repeats iterations, at other times; a population-based scheduler goes back.
 MARKS = st.tuples(
@@ -128,14 +129,14 @@ class LazyWriter:
 def restored(tmp_path, monkeypatch):
     """An experiment with four trials, one of which still runs; and what opens a log."""
     opened: list[str] = []
-    payloads = restoring.run_files.log_file.payloads
+    payloads = log_file.payloads
 
     def noted(path, **how):
         if "last_blocks" not in how or how["last_blocks"] is None:
             opened.append(path.stem)
         return payloads(path, **how)
 
-    monkeypatch.setattr(restoring.run_files.log_file, "payloads", noted)
+    monkeypatch.setattr(log_file, "payloads", noted)
     rows = [{"training_iteration": i, "time_total_s": i / 8} for i in range(1, 5)]
     exits = {"running": 130, "whole": 0, "cut": None, "other": 130}
     for trial_id, exit_code in exits.items():

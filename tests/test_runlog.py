@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logs import BLOCK, HEADER, chunk, log_of
 
-from wbtune._run import run_files
+from wbtune._run import log_rows, log_summary, run_files, run_log
 from wbtune._upstream import wandb_records
 
 
@@ -33,7 +33,7 @@ def test_the_newest_part_tells_how_a_run_ended(tmp_path: Path) -> None:
     for exit_code, name in enumerate(names):
         log_with_end(tmp_path / "wandb" / name / "run-a.wandb", exit_code)
         assert run_files.ends(tmp_path) == {"a": exit_code}
-    assert [part.parent.name for part in run_files.parts(tmp_path, "a")] == names
+    assert [part.parent.name for part in run_files.logs(tmp_path, "a")] == names
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 8000])
@@ -82,11 +82,11 @@ def test_the_last_changes_make_the_summary(tmp_path_factory, changes):
             record.summary.update.add(key=change[0], value_json=json.dumps(change[1]))
         else:
             record.summary.remove.add(key=change)
-        run_files._take_summary(leaves, {"a", "b", "c", "d"}, record.summary)  # one after the other
+        log_summary._apply(leaves, {"a", "b", "c", "d"}, record.summary)  # one after the other
         payloads.append(record.SerializeToString())
     path = tmp_path_factory.mktemp("summary") / "run-a.wandb"
     path.write_bytes(log_of(payloads)[0])
-    assert run_files.summary([path]) == run_files._tree(leaves)
+    assert log_summary.summary([path]) == log_summary._tree(leaves)
 
 
 # --- Damage -----------------------------------------------------------------------------
@@ -124,15 +124,15 @@ def records(note: str) -> list[Any]:
     return made
 
 
-def everything(path: Path) -> tuple[run_files.RunLog, list[Any], list[Any]]:
+def everything(path: Path) -> tuple[run_log.RunLog, list[Any], list[Any]]:
     """All that is ever read of a log; none of it raises but `read`, and that of no log."""
-    numbers = [n for n in run_files.numbers([path], "training_iteration", "loss") if None not in n]
-    list(run_files.steps(path))
+    numbers = [n for n in log_rows.numbers([path], "training_iteration", "loss") if None not in n]
+    list(log_rows.steps(path))
     run_files.exit_code(path)
     try:
-        log = run_files.read(path)
+        log = run_log.read(path)
     except ValueError:
-        log = run_files.RunLog()
+        log = run_log.RunLog()
     assert isinstance(log.summary, dict)
     return log, log.rows, numbers
 
@@ -217,7 +217,7 @@ def test_a_record_that_no_run_writes_costs_that_run_alone(tmp_path):
         iterations = [row.get("training_iteration") for row in rows[: before[number]]]
         assert iterations == list(range(1, before[number] + 1))
         if turn % 50 == 0:
-            assert len(run_files.of_experiment(tmp_path)["b"].rows) == 3
+            assert len(run_log.read_runs(tmp_path)["b"].rows) == 3
             assert run_files.ends(tmp_path)["b"] == 3
 
 
@@ -274,7 +274,7 @@ def test_what_is_no_log_costs_no_other_run(what, tmp_path):
     else:
         path.write_text("text of eight")
         path.chmod(0 if what == "no permission" else 0o600)
-    assert run_files.of_experiment(tmp_path).keys() <= {"b"}
+    assert run_log.read_runs(tmp_path).keys() <= {"b"}
     assert run_files.ends(tmp_path) == {"a": None, "b": 3}
     assert run_files.attempts(tmp_path, "a") == 1
-    assert (list(run_files.rows([path])), run_files.summary([path])) == ([], {})
+    assert (list(log_rows.rows([path])), log_summary.summary([path])) == ([], {})

@@ -30,7 +30,7 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
-from wbtune._run import run_files
+from wbtune._run import run_log
 
 ROWS = 12
 
@@ -149,7 +149,7 @@ def test_retry(door, ray, tmp_path):
         },
     ).fit()
     assert not results.errors
-    logs = {log.config["how"]: log for log in run_files.of_experiment(tmp_path / "retry").values()}
+    logs = {log.config["how"]: log for log in run_log.read_runs(tmp_path / "retry").values()}
     assert set(logs) == set(hows)
     for how, log in logs.items():
         assert log.exit_code == 0
@@ -203,7 +203,7 @@ def test_population(door, reuse, ray, tmp_path):
         tuner = wandb_tuner(trainable, run_config=config, **options)
     results = tuner.fit()
     assert not results.errors
-    logs = run_files.of_experiment(tmp_path / "pbt")
+    logs = run_log.read_runs(tmp_path / "pbt")
     assert set(logs) == set(seen)
     changed = [log for log in logs.values() if "wbtune/perturbations" in log.config]
     assert changed
@@ -261,7 +261,7 @@ def test_pause(door, scheduler, ray, tmp_path):
         tune_config=tune.TuneConfig(scheduler=SCHEDULERS[scheduler]()),
     ).fit()
     assert not results.errors
-    logs = run_files.of_experiment(tmp_path / "pause")
+    logs = run_log.read_runs(tmp_path / "pause")
     assert len(logs) == 2
     for result in results:
         log = logs[result.metrics["trial_id"]]
@@ -290,7 +290,7 @@ def test_early_stopping(door, ray, tmp_path):
         ),
     ).fit()
     assert not results.errors
-    logs = run_files.of_experiment(tmp_path / "asha")
+    logs = run_log.read_runs(tmp_path / "asha")
     short = 0
     for result in results:
         log = logs[result.metrics["trial_id"]]
@@ -328,7 +328,7 @@ def test_time_budget(door, ray, tmp_path):
         tune_config=tune.TuneConfig(time_budget_s=4),
     ).fit()
     assert time.monotonic() - begun < 4 + 15
-    logs = run_files.of_experiment(tmp_path / "budget")
+    logs = run_log.read_runs(tmp_path / "budget")
     assert set(logs) >= set(delivered)
     for trial_id, last in delivered.items():
         log = logs[trial_id]
@@ -365,7 +365,7 @@ def test_core_killed(door, ray, tmp_path):
         param_space={"n": tune.grid_search([1, 2]), "each": KillCore(driver)},
     ).fit()
     assert not results.errors
-    logs = run_files.of_experiment(tmp_path / "core")
+    logs = run_log.read_runs(tmp_path / "core")
     assert len(logs) == 2
     for log in logs.values():
         assert [row["i"] for row in log.rows if "i" in row] == list(range(1, ROWS + 1))
@@ -420,7 +420,7 @@ def test_full_disk(door, ray, tmp_path, small_disk):
     ).fit()
     assert not results.errors
     assert results[0].metrics["i"] == 300
-    [log] = run_files.of_experiment(experiment).values()
+    [log] = run_log.read_runs(experiment).values()
     assert [row["i"] for row in log.rows] == list(range(1, 301))
     assert log.exit_code == 0
     assert log.summary["wbtune/dropped"] == 0

@@ -8,7 +8,7 @@ import sys
 from strategies_functions import clean_env, program
 from wandb_server import WandbServer
 
-from wbtune._run import run_files
+from wbtune._run import run_files, run_log
 
 #: Opens one run four times: it fails; it is tried again, and its core dies; a checkpoint is
 #: uploaded after its end; and its end is corrected.
@@ -67,7 +67,7 @@ def test_the_last_segment_says_it_all(tmp_path):
     """Of summaries, tags, name and notes the last sent counts: it has those of all before it."""
     environment = clean_env(tmp_path)
     program(environment, tmp_path, "-c", PROGRAM, str(tmp_path), "0.8")
-    parts = run_files.parts(tmp_path, "a")
+    parts = run_files.logs(tmp_path, "a")
     assert len(parts) == 5  # one for each time that it was opened, and for the new core
     with WandbServer() as server:
         subprocess.run(
@@ -95,6 +95,6 @@ def test_the_last_segment_says_it_all(tmp_path):
     }
     assert (run.config, run.exit_code) == ({"lr": 1}, 130)
     assert (set(run.tags), run.notes) == ({"declared", "added", "interrupted"}, "changed")
-    assert run_files.of_experiment(tmp_path)["a"].name == "renamed"
-    reopened = run_files.read(parts[3])
+    assert run_log.read_runs(tmp_path)["a"].name == "renamed"
+    reopened = run_log.read(parts[3])
     assert (reopened.exit_code, reopened.summary["wbtune/outcome"]) == (0, "finished")

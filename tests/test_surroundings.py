@@ -13,7 +13,7 @@ from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
 from wbtune._place import outer_job
 from wbtune._place.identity import Identity
-from wbtune._run import run_files
+from wbtune._run import run_log
 from wbtune._trial.trial_run import TrialRun
 
 
@@ -32,7 +32,7 @@ def test_trials_inside_an_agent(door, inside_an_agent):
     Also when it writes again after its process was killed, and when the driver's core is killed.
     """
     folder, _ = inside_an_agent
-    logs = run_files.of_experiment(folder / door)
+    logs = run_log.read_runs(folder / door)
     assert len(logs) == 2 and "agents" not in logs
     again = list(range(5)) if door == "decorated" else []
     for log in logs.values():
@@ -46,7 +46,7 @@ def test_trials_inside_an_agent(door, inside_an_agent):
 def test_the_drivers_own_run_goes_on(inside_an_agent):
     """It is the agent's, in the agent's project, with what was logged before and after the fits."""
     folder, said = inside_an_agent
-    (log,) = run_files.of_experiment(folder).values()
+    (log,) = run_log.read_runs(folder).values()
     assert (log.id, log.project, log.exit_code) == ("agents", "of-the-sweep", 0)
     assert [set(row) & {"before", "after"} for row in log.rows] == [{"before"}, {"after"}]
     lines = [line for line in said.splitlines() if "started by the sweep" in line]
@@ -57,7 +57,7 @@ def test_the_drivers_own_run_goes_on(inside_an_agent):
 OPENS = """
 import json, os, sys
 from pathlib import Path
-from wbtune._run import run_files
+from wbtune._run import run_log
 from wbtune._run import closing
 from wbtune._run import opening
 from wbtune._run import run_spec
@@ -81,7 +81,7 @@ said = [plain.id, plain.project]
 closing.close_run(plain, FINISHED)
 closing.end_core()
 changed = {name for name, _ in before.items() ^ os.environ.items()}
-logs = run_files.of_experiment(folder).values()
+logs = run_log.read_runs(folder).values()
 found = {log.id: [log.name, log.project, log.group, log.config, len(log.rows)] for log in logs}
 print(json.dumps([found, opened, said, sorted(changed)]))
 """
@@ -168,7 +168,7 @@ def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, capl
 GOES_ON = """
 import json, multiprocessing, os, sys
 import wandb
-from wbtune._run import run_files
+from wbtune._run import run_log
 from wbtune._run import closing
 from wbtune._run import opening
 from wbtune._run import run_spec
@@ -201,7 +201,7 @@ wandb.teardown()  # lets go of the core
 run.log({"x": 3})
 closing.close_run(run, FINISHED)
 closing.end_core()
-logs = run_files.of_experiment(folder).values()
+logs = run_log.read_runs(folder).values()
 rows = {log.id: [row["x"] for row in log.rows] for log in logs}
 print(json.dumps([rows, own == open("said").read(), {log.id: log.exit_code for log in logs}]))
 """

@@ -10,7 +10,7 @@ from train_program import PROJECT, ROWS
 
 from wbtune._data.options import RunOptions
 from wbtune._place import identity
-from wbtune._run import run_files
+from wbtune._run import run_log
 from wbtune._trial import lifecycle
 from wbtune._upstream import ray_train
 
@@ -35,7 +35,7 @@ def v1(tmp_path_factory):
 
 
 def by_name(folder):
-    return {log.name: log for log in run_files.of_experiment(folder).values()}
+    return {log.name: log for log in run_log.read_runs(folder).values()}
 
 
 def is_complete(log, rank):
@@ -77,7 +77,7 @@ def test_each_rank(v2):
 def test_failure(v2):
     """What the loop raised is in its run; the other worker's says that it was shut down."""
     logs = by_name(v2 / "each")
-    failed, other = (run_files.read(logs[f"each-rank{rank}"].paths[0]) for rank in (0, 1))
+    failed, other = (run_log.read(logs[f"each-rank{rank}"].paths[0]) for rank in (0, 1))
     assert (failed.exit_code, failed.summary["wbtune/error"]) == (1, "ValueError")
     assert failed.summary["wbtune/error_message"] == "once"
     assert "train_program.py" in failed.summary["wbtune/traceback"]

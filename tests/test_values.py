@@ -41,7 +41,7 @@ from wbtune._data.routing import Router
 from wbtune._data.sanitize import MAX_VALUES, plain, plain_metric
 from wbtune._data.text import MAX_TEXT
 from wbtune._driver.writer import Writer
-from wbtune._run import run_files, run_spec
+from wbtune._run import run_log, run_spec
 from wbtune.errors import WbtuneError
 
 RAISED = (SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError, MemoryError, RecursionError)
@@ -231,7 +231,7 @@ def test_what_exits_when_it_is_asked_costs_its_own_key(tmp_path: Path, caplog: A
     for name in "ab":
         writer.end(name, outcomes.FINISHED)
     assert writer.close(60)
-    logs = run_files.of_experiment(tmp_path)
+    logs = run_log.read_runs(tmp_path)
     assert [row["i"] for row in logs["a"].rows] == list(range(20))
     assert [row["i"] for row in logs["b"].rows] == list(range(20))
     assert {log.exit_code for log in logs.values()} == {0}

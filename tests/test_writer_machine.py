@@ -49,7 +49,7 @@ from wbtune._helper.messages import (
     pack,
 )
 from wbtune._place.identity import Identity
-from wbtune._run import closing, run_files, run_spec
+from wbtune._run import closing, run_files, run_log, run_spec
 from wbtune._run.run_spec import RunSpec
 
 #: Nothing here waits this long, unless it hangs.
@@ -511,7 +511,7 @@ def wait_until(condition, timeout=HANGS_S):
 
 def rows_on_disk(directory, trial):
     try:
-        log = run_files.of_experiment(directory).get(trial)
+        log = run_log.read_runs(directory).get(trial)
     except ValueError:  # its header is being written
         return []
     return [] if log is None else [row["i"] for row in log.rows]
@@ -558,7 +558,7 @@ def test_many_runs_at_once(writer, tmp_path, caplog):
     assert writer.close(HANGS_S)
 
     assert all_end(children)
-    found = run_files.of_experiment(tmp_path)
+    found = run_log.read_runs(tmp_path)
     assert set(found) == set(trials)
     for n, trial in enumerate(trials[:-1]):
         log = found[trial]
@@ -679,7 +679,7 @@ def test_no_helper_process_can_start(trouble, tmp_path, caplog, monkeypatch):
     assert writer.close(HANGS_S)
     assert [reason in text for text in caplog.messages] == [True, False]
     assert "image" in caplog.messages[1]
-    found = run_files.of_experiment(tmp_path)
+    found = run_log.read_runs(tmp_path)
     assert [row["i"] for row in found["a"].rows] == list(range(11))
     assert [row["i"] for row in found["b"].rows] == list(range(10))
     assert (found["a"].exit_code, found["b"].exit_code) == (0, 130)
@@ -750,7 +750,7 @@ def test_the_driver_is_killed(tmp_path):
         driver.wait()
     assert all_end([core, helper])
     fork.kill()
-    for log in run_files.of_experiment(tmp_path).values():
+    for log in run_log.read_runs(tmp_path).values():
         assert [row["i"] for row in log.rows] == list(range(10))
         assert log.exit_code == 130
         assert log.summary["wbtune/outcome"] == "interrupted"
@@ -779,7 +779,7 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
     writer.configure("a", {"lr": 0.2})
     wait_until(lambda: run_files.ends(tmp_path).get("done") == 0)
     wait_until(lambda: rows_on_disk(tmp_path, "a") == [0] and "done" not in writer._memory)
-    parts = [len(log.paths) for log in (run_files.of_experiment(tmp_path)["done"],)]
+    parts = [len(log.paths) for log in (run_log.read_runs(tmp_path)["done"],)]
     children = []
     for i in range(1, 400):
         for trial in ("a", "b"):
@@ -796,7 +796,7 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
     assert all_end(children)
     assert "the helper process is gone" in caplog.messages[0]
     assert caplog.messages[1:] == [caplog.messages[0].replace(": the", ": 2 times in all: the", 1)]
-    found = run_files.of_experiment(tmp_path)
+    found = run_log.read_runs(tmp_path)
     for trial, outcome in (("a", "stopped"), ("b", "finished")):
         log = found[trial]
         assert [row["i"] for row in log.rows] == list(range(400))
@@ -818,7 +818,7 @@ def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
     wait_until(lambda: not writer._orders)
     kill_helper(writer)
     closing.join(HANGS_S)
-    log = run_files.of_experiment(tmp_path)["t"]
+    log = run_log.read_runs(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == ([0, 1], 0)
 
 
@@ -841,7 +841,7 @@ def test_every_helper_is_killed(writer, tmp_path, caplog):
     assert not copy.exists()
     assert "3 helper processes were killed" in caplog.messages[1]
     assert "checkpoint_000000 (checkpoint_t) was not uploaded" in caplog.messages[2]
-    log = run_files.of_experiment(tmp_path)["t"]
+    log = run_log.read_runs(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(1, 9)), 0)
     assert {name: log.summary[name] for name in ("only1", "only3", "i")} == {
         "only1": 1,
@@ -864,7 +864,7 @@ def test_a_helper_that_hangs_is_not_waited_for(writer, tmp_path, caplog):
     writer.end("t", Outcome(Kind.FAILED))
     assert not writer.close(0, is_interrupted=lambda: True)
     assert "it hung" in caplog.text
-    log = run_files.of_experiment(tmp_path)["t"]
+    log = run_log.read_runs(tmp_path)["t"]
     assert ([row["i"] for row in log.rows], log.exit_code) == (list(range(3000)), 1)
     assert all_end(stopped)
 
@@ -908,7 +908,7 @@ def test_a_message_that_does_not_get_through(bad, writer, tmp_path, caplog):
     writer.end("a", Outcome(Kind.STOPPED), {"bad": bad} if can_be_sent else {})
     writer.end("b", FINISHED)
     assert not writer.close(10)
-    found = run_files.of_experiment(tmp_path)
+    found = run_log.read_runs(tmp_path)
     assert rows_on_disk(tmp_path, "a") == rows_on_disk(tmp_path, "b") == [0, 1]
     assert (found["a"].exit_code, found["a"].tags) == (0, ["stopped"])
     assert [found[trial].summary["wbtune/dropped"] for trial in "ab"] == [3, 0]

@@ -37,7 +37,7 @@ from wbtune._driver.writer import Writer
 from wbtune._helper.messages import Reopen
 from wbtune._place import handover, identity, storage
 from wbtune._place.credentials import Login
-from wbtune._run import environment, links, media, ownership, run_files, run_spec
+from wbtune._run import environment, links, media, ownership, run_files, run_log, run_spec
 from wbtune._upstream import ray_loop, ray_stops, ray_storage, ray_trial, wandb_settings
 from wbtune.errors import WbtuneError
 
@@ -326,7 +326,7 @@ class Experiment:
         self._shelf.discard(watched.key, saved)
 
     @staticmethod
-    def _reopen(watched: Watched, log: run_files.RunLog | None = None) -> Reopen:
+    def _reopen(watched: Watched, log: run_log.RunLog | None = None) -> Reopen:
         """How a run that has ended is opened once more, and left as it was.
 
         Args:
@@ -518,7 +518,7 @@ class Experiment:
 
     def _missing(self, watched: Watched, trial: Trial) -> Iterator[Mapping[str, Any]]:
         directory = watched.directory or ""
-        logs = [run_files.parts(directory, run_id) for run_id in watched.spec.ids]
+        logs = [run_files.logs(directory, run_id) for run_id in watched.spec.ids]
         # Tune writes on meanwhile: what this driver has delivered is logged as it came.
         yield from restoring.missing(trial, next(filter(None, logs), []), watched.delivered)
         watched.delivered = None
@@ -642,7 +642,7 @@ class Experiment:
             watched.outcome = outcome
         spec = watched.spec
         if run_id and watched.directory is not None:
-            found = run_files.of_experiment(watched.directory, run_id)
+            found = run_log.read_runs(watched.directory, run_id)
             spec = spec._replace(init=_as_opened(spec.init, found.get(run_id)))
         self._writer.start(watched.key, spec, watched.router, self._login.secret)
         if watched.perturbations:
@@ -652,7 +652,7 @@ class Experiment:
 
     def _upload_waiting(self, watched: Watched) -> None:
         """Upload the checkpoints of a run that its own process wrote."""
-        found = (run_files.of_experiment(directory, watched.key) for directory in self._places)
+        found = (run_log.read_runs(directory, watched.key) for directory in self._places)
         log = next((logs[watched.key] for logs in found if watched.key in logs), None)
         for saved in watched.waiting:
             reopen = partial(self._reopen, watched, log)
@@ -750,7 +750,7 @@ class Experiment:
         return f"WANDB_BASE_URL={shlex.quote(base_url)} "
 
 
-def _as_opened(init: Mapping[str, Any], log: run_files.RunLog | None) -> dict[str, Any]:
+def _as_opened(init: Mapping[str, Any], log: run_log.RunLog | None) -> dict[str, Any]:
     """Where a trial's own process has opened its run: its declaration has the last word."""
     opened = dict(init)
     if log is not None:

@@ -15,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._run import run_files
+from wbtune._run import log_rows
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -86,7 +86,7 @@ class Known:
 def known(paths: Iterable[Path]) -> Known:
     """What the logs of a run have of Tune's results."""
     found = Known()
-    for iteration, seconds in run_files.numbers(paths, _ITERATION, _TIME):
+    for iteration, seconds in log_rows.numbers(paths, _ITERATION, _TIME):
         if iteration is not None:
             found.add(iteration, seconds)
     return found

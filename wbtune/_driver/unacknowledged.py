@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from wbtune._data import timeouts
 from wbtune._helper.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
-from wbtune._run import guard, run_files, run_spec
+from wbtune._run import guard, log_rows, run_files, run_spec
 
 #: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
 #: a row that is on disk from one that is not.
@@ -142,7 +142,7 @@ def _newest(sent: list[Sent]) -> Path | None:
         if isinstance(one.message, Start):
             spec = one.message.spec
             for run_id in spec.ids:
-                parts = run_files.parts(spec.init.get("dir") or ".", run_id)
+                parts = run_files.logs(spec.init.get("dir") or ".", run_id)
                 if parts:
                     if one.message.secret is not None:
                         run_files.mark_not_uploaded(parts[-1].parent)
@@ -187,6 +187,6 @@ def _stamps(sent: list[Sent]) -> set[float]:
     return {
         stamp
         for directory, run_id in folders
-        for (stamp,) in run_files.numbers(run_files.parts(directory, run_id), STAMP)
+        for (stamp,) in log_rows.numbers(run_files.logs(directory, run_id), STAMP)
         if stamp is not None and stamp >= oldest
     }

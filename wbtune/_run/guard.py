@@ -28,7 +28,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import timeouts
-from wbtune._run import run_files, watchdog
+from wbtune._run import log_rows, run_files, run_log, watchdog
 from wbtune._upstream import wandb_core, wandb_run, wandb_wire
 
 if TYPE_CHECKING:
@@ -622,7 +622,7 @@ class Guard:
         written = 0
         for path in Path(self._run.dir).parent.glob("*.wandb"):
             with contextlib.suppress(OSError, ValueError):
-                written += len(run_files.read(path).rows)
+                written += len(run_log.read(path).rows)
         return max(0, self._forgotten[0] - written)
 
 
@@ -641,7 +641,7 @@ def of(run: Run) -> Guard | None:
 def _written(run: Run) -> int:
     """The last step of the run that is on disk; -1 before the first."""
     paths = Path(run.dir).parent.glob("*.wandb")
-    return max((step for path in paths for step in run_files.steps(path)), default=-1)
+    return max((step for path in paths for step in log_rows.steps(path)), default=-1)
 
 
 def _stamps(run: Run) -> set[float]:
@@ -649,5 +649,5 @@ def _stamps(run: Run) -> set[float]:
     stamps = set[float]()
     for path in Path(run.dir).parent.glob("*.wandb"):
         with contextlib.suppress(OSError, ValueError):
-            stamps.update(row.get(STAMP, 0.0) for row in run_files.read(path).rows)
+            stamps.update(row.get(STAMP, 0.0) for row in run_log.read(path).rows)
     return stamps

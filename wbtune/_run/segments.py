@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import timeouts
 from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Outcome
-from wbtune._run import run_files
+from wbtune._run import log_summary, run_files, run_log
 from wbtune._upstream import wandb_core
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Earlier(NamedTuple):
 def earlier_segments(run: Run) -> list[Path]:
     """The logs of earlier segments of a run on this machine, the oldest first."""
     here = Path(run.dir).parent
-    return [path for path in run_files.parts(here.parent.parent, run.id) if path.parent != here]
+    return [path for path in run_files.logs(here.parent.parent, run.id) if path.parent != here]
 
 
 def _own(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,10 +84,10 @@ def bring(run: Run) -> None:
 
 
 def _bring(run: Run, paths: list[Path]) -> None:
-    before = run_files.merged(paths)
+    before = run_log.merged(paths)
     summary = _own(before.summary)
     outcome = {key: summary.pop(key) for key in OUTCOME_KEYS if key in summary}
-    computed = run_files.computed_in(summary, before.summarized)
+    computed = log_summary.computed_in(summary, before.summarized)
     run.__dict__["wbtune_earlier"] = Earlier(summary, outcome, computed)
     if summary:
         run.summary.update(summary)
@@ -104,7 +104,7 @@ def says_nothing(run: Run) -> bool:
     earlier = run.__dict__.get("wbtune_earlier")
     before = earlier.summary if isinstance(earlier, Earlier) else {}
     for path in Path(run.dir).parent.glob("*.wandb"):
-        log = run_files.read(path)
+        log = run_log.read(path)
         new = {
             key for key, value in log.summary.items() if key not in before or value != before[key]
         }
@@ -118,7 +118,7 @@ def ended_well(run: Run) -> Outcome | None:
     """How the run has ended in another segment, written by another process meanwhile."""
     for path in reversed(earlier_segments(run)):
         if run_files.exit_code(path) == 0:
-            summary = run_files.read(path).summary
+            summary = run_log.read(path).summary
             if OUTCOME_KEYS[0] in summary:
                 return Outcome.of_summary(summary)
     return None
@@ -139,6 +139,6 @@ def bring_computed(run: Run) -> None:
     for key, before in earlier.computed.items():
         now = run.summary.get(key)
         now = dict(now) if isinstance(now, Mapping) or hasattr(now, "keys") else now
-        both = run_files.together(before, now)
+        both = log_summary.merge_computed(before, now)
         if both != now:
             run.summary[key] = both

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data.outcomes import OUTCOME_TAGS, Outcome
 from wbtune._place import storage
-from wbtune._run import media, run_files, run_spec
+from wbtune._run import media, run_files, run_log, run_spec
 from wbtune._run.log_writer import LogWriter
 from wbtune._upstream import wandb_settings
 
@@ -57,7 +57,7 @@ class Segment:
         self._objective = spec.objective
         self._started = time.time()
         directory = spec.init.get("dir") or "."
-        before = run_files.of_experiment(directory, self.id).get(self.id)
+        before = run_log.read_runs(directory, self.id).get(self.id)
         self.folder = _new_folder(Path(directory, "wandb"), self.id)
         self.dir = str(self.folder / "files")
         self._log = LogWriter(self.folder / f"run-{self.id}.wandb")

@@ -442,7 +442,7 @@ class TrialRun:
                 return
             remote, directory = self._who_am_i.remote, self._who_am_i.directory
             if remote is not None and directory is not None:
-                for newest in run_files.parts(directory, self.run.id)[-1:]:
+                for newest in run_files.logs(directory, self.run.id)[-1:]:
                     run_files.wait_for_end(newest)
                 remote.deliver(directory, self.run.id, seconds=timeouts.TRIAL_COPY_S)
 

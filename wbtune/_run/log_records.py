@@ -1,0 +1,79 @@
+"""The records of a run's transaction log, parsed; those of frequent kinds only where asked for.
+
+A log ends where it is damaged (see :mod:`wbtune._run.log_file`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from wbtune._run import log_file
+from wbtune._upstream import wandb_records
+
+#: What reading a record raises if W&B would not have written it.
+DAMAGE: Final = (
+    *(ValueError, TypeError, AttributeError, LookupError, OverflowError),
+    RecursionError,
+)
+
+#: Matches the first bytes of a record that is a row or a part of the summary: its number, then its
+#: kind. These are most of a log, and to parse them takes most of the time.
+ROW_OR_SUMMARY: Final = re.compile(rb"\x08[\x80-\xff]*[\x00-\x7f]([\x12\x1a])", re.DOTALL).match
+
+ROWS: Final = b"\x12"
+SUMMARIES: Final = b"\x1a"
+
+#: What an item of a row or of the summary begins with, and what its value begins with.
+ITEM: Final = 0x0A
+VALUE: Final = b"\x82\x01"
+
+
+def records(
+    path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
+) -> Iterator[Any]:
+    """Parse the records that `payloads` yields."""
+    new_record, no_record = wandb_records.record_type(), wandb_records.not_a_record()
+    for payload in payloads(path, frequent, strict=strict, last_blocks=last_blocks):
+        try:
+            record = new_record.FromString(payload)
+        except no_record:
+            return
+        yield record
+
+
+def payloads(
+    path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
+) -> Iterator[bytes]:
+    """Yield the records of a log as bytes, without rows and changes of the summary.
+
+    Args:
+        path: the log.
+        frequent: `ROWS` or `SUMMARIES`, to have these as well.
+        strict: raise ValueError or OSError for a file that is no log.
+        last_blocks: see `log_file.payloads`.
+    """
+    try:
+        for payload in log_file.payloads(path, last_blocks=last_blocks):
+            found = ROW_OR_SUMMARY(payload)
+            if found is None or found[1] == frequent:
+                yield payload
+    except (OSError, ValueError):
+        if strict:
+            raise
+
+
+def json_value(item: Any) -> Any:
+    """The value of a record's item."""
+    return json.loads(item.value_json) if item.value_json else None
+
+
+def inner_dict(outermost: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The dict inside of a dict that these names lead to; it is made where it is missing."""
+    inner = outermost
+    for name in names:
+        inner = inner.setdefault(name, {})
+    return inner

@@ -1,0 +1,196 @@
+"""The summary of a run, read from its logs: wandb-core writes each change of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from wbtune._run.log_records import (
+    DAMAGE,
+    ITEM,
+    ROW_OR_SUMMARY,
+    SUMMARIES,
+    VALUE,
+    inner_dict,
+    payloads,
+)
+from wbtune._upstream import wandb_records
+
+#: What is computed of a metric (``define_metric(summary="min")``), of two logs of a run.
+_MERGED_BY: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "min": min,
+    "max": max,
+    "first": lambda earlier, _: earlier,
+}
+
+#: Bytes that are before the first place that an item of a record names.
+_SHORTEST: Final = 3
+
+#: Of so many kinds of summary records, one row's after the other, the last ones are kept.
+_KINDS: Final = 8
+
+
+def summary(paths: Iterable[Path], summarized: Collection[str] = ()) -> dict[str, Any]:
+    """What the logs of one run make of its summary.
+
+    wandb-core writes each change of it into the log: what was set, and what it computes
+    from the rows.
+
+    Args:
+        paths: the logs, the oldest first.
+        summarized: metrics, or patterns of them, whose least value, say, is computed: from
+            the rows of each log alone.
+    """
+    computed: list[dict[str, Any]] = []
+    # By place, as text: of the same key there may be a million values, and one counts.
+    leaves: dict[tuple[str, ...], str] = {}
+    # The first names of places that are deeper than that.
+    deep: set[str] = set()
+    for path in paths:
+        for changes in _last_changes(path):
+            _apply(leaves, deep, changes)
+        if summarized:
+            computed.append(computed_in(_tree(leaves), summarized))
+    found = _tree(leaves)
+    for one in computed[:-1]:
+        found |= {
+            key: merge_computed(value, found[key]) for key, value in one.items() if key in found
+        }
+    return found
+
+
+class _Kind(NamedTuple):
+    """The records that set the same places of the summary.
+
+    Attributes:
+        places: as they stand in the records' bytes.
+        last: the last of these records.
+        before: the one before it, if there is one; that is what counts if the last is garbled.
+    """
+
+    places: tuple[bytes, ...]
+    last: bytes
+    before: bytes = b""
+
+    def change(self) -> Any:
+        """What they set: the last of them, which nobody has parsed yet, if it can be."""
+        new_record = wandb_records.record_type()
+        try:
+            return new_record.FromString(self.last).summary
+        except wandb_records.not_a_record():
+            pass
+        try:
+            return new_record.FromString(self.before).summary
+        except wandb_records.not_a_record():
+            return new_record().summary
+
+    def is_of(self, payload: bytes) -> bool:
+        """Is this one of them? It has as many places as these."""
+        for place in self.places:
+            at = payload.find(place)
+            # An item begins before it, with a length of one byte or two; not an outer name.
+            if at < _SHORTEST or ITEM not in {payload[at - 2], payload[at - 3]}:
+                return False
+        return True
+
+
+def _last_changes(path: Path) -> Iterator[Any]:
+    """The changes of the summary in a log, less those that later ones undo.
+
+    With each row, wandb-core sets the same places again. Of such records the last counts,
+    and to parse it alone is what makes a long log quick to read.
+    """
+    new_record = wandb_records.record_type()
+    kinds: list[_Kind] = []
+    for payload in payloads(path, SUMMARIES):
+        count = payload.count(VALUE)
+        same = [kind for kind in kinds if len(kind.places) == count and kind.is_of(payload)]
+        if same:
+            kinds.remove(same[0])
+            kinds.append(same[0]._replace(last=payload, before=same[0].last))  # the newest is last
+            continue
+        try:
+            record = new_record.FromString(payload)
+        except wandb_records.not_a_record():
+            break
+        if record.WhichOneof("record_type") != "summary":
+            continue
+        places = tuple(map(_in_bytes, record.summary.update))
+        if ROW_OR_SUMMARY(payload) and len(places) == count and not record.summary.remove:
+            kinds.append(_Kind(places, payload))
+            if len(kinds) <= _KINDS:
+                continue
+            yield kinds.pop(0).change()
+            continue
+        yield from (kind.change() for kind in kinds)
+        kinds.clear()
+        yield record.summary
+    yield from (kind.change() for kind in kinds)
+
+
+def _in_bytes(item: Any) -> bytes:
+    """The place that an item of a summary sets, as it stands in its bytes."""
+    names = [(0x12, name) for name in item.nested_key] or [(0x0A, item.key)]
+    parts = [(tag, name.encode()) for tag, name in names]
+    return b"".join(bytes([tag, len(name) & 0xFF]) + name for tag, name in parts) + VALUE
+
+
+def _apply(leaves: dict[tuple[str, ...], str], deep: set[str], changes: Any) -> None:
+    for item in changes.remove:
+        _drop(leaves, deep, _place(item))
+    for item in changes.update:
+        place = _place(item)
+        _drop(leaves, deep, place)
+        leaves[place] = item.value_json
+        if len(place) > 1:
+            deep.add(place[0])
+
+
+def _place(item: Any) -> tuple[str, ...]:
+    return tuple(item.nested_key) or (item.key,)
+
+
+def _drop(leaves: dict[tuple[str, ...], str], deep: set[str], place: tuple[str, ...]) -> None:
+    """Take a value out, and what is in it."""
+    if len(place) == 1 and place[0] in deep:
+        deep.discard(place[0])
+        for other in [other for other in leaves if other[0] == place[0]]:
+            del leaves[other]
+    leaves.pop(place, None)
+
+
+def _tree(leaves: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (*outer, last), text in leaves.items():
+        with contextlib.suppress(*DAMAGE):  # that key's loss
+            inner_dict(found, outer)[last] = json.loads(text) if text else None
+    return found
+
+
+def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict[str, Any]:
+    """What wandb-core has computed of these metrics: as ``{"min": 0.1}``."""
+    return {
+        key: value
+        for key, value in summary.items()
+        if isinstance(value, dict)
+        and value.keys() & _MERGED_BY.keys()
+        and any(fnmatchcase(key, metric) for metric in summarized)
+    }
+
+
+def merge_computed(earlier: Any, later: Any) -> Any:
+    """What was computed of the rows of two logs of a run, as of all their rows.
+
+    A mean can't be told from two: the later one stands.
+    """
+    if not (isinstance(earlier, dict) and isinstance(later, dict)):
+        return later
+    both = {}
+    for how, choose in _MERGED_BY.items():
+        with contextlib.suppress(KeyError, TypeError):  # not computed, or of no numbers
+            both[how] = choose(earlier[how], later[how])
+    return {**later, **both}

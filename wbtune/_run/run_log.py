@@ -1,0 +1,201 @@
+"""One run as its logs tell it: read back, and its segments merged as ``wandb sync`` merges them.
+
+A run that was interrupted and continued has several logs, which are sent one after the other in
+the order in which they were begun. `read` reads one, `read_runs` all of a folder. Where a log is
+damaged, or its records say what no run says, it ends; that costs no other log anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wbtune._run import log_records, log_rows, log_summary, run_files
+
+
+class LoggedArtifact(NamedTuple):
+    """One version of an artifact, as it waits for being uploaded.
+
+    Attributes:
+        name: its name.
+        type: its type.
+        aliases: of this version.
+        metadata: of this version.
+        files: where each of its files lies now, by the path inside the artifact.
+    """
+
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    metadata: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass
+class RunLog:
+    """One run, as its files tell it.
+
+    Attributes:
+        id: the run's id; a trial's, for a trial's run.
+        name: its display name.
+        project: its project.
+        entity: whose project, where that was given.
+        group: its group.
+        notes: its notes.
+        tags: its tags.
+        changed: which of name and notes were changed after it was opened.
+        summarized: the metrics, or patterns of them, whose summary is not the last value.
+        config: its config, as last updated.
+        artifacts: the artifacts that were logged, in order.
+        exit_code: what the run was finished with; None without an exit record.
+        paths: the logs that it was read from, the oldest first.
+        started: seconds since the epoch, of the first of them.
+    """
+
+    id: str = ""
+    name: str = ""
+    project: str = ""
+    entity: str = ""
+    group: str = ""
+    notes: str = ""
+    tags: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    summarized: set[str] = field(default_factory=set)
+    config: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[LoggedArtifact] = field(default_factory=list)
+    exit_code: int | None = None
+    paths: list[Path] = field(default_factory=list)
+    started: float = 0.0
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The logged rows in order, with W&B's ``_step``: read when first asked for."""
+        return list(log_rows.rows(self.paths))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What the summary says, as wandb-core computed it: read when first asked for."""
+        return log_summary.summary(self.paths, self.summarized)
+
+    @property
+    def next_step(self) -> int:
+        """The first step that is free."""
+        return 1 + max((row["_step"] for row in self.rows), default=-1)
+
+
+def read(path: Path) -> RunLog:
+    """Read one ``.wandb`` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What it holds, up to where it is damaged.
+
+    Raises:
+        ValueError: when the file is not a log of W&B's.
+        OSError: when it can't be read.
+    """
+    log = RunLog(paths=[path])
+    for record in log_records.records(path, strict=True):
+        try:
+            _add_record(log, record)
+        except log_records.DAMAGE:
+            break
+    return log
+
+
+def _add_record(log: RunLog, record: Any) -> None:
+    match record.WhichOneof("record_type"):
+        case "run":
+            _add_run(log, record.run)
+        case "config":
+            _add_config(log, record.config)
+        case "artifact":
+            log.artifacts.append(_artifact(record.artifact))
+        case "metric" if record.metric.HasField("summary"):
+            log.summarized.add(record.metric.name or record.metric.glob_name)
+        case "exit":
+            log.exit_code = record.exit.exit_code
+        case _:
+            pass
+
+
+def _add_run(log: RunLog, run: Any) -> None:
+    if log.id:  # opened before, and changed now
+        log.changed |= {"name"} if log.name != run.display_name else set()
+        log.changed |= {"notes"} if log.notes != run.notes else set()
+    log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
+    log.entity = run.entity
+    log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
+    log.started = log.started or run.start_time.ToMicroseconds() / 1e6
+    _add_config(log, run.config)
+
+
+def _add_config(log: RunLog, config: Any) -> None:
+    for item in config.update:
+        if _key(item) != "_wandb":
+            log.config[_key(item)] = log_records.json_value(item)
+    for item in config.remove:
+        log.config.pop(_key(item), None)
+
+
+def _artifact(record: Any) -> LoggedArtifact:
+    return LoggedArtifact(
+        name=record.name,
+        type=record.type,
+        aliases=tuple(record.aliases),
+        metadata=json.loads(record.metadata or "{}"),
+        files={entry.path: entry.local_path for entry in record.manifest.contents},
+    )
+
+
+def _key(item: Any) -> str:
+    return item.key or "/".join(item.nested_key)
+
+
+def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, RunLog]:
+    """All runs below ``<directory>/wandb``, or one of them, by id, the segments of each merged.
+
+    As ``wandb sync`` merges them: in the order in which they were begun, each row's step
+    the greater of its own and the next that is free.
+    """
+    by_id: dict[str, list[RunLog]] = {}
+    for part in _read_all(run_files.logs(directory, run_id)):
+        by_id.setdefault(part.id, []).append(part)
+    return {run_id: _merged(parts) for run_id, parts in by_id.items()}
+
+
+def merged(paths: Iterable[Path]) -> RunLog:
+    """The segments of one run, the oldest first, as one."""
+    return _merged(_read_all(paths))
+
+
+def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):  # that log's loss, and nobody else's
+            log = read(path)
+            if log.id:
+                yield log
+
+
+def _merged(parts: Iterable[RunLog]) -> RunLog:
+    run = RunLog()
+    for part in parts:
+        run.id, run.started = part.id, run.started or part.started
+        run.name, run.project = part.name or run.name, part.project or run.project
+        run.entity = part.entity or run.entity
+        run.group, run.notes = part.group or run.group, part.notes or run.notes
+        run.tags = part.tags
+        run.changed |= part.changed
+        run.summarized |= part.summarized
+        run.config.update(part.config)
+        run.artifacts += part.artifacts
+        run.exit_code = part.exit_code
+        run.paths += part.paths
+    return run
