@@ -1,4 +1,4 @@
-# Over 250 lines: what is told the shelf, the driver, the helper and Tune is one way of a file.
+# Over 250 lines: the copier, the driver, the helper and Tune are one way of a file.
 """Checkpoints become artifacts: the right ones, whole, wherever they are stored."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
-from wbtune._driver.checkpoint_copies import Shelf
+from wbtune._driver.checkpoint_copies import CheckpointCopier
 from wbtune._driver.experiment import Experiment
 from wbtune._driver.writer import Writer
 from wbtune._helper.messages import Reopen
@@ -65,17 +65,19 @@ def remote(base: Path) -> fs.FileSystem:
 
 
 class Taken:
-    """Who gets what was taken aside."""
+    """Who gets the copies."""
 
     def __init__(self) -> None:
         self.saved: list[SavedCheckpoint] = []
         self.kept = True
 
-    def take(self, shelf: Shelf, checkpoint: tune.Checkpoint, trial: str = "trial") -> None:
+    def copy_by(
+        self, copier: CheckpointCopier, checkpoint: tune.Checkpoint, trial: str = "trial"
+    ) -> None:
         artifact = SavedCheckpoint(
             f"checkpoint_{trial}", Path(checkpoint.path).name, metadata={"loss": 1}
         )
-        shelf.take(checkpoint, trial, artifact, self.saved.append, lambda: self.kept)
+        copier.copy(checkpoint, trial, artifact, self.saved.append, lambda: self.kept)
 
     def discard(self) -> None:
         for saved in self.saved:
@@ -147,14 +149,14 @@ def test_the_metric_of_a_result(result, value):
     assert not objective.improves(value, on=9.0)
 
 
-# --- The shelf --------------------------------------------------------------------------
+# --- The copier -------------------------------------------------------------------------
 
 
 def test_a_local_checkpoint_is_linked_at_once(tmp_path, taken):
     """Without a copy, before the hook returns: Tune may delete it right after."""
     checkpoint = stored(fs.LocalFileSystem(), str(tmp_path / "c"))
-    shelf = Shelf(tmp_path / "wandb")
-    taken.take(shelf, checkpoint)
+    copier = CheckpointCopier(tmp_path / "wandb")
+    taken.copy_by(copier, checkpoint)
     [saved] = taken.saved
     assert Path(str(saved.folder), "model.pt").stat().st_nlink == 2
     fs.LocalFileSystem().delete_dir(checkpoint.path)
@@ -177,18 +179,18 @@ def test_many_files_are_linked_by_a_thread(deleted, tmp_path, taken, monkeypatch
 
     monkeypatch.setattr(os, "link", slow_link)
     files = {f"inner/{number % 3}/{number}": str(number) for number in range(40)}
-    shelf = Shelf(tmp_path / "wandb")
-    taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "many"), files))
+    copier = CheckpointCopier(tmp_path / "wandb")
+    taken.copy_by(copier, stored(fs.LocalFileSystem(), str(tmp_path / "many"), files))
     assert taken.saved == [] and begun.wait(30)
     if deleted:
         taken.kept = False
         fs.LocalFileSystem().delete_dir(str(tmp_path / "many"))
     monkeypatch.setattr(timeouts, "LINKS_S", 60)
-    # The next is taken aside at once, and comes after it: `latest` has to be the last.
-    taken.take(shelf, stored(fs.LocalFileSystem(), str(tmp_path / "next")))
+    # The next is copied at once, and comes after it: `latest` has to be the last.
+    taken.copy_by(copier, stored(fs.LocalFileSystem(), str(tmp_path / "next")))
     assert taken.saved == []
     go.set()
-    shelf.close(30)
+    copier.close(30)
     sources = [saved.source for saved in taken.saved]
     assert sources == (["next"] if deleted else ["many", "next"])
     assert contents(taken.saved[-1].folder) == FILES
@@ -210,9 +212,9 @@ def test_any_other_storage_is_copied_by_a_thread(kind, tmp_path, taken, monkeypa
     if kind != "remote":
         monkeypatch.setattr("os.link", no_links)
     path = str(tmp_path / "c") if kind != "remote" else "c"
-    shelf = Shelf(tmp_path / "wandb")
-    taken.take(shelf, stored(filesystem, path))
-    shelf.close(30)
+    copier = CheckpointCopier(tmp_path / "wandb")
+    taken.copy_by(copier, stored(filesystem, path))
+    copier.close(30)
     [saved] = taken.saved
     assert contents(saved.folder) == FILES
     assert Path(str(saved.folder)).is_relative_to(tmp_path / "wandb") == (kind != "remote")
@@ -221,12 +223,12 @@ def test_any_other_storage_is_copied_by_a_thread(kind, tmp_path, taken, monkeypa
 def test_one_trials_copies_come_in_order(tmp_path, taken):
     """`latest` has to be the last one, with several trials and threads at work."""
     filesystem = remote(tmp_path / "storage")
-    shelf = Shelf(tmp_path / "wandb")
+    copier = CheckpointCopier(tmp_path / "wandb")
     for number in range(12):
         trial = f"trial{number % 3}"
         path = f"{trial}/checkpoint_{number:06}"
-        taken.take(shelf, stored(filesystem, path), trial)
-    shelf.close(30)
+        taken.copy_by(copier, stored(filesystem, path), trial)
+    copier.close(30)
     for trial in ("trial0", "trial1", "trial2"):
         sources = [s.source for s in taken.saved if s.name == f"checkpoint_{trial}"]
         assert len(sources) == 4
@@ -240,14 +242,14 @@ def test_one_that_fails_does_not_hold_up_the_next(tmp_path, taken, caplog):
         raise AttributeError("renamed")
 
     filesystem = remote(tmp_path / "storage")
-    shelf = Shelf(tmp_path / "wandb")
+    copier = CheckpointCopier(tmp_path / "wandb")
     ways = [(taken.saved.append, fails), (fails, lambda: True)]
     for number, (then, is_kept) in enumerate(ways):
         checkpoint = stored(filesystem, f"trial/checkpoint_{number:06}")
         artifact = SavedCheckpoint("checkpoint_trial", f"checkpoint_{number:06}")
-        shelf.take(checkpoint, "trial", artifact, then, is_kept)
-    taken.take(shelf, stored(filesystem, "trial/checkpoint_000002"))
-    shelf.close(30)
+        copier.copy(checkpoint, "trial", artifact, then, is_kept)
+    taken.copy_by(copier, stored(filesystem, "trial/checkpoint_000002"))
+    copier.close(30)
     assert [saved.source for saved in taken.saved] == ["checkpoint_000002"]
     assert caplog.text.count("is lost, and not uploaded") == 2
 
@@ -291,9 +293,9 @@ def test_a_torn_checkpoint_is_lost_and_said(deleted, tmp_path, taken, caplog):
     if deleted == "before":
         storage.rm("/bucket/checkpoint_000001", recursive=True)
     taken.kept = deleted not in {"before", "a bit later"}
-    shelf = Shelf(tmp_path)
-    taken.take(shelf, checkpoint, "mine")
-    shelf.close(30)
+    copier = CheckpointCopier(tmp_path)
+    taken.copy_by(copier, checkpoint, "mine")
+    copier.close(30)
     assert taken.saved == []
     [record] = caplog.records
     assert "checkpoint_000001 of mine is lost" in record.getMessage()
@@ -304,14 +306,14 @@ def test_a_storage_that_does_not_answer(tmp_path, taken, caplog):
     """The wait for it is bounded; what is given up is named, and never comes later."""
     answer, done = threading.Event(), threading.Event()
     _, checkpoint = in_memory(lambda storage: answer.wait(30))
-    shelf = Shelf(tmp_path)
+    copier = CheckpointCopier(tmp_path)
     artifact = SavedCheckpoint("checkpoint_mine", "checkpoint_000001")
-    shelf.take(checkpoint, "mine", artifact, taken.saved.append, lambda: not done.set())
-    shelf.close(0)
+    copier.copy(checkpoint, "mine", artifact, taken.saved.append, lambda: not done.set())
+    copier.close(0)
     assert "checkpoint_000001 of mine was not fetched in time" in caplog.text
     answer.set()
     assert done.wait(30)
-    shelf.close(30)
+    copier.close(30)
     assert taken.saved == []
 
 
@@ -327,7 +329,9 @@ def test_a_storage_that_does_not_answer(tmp_path, taken, caplog):
 )
 def test_references_name_the_place(filesystem, uri, tmp_path, taken):
     """Nothing is copied: the artifact gets the checkpoint's URI."""
-    taken.take(Shelf(tmp_path, references=True), tune.Checkpoint("bucket/c", filesystem))
+    taken.copy_by(
+        CheckpointCopier(tmp_path, references=True), tune.Checkpoint("bucket/c", filesystem)
+    )
     [saved] = taken.saved
     assert (saved.reference, saved.folder) == (uri, None)
 
@@ -491,7 +495,7 @@ def test_what_was_not_sent_in_time_is_said(tmp_path, caplog, monkeypatch):
 
 
 def test_a_full_disk_leaves_no_run_open(tmp_path, monkeypatch):
-    """The last checkpoint can't be taken aside: its trial's run ends all the same."""
+    """The last checkpoint can't be copied: its trial's run ends all the same."""
     writer: Any = RecordingWriter()
     watching = Experiment("w", RunOptions(project="p", upload_checkpoints="last"), writer=writer)
     trial: Any = FakeTrial("a", tmp_path)
@@ -603,7 +607,7 @@ KEY = ("entity", "project", "run")
 
 
 def saved_in(folder: Path, number: int, **more: Any) -> SavedCheckpoint:
-    """A checkpoint that was taken aside."""
+    """A checkpoint that was copied."""
     copy = folder / f"copy{number}"
     copy.mkdir()
     (copy / "model").write_text(f"weights {number}")

@@ -31,7 +31,7 @@ from ray.tune.trainable import FunctionTrainable
 from wbtune import callback
 from wbtune._data import options
 from wbtune._data.outcomes import EXIT_CODES, Kind
-from wbtune._driver import experiment
+from wbtune._driver import experiment, trial_runs
 from wbtune._place import handover
 from wbtune._run import run_files
 from wbtune._upstream import ray_stops
@@ -151,7 +151,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.claims, self.on_disk, self.uploads = {}, {}, []
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(handover, "claim", self.claim)
-        self.patch.setattr(experiment, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.patch.setattr(trial_runs, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.patch.setattr(run_files, "ends", lambda folder: dict(self.on_disk))
         self.writer = RecordingWriter()
         self.stops = ray_stops.Stops()

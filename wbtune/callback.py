@@ -25,7 +25,7 @@ from wbtune._data.masking import looks_secret
 from wbtune._data.options import OF_A_LOOP, RunOptions, check_travels, parse
 from wbtune._data.secret import Secret
 from wbtune._data.signals import is_of_a_signal
-from wbtune._driver.checkpoint_copies import missing_for_references, scheme_of
+from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
 from wbtune._place import credentials, driver_login, driver_options, handover, outer_job
 from wbtune._run import links, ownership, run_spec
 from wbtune._upstream import ray_loop, ray_stops, wandb_settings
@@ -260,7 +260,7 @@ class WandbLoggerCallback(LoggerCallback):
         """Open the runs that have waited long enough to be claimed; hear of Ctrl-C."""
         if self.__experiment is not None:
             self.__experiment.open_overdue()
-            self.__experiment.tell_of_interruption(self.__fit)
+            self.__experiment.pass_interruption_on(self.__fit)
 
     @never_raises
     def log_trial_start(self, trial: Trial) -> None:

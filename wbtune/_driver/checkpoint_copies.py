@@ -1,16 +1,15 @@
-"""Model checkpoints as W&B artifacts: taken aside at once, uploaded when there is time.
+"""Copies of model checkpoints: made at once, to be uploaded when there is time.
 
 Tune deletes old checkpoints when it likes (``CheckpointConfig(num_to_keep=1)``: when the
-next one is saved), so a checkpoint is taken aside before Tune's hook returns: by hard
-links, which cost next to nothing, where the storage is a folder of this machine. From any
-other storage it is copied by a thread, because Tune's loop waits for nobody, and a thread
-makes the links to files that are too many for it; what a thread has made counts only if
-Tune had not begun to delete the checkpoint when it was complete.
+next one is saved), so a checkpoint is copied before Tune's hook returns: by hard links, which
+cost next to nothing, where the storage is a folder of this machine. From any other storage a
+thread copies it, because Tune's loop waits for nobody, and a thread makes the links to files
+that are too many for the loop; what a thread has made counts only if Tune had not begun to
+delete the checkpoint when it was complete.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import os
@@ -25,62 +24,24 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import timeouts
+from wbtune._data.checkpoint import SavedCheckpoint
+from wbtune._driver.checkpoint_references import uri_of
 from wbtune._upstream import ray_storage
 
 if TYPE_CHECKING:
     from ray.tune import Checkpoint
-from wbtune._data import checkpoint
 
 logger = logging.getLogger("wbtune")
 #: Trials whose checkpoints are copied from a remote storage at the same time.
 _AT_ONCE: Final = 4
-#: Where pyarrow's name of a file system is not its scheme.
-_SCHEMES: Final = {"gcs": "gs"}
-#: What wandb needs for a reference, by scheme: (module, what to install).
-_NEEDED: Final = {
-    "s3": ("boto3", "pip install boto3"),
-    "gs": ("google.cloud.storage", "pip install google-cloud-storage"),
-}
 
 
-def scheme_of(filesystem: Any) -> str:
-    """The scheme of a remote storage's URIs: ``s3``, ``gs``, or fsspec's protocol."""
-    name = str(filesystem.type_name)
-    if name == "subtree":
-        return scheme_of(filesystem.base_fs)
-    name = name.removeprefix("py::").removeprefix("fsspec+")
-    return _SCHEMES.get(name, name)
-
-
-def uri_of(checkpoint: Checkpoint) -> str:
-    """Where a checkpoint of a remote storage is, as a URI."""
-    filesystem: Any = checkpoint.filesystem
-    path = checkpoint.path
-    while filesystem.type_name == "subtree":
-        path = str(PurePosixPath(filesystem.base_path, path))
-        filesystem = filesystem.base_fs
-    return f"{scheme_of(filesystem)}://{path.lstrip('/')}"
-
-
-def missing_for_references(filesystem: Any) -> str | None:
-    """How to install what wandb needs for references to this storage; None if it is there."""
-    module, cure = _NEEDED.get(scheme_of(filesystem), ("", ""))
-    return cure if module and not _is_installed(module) else None
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
-
-
-class Shelf:
-    """Takes checkpoints aside.
+class CheckpointCopier:
+    """Copies checkpoints, so that Tune may delete its own.
 
     Args:
-        below: a folder on the same file system as the experiment's storage, if that is
-            one of this machine.
+        below: the folder for the copies, on the same file system as the experiment's storage;
+            used if that is a folder of this machine.
         references: note where a remote checkpoint is, instead of copying it.
     """
 
@@ -89,24 +50,24 @@ class Shelf:
         self._references = references
         self._queues: list[SimpleQueue[Callable[[], None] | None]] = []
         self._changed = threading.Condition()
-        # By trial, what its thread has yet to do: the checkpoint's name, or nothing to say.
+        # What each trial's thread has yet to do: the name of a checkpoint, or "" to delete one.
         self._waiting: dict[str, list[str]] = {}
         self._closed = False
 
-    def take(
+    def copy(
         self,
         checkpoint: Checkpoint,
         trial_name: str,
-        artifact: checkpoint.SavedCheckpoint,
-        then: Callable[[checkpoint.SavedCheckpoint], None],
+        artifact: SavedCheckpoint,
+        then: Callable[[SavedCheckpoint], None],
         is_kept: Callable[[], bool],
     ) -> None:
-        """Take one checkpoint aside.
+        """Copy one checkpoint, or note where it is.
 
         Args:
             checkpoint: as Tune has stored it.
             trial_name: for the messages.
-            artifact: what it is to become.
+            artifact: what it is to be uploaded as.
             then: gets that with the copy; called at once, or later from a thread, but in
                 order for the checkpoints of one trial.
             is_kept: whether Tune still keeps the checkpoint; it forgets it, and only then
@@ -138,7 +99,7 @@ class Shelf:
             ),
         )
 
-    def discard(self, trial_name: str, saved: checkpoint.SavedCheckpoint) -> None:
+    def discard(self, trial_name: str, saved: SavedCheckpoint) -> None:
         """Delete a copy; that of very many files takes a while."""
         self._later(trial_name, "", saved.discard)
 
@@ -189,9 +150,9 @@ class Shelf:
     def _fetch(
         self,
         checkpoint: Checkpoint,
-        saved: checkpoint.SavedCheckpoint,
+        saved: SavedCheckpoint,
         links: Iterator[None] | None,
-        then: Callable[[checkpoint.SavedCheckpoint], None],
+        then: Callable[[SavedCheckpoint], None],
         is_kept: Callable[[], bool],
         what: str,
     ) -> None:

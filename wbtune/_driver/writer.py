@@ -52,8 +52,8 @@ from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.options import check_travels_alone
 from wbtune._data.outcomes import Outcome
 from wbtune._data.routing import Router
+from wbtune._driver.helper_process import Helper, HelperProcess
 from wbtune._driver.helper_thread import HelperThread
-from wbtune._driver.launching import Helper, HelperProcess
 from wbtune._driver.notices import Notices
 from wbtune._driver.unacknowledged import STAMP, Memory
 from wbtune._helper.helper import STOP

@@ -1,0 +1,183 @@
+"""The end of an experiment: every run is closed with the truth, and uploads have their time.
+
+The driver corrects the runs that a trial's own process wrote where that could not know better: when
+it was killed, or did not know why it was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from wbtune._data import timeouts
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._driver import endings, last_lines
+from wbtune._driver.artifacts import Artifacts
+from wbtune._driver.patience import Patience
+from wbtune._driver.reopening import where_it_is
+from wbtune._driver.trial_runs import TrialRuns
+from wbtune._driver.trial_state import TrialState, owns_run
+from wbtune._driver.trials import Trials
+from wbtune._driver.writer import Writer
+from wbtune._place import handover
+from wbtune._run import links, run_log
+from wbtune._upstream import ray_loop, ray_stops
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+logger = logging.getLogger("wbtune")
+
+
+class ExperimentEnd:
+    """Closes what is still open, waits for uploads, and says where the runs are.
+
+    Args:
+        trials: the experiment's.
+        runs: their runs.
+        artifacts: their checkpoints.
+        writer: where the runs are written.
+        stops: what ``stop=`` and the time budget have said; None where that can't be known.
+        place: where the runs are at W&B, if that is known.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        runs: TrialRuns,
+        artifacts: Artifacts,
+        writer: Writer,
+        *,
+        stops: ray_stops.Stops | None,
+        place: links.Place | None,
+    ) -> None:
+        self._trials = trials
+        self._runs = runs
+        self._artifacts = artifacts
+        self._writer = writer
+        self._stops = stops
+        self._place = place
+        # The exit codes of a restored experiment's runs, before it was restored.
+        self._codes_before: dict[str, int | None] | None = None
+
+    def close(self, tune_trials: Sequence[Trial]) -> None:
+        """Close the experiment.
+
+        Args:
+            tune_trials: its trials as Tune has them.
+        """
+        rest, failures = endings.of_the_rest(self._stops)
+        patience = Patience(self._timeout(rest), ray_loop.interrupted_from_now())
+        try:
+            with patience:
+                self._end_open_runs(tune_trials, rest, failures)
+                self._artifacts.finish_copying(patience)
+                self._complete_runs_of_trials()
+        finally:  # whatever went wrong: the helper, its runs and the claims come to an end
+            complete = False
+            try:
+                with patience:
+                    self._upload_rest(patience.left)
+                    complete = self._writer.close(patience.left, patience.is_over)
+            finally:
+                last_lines.print_folders(self._trials, self._trials.folders.deliver(patience))
+                last_lines.print_sync_command(self._trials, complete=complete)
+                last_lines.print_best(self._trials, tune_trials, self._place)
+                self._artifacts.drop_the_rest()
+                self._release_claims()
+
+    def _timeout(self, rest: Outcome) -> float:
+        """Seconds to wait for uploads."""
+        timeout = self._trials.options.upload_timeout
+        timeout = timeouts.UPLOAD_TIMEOUT_S if timeout is None else timeout
+        if rest.kind is Kind.INTERRUPTED:
+            return min(timeout, timeouts.INTERRUPTED_UPLOAD_S)
+        return timeout
+
+    # --- runs that the driver writes ---
+
+    def _end_open_runs(
+        self, tune_trials: Sequence[Trial], rest: Outcome, failures: Mapping[str, Outcome]
+    ) -> None:
+        for trial in tune_trials:
+            state = self._trials.get(trial)
+            failed = trial.status == "ERROR"
+            if state is None and self._trials.restored and trial.is_finished():
+                self._complete_restored(trial, endings.failure(trial) if failed else FINISHED)
+                continue
+            if state is None and owns_run(trial):
+                state = self._runs.add(trial)  # interrupted before Tune named it to the callback
+            if state is not None and not state.ended:
+                outcome = endings.failure(trial) if failed else failures.get(trial.trial_id)
+                self._runs.end(state, outcome or state.outcome or rest)
+
+    def _complete_restored(self, trial: Trial, outcome: Outcome) -> None:
+        """A trial had ended before the driver was restored: end its run, unless it is complete."""
+        state = self._runs.add(trial)
+        if self._codes_before is None:
+            self._trials.folders.fetch_once()
+            self._codes_before = self._trials.folders.exit_codes()
+        codes = self._codes_before
+        code = next((codes[run_id] for run_id in state.spec.ids if run_id in codes), None)
+        if code == outcome.exit_code:  # the last that is written, so that all is there
+            state.ended, state.outcome, state.due = True, outcome, 0.0
+        else:
+            self._runs.end(state, outcome)
+
+    # --- runs that their trials' own processes wrote: these are gone, so the driver may ---
+
+    def _complete_runs_of_trials(self) -> None:
+        """Correct what they could not know, and upload the checkpoints that were held back."""
+        if any(state.owns_run for state in self._trials):
+            self._trials.folders.fetch()
+        codes = self._trials.folders.exit_codes()
+        for state in self._trials:
+            run_id = next((run_id for run_id in state.spec.ids if run_id in codes), "")
+            if state.owns_run and (run_id or state.failed_to_start):
+                self._correct(state, run_id, codes.get(run_id))
+            self._artifacts.upload_held_back(state)
+
+    def _correct(self, state: TrialState, run_id: str, code: int | None) -> None:
+        """Give a run the outcome that the driver knows, if its own says another.
+
+        Args:
+            state: its trial.
+            run_id: the id of the run as its trial opened it; empty where it opened none.
+            code: the exit code that it was closed with; None where it was not closed.
+        """
+        outcome = state.outcome
+        if outcome is None:
+            return
+        agrees = code is not None and (code == 0) == (outcome.exit_code == 0)
+        if agrees and not state.perturbations:
+            return
+        if code is None and outcome.exit_code == 0:
+            outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
+            state.outcome = outcome
+        spec = state.spec
+        if run_id and state.directory is not None:
+            log = run_log.read_runs(state.directory, run_id).get(run_id)
+            spec = spec._replace(init=where_it_is(spec.init, log))
+        self._writer.start(state.key, spec, state.router, self._trials.login.secret)
+        if state.perturbations:
+            changes = {"wbtune/perturbations": state.perturbations}
+            self._writer.configure(state.key, changes)
+        self._writer.end(state.key, outcome, state.notes)
+
+    # --- afterwards ---
+
+    def _upload_rest(self, seconds: float) -> None:
+        """Upload what an outage of the server has left on disk, when every run is closed."""
+        login = self._trials.login
+        base_url = login.settings.get("base_url")
+        if login.secret is not None and base_url:
+            for directory in self._trials.folders:
+                self._writer.upload_rest(directory, base_url, login.secret, seconds)
+
+    def _release_claims(self) -> None:
+        for prefix in {state.claim.rpartition("/")[0] for state in self._trials}:
+            try:
+                handover.unclaim(f"{prefix}/")
+            except handover.StoreError as error:
+                logger.info("wbtune: a few bytes stay in Ray's store: %s", error)

@@ -1,0 +1,113 @@
+"""The last lines of an experiment: where its runs are, what is yet to be sent, which was best."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from wbtune._driver.trial_state import TrialState
+from wbtune._driver.trials import Trials
+from wbtune._place import storage
+from wbtune._run import links, run_files
+from wbtune._upstream import wandb_settings
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+#: Folders of runs that one line names; if there are more, it names the folder of all.
+SHOWN: Final = 8
+
+
+def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
+    """Name the folder of each experiment, and how many runs are in it.
+
+    Args:
+        trials: the experiment's.
+        delivered: the folders that were copied to their remote storage.
+    """
+    mode = trials.options.mode or trials.login.settings.get("mode")
+    for directory in trials.folders:
+        folder, remote = Path(directory, "wandb"), trials.folders.remote(directory)
+        ids = run_files.run_ids(directory)
+        if remote is not None:
+            ids |= remote.run_ids()
+        of_folder = [state for state in trials if state.directory == directory]
+        runs = sum(not ids.isdisjoint(state.spec.ids) for state in of_folder)
+        if not runs:
+            continue  # mode="disabled"; or why they could not be opened was said
+        number = _count(runs, "run")
+        if runs != len(of_folder):
+            number += f" of {_count(len(of_folder), 'trial')}"
+        where, more = str(folder), ""
+        offline = any(folder.glob(f"{storage.OFFLINE}*"))
+        if directory in delivered and offline:
+            where = str(remote)
+            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+        links.print_line(f"wbtune: {number} in {where}{more}")
+        if offline and not more and mode not in {None, "online", "shared"}:
+            links.print_line(f"wbtune: upload them by: {links.sync_command(folder)}")
+
+
+def _count(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> _count(1, "run"), _count(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_sync_command(trials: Trials, *, complete: bool) -> None:
+    """Give the command that sends what was not uploaded in time, if anything was not.
+
+    Args:
+        trials: the experiment's.
+        complete: whether the helper has carried out everything.
+    """
+    left = trials.folders.not_uploaded()
+    if not left and (complete or trials.login.secret is None):
+        return  # what is only kept on disk has nothing to be late for
+    all_folders = [Path(directory, "wandb") for directory in trials.folders]
+    named = all_folders if len(left) > SHOWN or not left else left
+    what = " ".join(shlex.quote(str(path)) for path in named)
+    links.print_line(
+        "wbtune: not all was uploaded in time; send it by: "
+        f"{_server(trials)}wandb sync --no-skip-online {what}"
+    )
+
+
+def _server(trials: Trials) -> str:
+    """The command's environment, if wandb's own settings name another server."""
+    base_url = trials.login.settings.get("base_url")
+    if base_url is None or base_url == wandb_settings.wandb_setting("base_url"):
+        return ""
+    return f"WANDB_BASE_URL={shlex.quote(base_url)} "
+
+
+def print_best(trials: Trials, tune_trials: Iterable[Trial], place: links.Place | None) -> None:
+    """Name the best trial, with the page of its run.
+
+    Args:
+        trials: the experiment's.
+        tune_trials: the same, as Tune has them.
+        place: where the runs are at W&B, if that is known.
+    """
+    objective = trials.objective
+    best = None if place is None else links.best_of(tune_trials, objective)
+    state = None if best is None else trials.get(best[0])
+    if place is None or objective is None or best is None or state is None:
+        return
+    init = state.spec.init
+    place = place._replace(
+        project=init.get("project") or place.project, entity=init.get("entity") or place.entity
+    )
+    run_id = next((run_id for run_id in state.spec.ids if _has_folder(state, run_id)), state.key)
+    links.print_best(place, best[0], f"{objective.metric}={best[1]:.6g}", run_id)
+
+
+def _has_folder(state: TrialState, run_id: str) -> bool:
+    name = f"*run-*-{glob.escape(run_id)}"
+    return state.directory is not None and any(Path(state.directory, "wandb").glob(name))

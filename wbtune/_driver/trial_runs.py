@@ -1,0 +1,138 @@
+"""The runs that the driver writes: opened in time, filled in after a crash, and ended.
+
+A run is the driver's unless its trial's own process has claimed it: because it is a decorated
+function or a `WandbMixin`, or because it called `setup_wandb` first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wbtune._data import timeouts
+from wbtune._data.outcomes import Outcome
+from wbtune._driver import restoring
+from wbtune._driver.trial_state import TrialState
+from wbtune._driver.trials import Trials
+from wbtune._driver.writer import Writer
+from wbtune._place import handover
+from wbtune._run import run_files
+from wbtune._upstream import ray_trial
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+logger = logging.getLogger("wbtune")
+
+
+class TrialRuns:
+    """Opens and ends the trials' runs.
+
+    Args:
+        trials: the experiment's.
+        writer: where the runs are written.
+    """
+
+    def __init__(self, trials: Trials, writer: Writer) -> None:
+        self._trials = trials
+        self._writer = writer
+        # The trials whose runs are not open yet: Tune's loop looks at them often.
+        self._unopened: list[TrialState] = []
+        self._store_is_away_until = 0.0
+
+    def add(self, trial: Trial) -> TrialState:
+        """Add a new trial to the experiment's, and have the helper started."""
+        state = self._trials.add(trial)
+        if state.directory is not None:
+            self._writer.launch(Path(state.directory, "wandb", "wbtune.log"))
+        return state
+
+    # --- opening ---
+
+    def open_when_due(self, trial: Trial, state: TrialState) -> None:
+        """Open a trial's run as soon as the trial had time enough to claim it itself."""
+        if state.owns_run:
+            return
+        # With system metrics, at the first result, which says in which process the trial is.
+        state.due = math.inf if self._trials.options.system_metrics else time.monotonic()
+        if ray_trial.is_function(trial.get_trainable_cls()):
+            state.due += timeouts.CLAIM_S  # its first line is still to come
+        self._unopened.append(state)
+        self.open_overdue()
+
+    def open_overdue(self) -> None:
+        """Open the runs that their trials had time enough to claim."""
+        now = time.monotonic()
+        for state in [state for state in self._unopened if state.due <= now]:
+            self._unopened = [other for other in self._unopened if other is not state]
+            if state.due:
+                self.open(state)
+
+    def open(self, state: TrialState) -> None:
+        """Open a run, unless it is open, or the trial's own process writes it."""
+        state.due = 0.0
+        if state.owns_run or state.is_open:
+            return
+        if self._writer_of(state) != "driver":
+            state.owns_run = True
+            return
+        state.is_open = True
+        if state.fill_in_from is not None and self._trials.folders.has_remote:
+            self._writer.call(self._trials.folders.fetch_once)
+        self._writer.start(state.key, state.spec, state.router, self._trials.login.secret)
+        if state.fill_in_from is not None:
+            # What a crashed driver had not yet logged, before anything new.
+            self._writer.log_all(state.key, partial(self._missing, state, state.fill_in_from))
+            state.fill_in_from = None
+        if state.perturbations:
+            self._writer.configure(state.key, {"wbtune/perturbations": state.perturbations})
+
+    def _writer_of(self, state: TrialState) -> str:
+        """Which process writes the run; if that can't be asked, rather two than none."""
+        if time.monotonic() < self._store_is_away_until:
+            return "driver"
+        try:
+            return handover.claim(state.claim, "driver", timeouts.STORE_IN_LOOP_S)
+        except handover.StoreError as error:
+            # Tune's loop does not wait for it again at once.
+            self._store_is_away_until = time.monotonic() + timeouts.CLAIM_S
+            logger.warning(
+                "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
+                self._trials.public_name,
+                error,
+            )
+            return "driver"
+
+    def _missing(self, state: TrialState, trial: Trial) -> Iterator[Mapping[str, Any]]:
+        """The results that a crashed driver had not logged."""
+        directory = state.directory or ""
+        logs = [run_files.logs(directory, run_id) for run_id in state.spec.ids]
+        # Tune goes on meanwhile: what this driver has delivered is logged as it came.
+        yield from restoring.missing(trial, next(filter(None, logs), []), state.delivered)
+        state.delivered = None
+
+    # --- changing and ending ---
+
+    def perturb(self, trial: Trial, state: TrialState) -> None:
+        """A trial is started again: update its run's config, if its hyperparameters changed."""
+        changes = self._trials.note_perturbation(trial, state)
+        if changes and state.is_open:
+            self._writer.configure(state.key, changes)
+
+    def end(self, state: TrialState, outcome: Outcome) -> None:
+        """End a trial's run, with its last checkpoint."""
+        state.outcome, state.ended = outcome, True
+        self.open(state)
+        copy_last, state.copy_last = state.copy_last, None
+        try:
+            if copy_last is not None:
+                copy_last()
+        finally:  # a full disk, say, must not leave the run open
+            if state.is_open:
+                state.is_open = False
+                self._writer.end(state.key, outcome, state.notes)

@@ -1,0 +1,95 @@
+"""What the driver knows of one trial, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wbtune._data.checkpoint import SavedCheckpoint
+from wbtune._data.outcomes import Outcome
+from wbtune._data.routing import Router
+from wbtune._driver.restoring import Known
+from wbtune._run import ownership, run_spec
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+
+@dataclass(slots=True)
+class TrialState:
+    """One trial, as the driver sees it.
+
+    Attributes:
+        spec: its run.
+        router: filters its results.
+        claim: the name under which its run is claimed.
+        config: its config when it was last started, filtered.
+        owns_run: its own process writes its run.
+        failed_to_start: it failed without having started.
+        is_open: its run is open, and the driver writes it.
+        fill_in_from: the trial, until the results that a crashed driver had not logged are
+            filled in; None where there are none.
+        delivered: what it has delivered to this driver, until then.
+        due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
+        attempt: 1, and one more for each time that Tune retried it.
+        perturbations: what a population-based scheduler did to it.
+        outcome: how it ended, or is about to end.
+        ended: whether it has.
+        copy_last: copies its last checkpoint, if that is the one to upload.
+        last_saved: the path of the newest checkpoint that was handled.
+        best: the best value of its checkpoints' metric.
+        mark: tells its experiment from others.
+        artifact: the name of its checkpoints' artifact, once there is one.
+        held_back: checkpoints of a run that its own process writes, until that has ended.
+        directory: its experiment's.
+    """
+
+    spec: run_spec.RunSpec
+    router: Router
+    claim: str
+    config: dict[str, Any]
+    owns_run: bool = False
+    failed_to_start: bool = False
+    is_open: bool = False
+    fill_in_from: Trial | None = None
+    delivered: Known | None = None
+    due: float = 0.0
+    attempt: int = 1
+    perturbations: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Outcome | None = None
+    ended: bool = False
+    copy_last: Callable[[], None] | None = None
+    last_saved: str = ""
+    best: float | None = None
+    mark: str = ""
+    artifact: str = ""
+    held_back: list[SavedCheckpoint] = field(default_factory=list)
+    directory: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The run's id."""
+        return str(self.spec.init["id"])
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the run's summary says in addition to the outcome."""
+        return {"wbtune/attempt": self.attempt} if self.attempt > 1 else {}
+
+    def for_restoring(self) -> dict[str, Any]:
+        """What a restored experiment has to know: plain data, without a secret."""
+        return {
+            "attempt": self.attempt,
+            "perturbations": self.perturbations,
+            "own": self.owns_run,
+            "id": self.key,
+            "best": self.best,
+            "artifact": self.artifact,
+        }
+
+
+def owns_run(trial: Trial) -> bool:
+    """Does the trial's class open its run itself?"""
+    trainable = trial.get_trainable_cls()
+    return trainable is not None and issubclass(trainable, ownership.OwnsRun)

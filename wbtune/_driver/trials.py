@@ -1,0 +1,167 @@
+"""The trials of an experiment: which run each of them gets, and with which config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from wbtune._data import drop_in
+from wbtune._data.checkpoint import Objective
+from wbtune._data.filtering import excludes_of
+from wbtune._data.options import RunOptions, take_from_config
+from wbtune._data.routing import Router
+from wbtune._driver import endings, restoring
+from wbtune._driver.folders import Folders
+from wbtune._driver.trial_state import TrialState, owns_run
+from wbtune._place import identity
+from wbtune._place.credentials import Login
+from wbtune._run import environment, run_spec
+from wbtune._upstream import wandb_settings
+from wbtune.errors import WbtuneError
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+logger = logging.getLogger("wbtune")
+
+
+class Trials:
+    """The trials that the driver has heard of, in this order.
+
+    Args:
+        public_name: what the user called, for messages.
+        options: located and checked.
+        login: the key and the server.
+        objective: which checkpoint is the best.
+        restored: what `for_restoring` gave before the driver ended; empty for a new experiment.
+
+    Attributes:
+        folders: the folders that their runs are in.
+    """
+
+    def __init__(
+        self,
+        public_name: str,
+        options: RunOptions,
+        login: Login,
+        *,
+        objective: Objective | None = None,
+        restored: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.public_name = public_name
+        self.options = options
+        self.login = login
+        self.objective = objective
+        self.restored = dict(restored or {})
+        self.folders = Folders()
+        self._states: dict[str, TrialState] = {}
+        self._trial_of_run = {one.get("id"): trial_id for trial_id, one in self.restored.items()}
+        self._trial_of_tag: dict[str, str] = {}
+        self._explained_ids = False
+
+    def __iter__(self) -> Iterator[TrialState]:
+        return iter(self._states.values())
+
+    def get(self, trial: Trial) -> TrialState | None:
+        """A trial's state; None if it is new."""
+        return self._states.get(trial.trial_id)
+
+    def for_restoring(self) -> dict[str, Any]:
+        """What a restored experiment has to know: plain data, without a secret."""
+        return {trial_id: state.for_restoring() for trial_id, state in self._states.items()}
+
+    def add(self, trial: Trial) -> TrialState:
+        """Add a trial that is new."""
+        identified = identity.of_trial(trial)
+        inner, config = self._split_config(trial)
+        options = inner | self.options
+        init = drop_in.of_the_driver(self.public_name, options.init_kwargs)
+        options = replace(options, init_kwargs=init)
+        excludes = excludes_of(options.excludes, options.unmask)
+        kept = excludes.config(config)
+        spec = run_spec.spec(options, identified, kept, self.login.settings)
+        state = TrialState(
+            spec=self._with_its_own_id(trial, spec)._replace(objective=self.objective),
+            router=Router(excludes, log_config=bool(options.log_config)),
+            claim=identified.claim,
+            config=kept,
+            owns_run=owns_run(trial),
+            mark=identified.mark,
+            directory=identified.directory,
+        )
+        self._continue(trial, state)
+        if self.options.system_metrics and not state.owns_run:
+            state.spec = environment.described(state.spec, environment.command_line())
+        self._states[trial.trial_id] = state
+        self._trial_of_tag.setdefault(str(trial.experiment_tag), trial.trial_id)
+        if state.directory is not None:
+            self.folders.add(state.directory, identified.remote)
+        return state
+
+    def _continue(self, trial: Trial, state: TrialState) -> None:
+        """Take over what a restored experiment knows of a trial."""
+        before = self.restored.get(trial.trial_id)
+        if before is not None:
+            state.attempt = max(before["attempt"], 1 + trial.num_failures)
+            state.perturbations = list(before["perturbations"])
+            state.best = before.get("best")
+        # Where the trial called `setup_wandb`, it is about to claim its run again, and Tune's
+        # results were never in there.
+        owned = before is not None and before.get("own", False)
+        if self.restored and not state.owns_run and not owned:
+            state.fill_in_from, state.delivered = trial, restoring.Known()
+
+    def _split_config(self, trial: Trial) -> tuple[RunOptions, dict[str, Any]]:
+        """The options in a trial's ``config["wandb"]``, and its other hyperparameters."""
+        try:
+            inner, config, _ = take_from_config(
+                self.public_name, trial.config, wandb_settings.init_parameters()
+            )
+        except WbtuneError as error:
+            # Samples are drawn one by one: nobody could know before this trial. It is said once,
+            # and not where the trial opens its run itself: there it is raised.
+            if trial.trial_id not in self._states and not owns_run(trial):
+                logger.warning("%s Trial %s is logged without it.", error, trial)
+            return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
+        return inner, config
+
+    def _with_its_own_id(self, trial: Trial, spec: run_spec.RunSpec) -> run_spec.RunSpec:
+        """The trial's run, under an id that no other trial has.
+
+        ``id=`` names one run: the first trial has it, and each further one an id that is
+        made from it. A restored experiment knows which trial had which.
+        """
+        given, before = spec.init["id"], self.restored.get(trial.trial_id, {})
+        is_free = self._trial_of_run.setdefault(given, trial.trial_id) == trial.trial_id
+        own = before.get("id") or (given if is_free else f"{given}-{trial.trial_id}")
+        self._trial_of_run.setdefault(own, trial.trial_id)
+        if own == given:
+            return spec
+        if not self._explained_ids:
+            self._explained_ids = True
+            logger.warning(
+                "%s: id=%r is one run's, and there are several trials: the others get that and "
+                "their trial's id, such as %r. Leave id= out: a trial's id is its run's.",
+                self.public_name,
+                given,
+                own,
+            )
+        return spec._replace(init={**spec.init, "id": own})
+
+    def note_perturbation(self, trial: Trial, state: TrialState) -> dict[str, Any]:
+        """Compare the config of a trial that is started again with what it was.
+
+        Returns:
+            The changes of its run's config; empty where nothing changed.
+        """
+        _, config = self._split_config(trial)
+        kept = state.router.excludes.config(config)
+        found = endings.perturbation(trial, state.config, kept, self._trial_of_tag)
+        if found is None:
+            return {}
+        state.config = kept
+        state.spec = state.spec._replace(config={**state.spec.config, **kept})
+        state.perturbations.append(found.plain())
+        return {**found.new, "wbtune/perturbations": list(state.perturbations)}
