@@ -254,7 +254,7 @@ def call(function: Any) -> Any:
 @pytest.mark.parametrize("wrap", [with_both, with_both_reversed])
 @pytest.mark.parametrize("kind", TAKING_DATA)
 def test_tunes_wrappers_keep_it(kind, wrap, elsewhere):
-    """`tune.with_parameters` and `tune.with_resources` keep lifecycle, resources and run."""
+    """`tune.with_parameters` and `tune.with_resources` keep mixin, resources and run."""
     function = wrap(decorate(TAKING_DATA[kind]))
     for one in (function, pickled(function)):
         assert one.__mixins__ == (ownership.OwnsRun,)

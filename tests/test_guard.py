@@ -29,7 +29,8 @@ from wbtune._data.outcomes import FINISHED
 from wbtune._helper.outbox import OF_ONE_RUN, TOGETHER, Outbox
 from wbtune._place.identity import Identity
 from wbtune._run import closing, guard, log_records, opening, run_files, run_log, run_spec
-from wbtune._trial import lifecycle, mirror
+from wbtune._trial import row_joiner
+from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import wandb_run, wandb_wire
 
 HANGS_S = 30
@@ -159,7 +160,7 @@ def by_another_library(program):
 def beside_mirrored_results(program):
     """Rows with the user's own steps between Tune's results: neither costs the other a row."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
-    trial_run = lifecycle.TrialRun("test", declared)
+    trial_run = TrialRun("test", declared)
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     for i in range(0, 12, 2):
         run.log({"i": i}, step=i // 2)
@@ -725,7 +726,7 @@ def user_opens_and_finishes(program):
     import wandb
 
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
-    trial_run = lifecycle.TrialRun("test", declared)
+    trial_run = TrialRun("test", declared)
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
 
     def result(i):
@@ -819,7 +820,7 @@ def forked_while_a_thread_logs(program):
 def beside_forked_children(program):
     """Tune's results and rows with steps, between those of children with and without steps."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
-    trial_run = lifecycle.TrialRun("test", declared)
+    trial_run = TrialRun("test", declared)
     trial_run.iteration, timeouts.RESULT_JOINS_S = (lambda: 1), 60.0
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     trial_run.result({"i": 0, "training_iteration": 1})
@@ -847,7 +848,7 @@ def forked_while_a_row_waits(program):
     """A row that waits for its result is committed first: a child's is another one."""
     timeouts.RESULT_JOINS_S = 60.0
     run = program.open()
-    rows = mirror.Mirror(run, "training_iteration", lambda: 0)
+    rows = row_joiner.RowJoiner(run, "training_iteration", lambda: 0)
     run.log({"i": 0})
     all_ended(in_children(lambda k: run.log({"child": k, "i": 0}), 1))
     run.log({"i": 1})
@@ -859,7 +860,7 @@ def forked_while_a_row_waits(program):
 def stopped_while_a_row_waits(program):
     """A thread that logs to a core that hangs holds the end of its trial no longer than it may."""
     declared = RunOptions(project="guard", log_results=True, init_kwargs={"mode": "offline"})
-    trial_run = lifecycle.TrialRun("test", declared)
+    trial_run = TrialRun("test", declared)
     trial_run.iteration, timeouts.RESULT_JOINS_S = (lambda: 0), 60.0
     run = trial_run.open(Identity("t", "t", "experiment", str(program.folder)), {})
     run.log({"i": 0})

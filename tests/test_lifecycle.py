@@ -9,7 +9,8 @@ from ray import tune
 from wbtune._data import options
 from wbtune._place import identity
 from wbtune._run import closing, guard, opening
-from wbtune._trial import lifecycle
+from wbtune._trial import tune_hooks
+from wbtune._trial.trial_run import TrialRun
 
 
 class BoomError(Exception):
@@ -61,8 +62,8 @@ def build(monkeypatch, tmp_path):
         monkeypatch.setattr(opening, "open_run", lambda spec, secret=None, **how: run)
         trainable = Train(config={})
         declared = options.RunOptions(log_results=True, init_kwargs={"mode": "offline"})
-        trial_run = lifecycle.TrialRun("gaps", declared)
-        lifecycle.attach(trainable, trial_run, reopens=True)
+        trial_run = TrialRun("gaps", declared)
+        tune_hooks.attach(trainable, trial_run, reopens=True)
         trial_run.open(identity.Identity(), {})
         return trainable
 

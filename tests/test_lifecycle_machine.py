@@ -15,7 +15,8 @@ from ray import tune
 from wbtune._data import options
 from wbtune._place import identity
 from wbtune._run import closing, guard, opening
-from wbtune._trial import lifecycle
+from wbtune._trial import tune_hooks
+from wbtune._trial.trial_run import TrialRun
 
 
 class BoomError(Exception):
@@ -80,8 +81,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.expected, self.error, self.done, self.over = [], None, False, False
         self.trainable = Train(config={"lr": 1.0})
         declared = options.RunOptions(log_results=mirrors, init_kwargs={"mode": "offline"})
-        self.trial_run = lifecycle.TrialRun("machine", declared)
-        lifecycle.attach(self.trainable, self.trial_run, reopens=reopens)
+        self.trial_run = TrialRun("machine", declared)
+        tune_hooks.attach(self.trainable, self.trial_run, reopens=reopens)
         self.kept = self.trial_run.open(identity.Identity(), {"lr": 1.0})
 
     def open_run(self, spec, secret=None, **how):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wbtune._data import timeouts
-from wbtune._trial import mirror
+from wbtune._trial import row_joiner
 
 AXIS = "training_iteration"
 
@@ -26,7 +26,7 @@ class Core:
             _partial_history_callback=self.send,
             summary=SimpleNamespace(_update_callback=None, _get_current_summary_callback=self.read),
         )
-        self.mirror = mirror.Mirror(self.run, AXIS, lambda: self.results)
+        self.joiner = row_joiner.RowJoiner(self.run, AXIS, lambda: self.results)
 
     def send(self, data, step=None, commit=None):
         self.part = {**(self.part or {}), **data}
@@ -42,11 +42,11 @@ class Core:
 
     def result(self, data):
         self.results += 1
-        with self.mirror.result({**data, AXIS: self.results}) as (row, _):
+        with self.joiner.result({**data, AXIS: self.results}) as (row, _):
             self.log(row, commit=True)
 
     def close(self):
-        self.mirror.close()
+        self.joiner.close()
         with contextlib.suppress(TypeError):
             self.send({}, commit=True) if self.part else None
         return self.rows
@@ -56,7 +56,7 @@ class Core:
 def core():
     core = Core()
     yield core
-    core.mirror.close()
+    core.joiner.close()
 
 
 def test_logged_before_it_is_reported(core):
@@ -159,7 +159,7 @@ def test_no_value_is_lost(events):
     found = core.close()
     for _, row in events:
         for key, value in row.items():
-            assert any(key in r and mirror.same(value, r[key]) for r in found), (key, value)
+            assert any(key in r and row_joiner.same(value, r[key]) for r in found), (key, value)
     assert all(row.get(AXIS) is not None for row in found)
     assert len(found) <= len(events)
 
@@ -178,4 +178,4 @@ def test_no_value_is_lost(events):
 )
 def test_same(own, reported, is_same):
     """Values are compared as they are logged."""
-    assert mirror.same(own, reported) is is_same
+    assert row_joiner.same(own, reported) is is_same

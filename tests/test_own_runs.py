@@ -16,7 +16,7 @@ from wbtune import WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.options import RunOptions
 from wbtune._place.identity import Identity
 from wbtune._run import ownership, run_log
-from wbtune._trial import lifecycle
+from wbtune._trial import tune_hooks
 from wbtune._trial.trial_run import TrialRun
 
 PROJECT = "own"
@@ -188,7 +188,7 @@ def test_an_actor_that_came_too_late(says, tmp_path):
     def actor():
         run = TrialRun("WandbMixin", RunOptions(project=PROJECT))
         trainable = Plain()
-        lifecycle.attach(trainable, run)
+        tune_hooks.attach(trainable, run)
         run.open(trial, {"lr": 1})
         return trainable
 

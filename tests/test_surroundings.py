@@ -155,10 +155,10 @@ def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, capl
     for name, text in environment.items():
         monkeypatch.setenv(name, text)
     options = RunOptions(project="p", init_kwargs={"mode": "disabled"})
-    trial = Identity("t", "t", "exp", str(tmp_path))
-    for who_am_i in (Identity(), trial, trial, trial._replace(fit="of a callback")):
+    known = Identity("t", "t", "exp", str(tmp_path))
+    for trial in (Identity(), known, known, known._replace(fit="of a callback")):
         trial_run = TrialRun("wandb_trial", options)
-        trial_run.open(who_am_i, {})
+        trial_run.open(trial, {})
         trial_run.close(FINISHED)
     said = [record.getMessage() for record in caplog.records if record.name == "wbtune"]
     assert len(said) == (names is not None)

@@ -11,7 +11,8 @@ from train_program import PROJECT, ROWS
 from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import run_log
-from wbtune._trial import lifecycle
+from wbtune._trial import train_hooks, tune_hooks
+from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import ray_train
 
 pytestmark = pytest.mark.slow
@@ -112,10 +113,10 @@ def test_another_ray(caplog):
     """Where what is private of Ray has moved, the loop goes on, and its user is told the cure."""
     elsewhere = types.SimpleNamespace()
     worker = ray_train.TrainWorker(0, "id", "name", None, None, elsewhere)
-    lifecycle.attach_to_worker(worker, lifecycle.TrialRun("setup_wandb", RunOptions()))
+    train_hooks.attach_to_worker(worker, TrialRun("setup_wandb", RunOptions()))
     assert "setup_wandb: this Ray does not say when" in caplog.text
     assert "@wandb_trial" in caplog.text
-    assert lifecycle.attached(elsewhere) is None
+    assert tune_hooks.attached_run(elsewhere) is None
 
 
 def test_v1_in_the_tuner(v1):

@@ -1,6 +1,6 @@
 """`@wandb_trial`: a trainable function whose run is opened, injected and closed for it.
 
-What it makes of the function is in :mod:`wbtune._trial.trial_function`.
+The decorated function is in :mod:`wbtune._trial.trial_function`.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ def wandb_trial(
         >>> train.__name__
         'train'
 
-    Source: the guide's ``setup_wandb`` ("It automatically initializes the Wandb API with
-    Tune's training information"), made a declaration.
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, ``setup_wandb`` ("It
+    automatically initializes the Wandb API with Tune's training information"), as a
+    declaration.
     """
     if "api_key" in init_kwargs:
         raise ConfigurationError(key_in_code(WHO, "api_key= in a decorator"))

@@ -11,7 +11,8 @@ from wbtune._data.options import OF_THE_DRIVER, RunOptions, one_id, parse
 from wbtune._data.outcomes import Outcome
 from wbtune._place import identity
 from wbtune._run import closing, ownership
-from wbtune._trial import lifecycle
+from wbtune._trial import tune_hooks
+from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import ray_storage, wandb_settings
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 
@@ -49,7 +50,8 @@ class WandbMixin(ownership.OwnsRun):
         ...         self.run.log({"loss": self.lr})
         ...         return {"loss": self.lr, "done": True}
 
-    Source: the guide's third program, without the ids to pass by hand.
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, its third program,
+    without the ids to pass by hand.
     """
 
     wbtune_options: ClassVar[RunOptions] = RunOptions()
@@ -79,11 +81,11 @@ class WandbMixin(ownership.OwnsRun):
         # Passed on as it was given: an RLlib algorithm, say, takes something else in second
         # place than `tune.Trainable`.
         config = _config(args, kwargs)
-        trial_run = lifecycle.TrialRun(WHO, self.wbtune_options)
-        lifecycle.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
-        who_am_i = identity.of_trainable(None, config, ray_storage.storage_among(args, kwargs))
-        who_am_i = who_am_i._replace(sender=self.wbtune_sender)
-        trial_run.open(who_am_i, lifecycle.visible(config))
+        trial_run = TrialRun(WHO, self.wbtune_options)
+        tune_hooks.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
+        trial = identity.of_trainable(None, config, ray_storage.storage_among(args, kwargs))
+        trial = trial._replace(sender=self.wbtune_sender)
+        trial_run.open(trial, tune_hooks.without_tunes_keys(config))
         try:
             super().__init__(*args, **kwargs)
         except BaseException as error:
@@ -94,7 +96,7 @@ class WandbMixin(ownership.OwnsRun):
     @property
     def run(self) -> Run:
         """This trial's run."""
-        trial_run = lifecycle.attached(self)
+        trial_run = tune_hooks.attached_run(self)
         if trial_run is None or trial_run.run is None:
             msg = f"{type(self).__name__}.run is there once Tune has built the trainable."
             raise AttributeError(msg)

@@ -12,7 +12,7 @@ from wbtune._data.keywords import SetupOptions
 from wbtune._data.options import OF_THE_DRIVER, parse
 from wbtune._place import credentials, identity
 from wbtune._run import opening
-from wbtune._trial import lifecycle
+from wbtune._trial.caller import run_of_caller
 from wbtune._upstream import ray_trial, wandb_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def setup_wandb(
         >>> run.log({"loss": 0.123})
         >>> run.finish()
 
-    Source: the guide, ``setup_wandb``.
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, ``setup_wandb``.
     """
     given: dict[str, Any] = {**init_kwargs, "api_key_file": api_key_file}
     for theirs, ours in (("trial_id", "id"), ("trial_name", "name")):
@@ -85,14 +85,12 @@ def setup_wandb(
     credentials.refuse_two(WHO, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
         return opening.disabled_run()
-    trial_run, who_am_i = lifecycle.of_caller(
-        WHO, options, api_key, declared=False, only=rank_zero_only
-    )
-    if who_am_i.experiment is None:  # outside of Ray they can have their effect
+    trial_run, trial = run_of_caller(WHO, options, api_key, declared=False, only=rank_zero_only)
+    if trial.experiment is None:  # outside of Ray they take effect
         more = {name: value for name, value in taken.items() if name != "reinit"}
         options = replace(options, init_kwargs={**options.init_kwargs, **more})
     else:
         drop_in.say_without_effect(WHO, taken)
     if identity.rank() is None:
-        ray_trial.on_training_error(trial_run.error)
-    return trial_run.opened(options, who_am_i, config)  # one writer: it may be open already
+        ray_trial.on_training_error(trial_run.note_error)
+    return trial_run.open_once(options, trial, config)  # one writer: it may be open already

@@ -22,7 +22,8 @@ import wrapt
 from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import ownership
-from wbtune._trial import lifecycle, run_parameter
+from wbtune._trial import run_parameter
+from wbtune._trial.function_run import around_function
 from wbtune._upstream import ray_trial
 from wbtune.errors import InvalidTrainableError
 
@@ -132,7 +133,7 @@ class WandbTrial(Proxy):
         given = [*args, *kwargs.values()]
         config = given[0] if given and isinstance(given[0], Mapping) else None
         trial = self._self_trial
-        with lifecycle.around_function(WHO, self._self_options, config, trial) as run:
+        with around_function(WHO, self._self_options, config, trial) as run:
             yield self._injected(args, kwargs, run)
 
     def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:

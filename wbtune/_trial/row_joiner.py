@@ -1,10 +1,10 @@
-"""A metric once: what a trial logs itself, beside the results that it reports.
+"""Join the rows that a trial logs itself with Tune's results, so that each metric is logged once.
 
-Where Tune's results are logged into a trial's own run, most of a result has been logged by
-the trial a moment ago, or is about to be. So a row of the trial's own waits a moment for
-its result, which joins it; a key that the trial has logged since its last result is left
-out of the next, if the value is the same; and a row that only repeats a result is left out.
-The rows of the trial's own get the iteration that they belong to, which charts are drawn over.
+Where Tune's results are logged into a trial's own run, the trial has logged most of a result a
+moment ago, or is about to. So a row of the trial's own waits a moment for its result, which joins
+it; a key that the trial has logged since its last result is left out of the next one, if the value
+is the same; and a row that only repeats a result is left out. The trial's own rows get the
+iteration that they belong to, which charts are drawn over.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from wandb import Run
 
 
-class Mirror:
-    """The rows of one run, the trial's own and its results.
+class RowJoiner:
+    """The rows of one run, which are the trial's own and Tune's results.
 
     Args:
         run: an open run that is guarded.
         axis: the key of Tune's iteration.
-        iteration: says how many results there have been.
+        iteration: returns how many results there have been.
     """
 
     def __init__(self, run: Run, axis: str, iteration: Callable[[], int]) -> None:
@@ -40,7 +40,7 @@ class Mirror:
         self._process = os.getpid()
         # What the trial has logged itself since its last result, the last value of each key.
         self._own: dict[str, Any] = {}
-        # Of these, the keys of the row that is not committed yet; None without one.
+        # The part of them that is in a row not committed yet; None without such a row.
         self._pending: dict[str, Any] | None = None
         self._since: float | None = None
         self._last: Mapping[str, Any] = {}
@@ -59,10 +59,10 @@ class Mirror:
     def _log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        """Log a row of the trial's own, as ``run.log`` was told to."""
+        """Log a row of the trial's own, with the arguments of ``run.log``."""
         send = self._send
-        assert send is not None  # noqa: S101 - nobody calls this without
-        if os.getpid() != self._process:  # a forked child, with locks that nobody opens
+        assert send is not None  # noqa: S101 - it is called only with one
+        if os.getpid() != self._process:  # a forked child, where nobody would release the lock
             send(data, step, commit)
             return
         with self._lock:
@@ -76,15 +76,15 @@ class Mirror:
                 new = {
                     k: v for k, v in data.items() if not flat({k: v}).keys() <= self._last.keys()
                 }
-                if new:  # of the moment that has its result already: it waits for none
-                    # At once, also with a step: what waits would be mixed with the next result.
+                if new:  # it belongs to the result that is there already, so it need not wait
+                    # At once, even with a step: else it would be mixed with the next result.
                     send(self._placed(new, self._iteration()), step, commit is not False)
-                # Once; the same value again is of another moment.
+                # Left out once; the same value again belongs to another moment.
                 again = flat(data).keys()
                 self._last = {k: v for k, v in self._last.items() if k not in again}
                 return
             row = self._placed(data, self._iteration() + 1)
-            # What a forked child logs would be mixed with a row that waits.
+            # A forked child's rows would be mixed with a row that waits.
             waits = implicit and not (self._guard is not None and self._guard.has_forked)
             send(row, step, False if waits else commit)
             own = flat(row)
@@ -99,7 +99,7 @@ class Mirror:
         return row if self._axis in row or not row else {**row, self._axis: iteration}
 
     def _repeats(self, data: Mapping[str, Any]) -> bool:
-        """Does the trial log, after its result, what is in there?"""
+        """Whether the trial logs, after a result, what the result has."""
         if self._logs_first or not self._last:
             return False
         shared = {key: value for key, value in flat(data).items() if key in self._last}
@@ -152,11 +152,11 @@ class Mirror:
 
     @contextlib.contextmanager
     def result(self, row: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
-        """A result is logged in the block.
+        """Log a result in the block.
 
         Yields:
-            ``(row, joins)``: what of it has not been logged yet, and whether it joins the
-            row that is pending, at its step.
+            ``(row, joins)``: the part of it that has not been logged yet, and whether it joins
+            the pending row, at that row's step.
         """
         with self._lock:
             known = {key for key in row if key in self._own and same(self._own[key], row[key])}
@@ -167,7 +167,7 @@ class Mirror:
             if known - {self._axis}:
                 self._logs_first = True
             if pending is not None and not joins:
-                self._commit()  # else the result's values would take the place of its own
+                self._commit()  # else the result's values would replace the row's
             self._joining = True
             try:
                 yield {k: v for k, v in row.items() if k == self._axis or k not in known}, joins
@@ -177,16 +177,17 @@ class Mirror:
                 self._own, self._last = {}, row
 
     def close(self) -> None:
-        """The run is about to be closed, which commits what waits.
+        """Stop waiting for results: the run is about to be closed, which commits what waits.
 
-        Not here: who logs to a core that hangs holds the lock, until closing has killed it.
+        It is not committed here: a thread that logs to a hanging core holds the lock until
+        closing has killed the core.
         """
         self._closed.set()
         self._rows_wait.set()
 
 
 def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A row as a result has it: ``{"a": {"b": 1}}`` has the key ``a/b``."""
+    """A row with the keys of a result: ``a/b`` for ``{"a": {"b": 1}}``."""
     found: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping) and value and "_type" not in value:
@@ -197,7 +198,7 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def same(own: Any, reported: Any) -> bool:
-    """Is it the same value? Of images and the like, under one key, they are taken to be."""
+    """Whether the values are the same; any two images, or the like, under one key count as such."""
     if own is reported:
         return True
     if arrays.is_media(own) or arrays.is_media(reported):

@@ -1,0 +1,66 @@
+"""Open and close a run around one call of a decorated function."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._place import identity
+from wbtune._run import opening
+from wbtune._trial.caller import run_of_caller
+from wbtune._upstream import ray_trial
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune._data.options import RunOptions
+    from wbtune._trial.trial_run import TrialRun
+
+
+@contextlib.contextmanager
+def around_function(
+    who: str,
+    options: RunOptions,
+    config: Mapping[str, Any] | None,
+    sent_by: identity.Identity | None = None,
+) -> Iterator[Run]:
+    """The run of one call of a decorated function: open before it, closed after it.
+
+    It is closed, with all its rows, before Tune hears that the function returned. Outside Tune
+    it is a run of its own.
+
+    Args:
+        who: what was called, for the messages.
+        options: the declaration.
+        config: what the function is called with.
+        sent_by: the trial that sent the function away, as a training loop of Ray Train.
+    """
+    only = options.rank_zero_only is not False
+    if only and identity.rank():
+        yield opening.disabled_run()
+        return
+    trial_run, trial = run_of_caller(who, options, only=only, sent_by=sent_by)
+    trial_run.options, trial_run.keeps_open = options, True
+    trial_run.has_trained = True
+    run = trial_run.open(trial, config)
+    try:
+        yield run
+    except BaseException as error:
+        trial_run.close(_outcome(error, trial_run))
+        raise
+    else:
+        trial_run.function_returned()
+
+
+def _outcome(error: BaseException, trial_run: TrialRun) -> Outcome:
+    """How a decorated function ended that raised this."""
+    if isinstance(error, GeneratorExit) or ray_trial.is_tunes_stop(error):
+        return trial_run.stopped()
+    if not trial_run.can_stop:  # called by hand, as any function of a program
+        if isinstance(error, KeyboardInterrupt):
+            return Outcome(Kind.INTERRUPTED, "KeyboardInterrupt")
+        if isinstance(error, SystemExit) and not error.code:
+            return FINISHED
+    return Outcome.failed(error)

@@ -1,0 +1,133 @@
+"""Log Tune's results to a trial's own run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data.signals import is_of_a_signal
+from wbtune._run import closing, media, opening, run_spec, steps
+from wbtune._trial.row_joiner import RowJoiner
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune._data.routing import Router
+    from wbtune._trial.run_start import StartedRun
+
+logger = logging.getLogger("wbtune")
+
+#: The key of the trial's attempt, from the second one on.
+ATTEMPT: Final = "wbtune/attempt"
+
+
+class ResultLog:
+    """The results of one trial, on their way into its run.
+
+    Args:
+        who: what was called, for the messages.
+        started: the run, and what it was opened by.
+        router: picks what is logged of a result; None if results are not logged.
+        iteration: returns how many results the trial has had; None where that is unknown.
+        warned_keys: keys of values that could not be logged, each of which was warned of; more
+            are added.
+
+    Attributes:
+        run: the open run. It is another object once its user has finished it and it was opened
+            again for the next result.
+        dropped: how many results could not be logged.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        started: StartedRun,
+        router: Router | None,
+        iteration: Callable[[], int] | None,
+        warned_keys: set[str],
+    ) -> None:
+        self.run: Run = started.run
+        self.dropped = 0
+        self._who = who
+        self._spec = started.spec
+        self._attempt = started.attempt
+        self._router = router
+        self._iteration = iteration
+        self._warned_keys = warned_keys
+        self._steps = steps.Steps(started.run.starting_step)
+        self._joiner: RowJoiner | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether results are logged."""
+        return self._router is not None
+
+    def prepare(self) -> None:
+        """Define the run's metrics and watch for rows that the trial logs itself.
+
+        A run that refuses this is open all the same: one warning, and the trial goes on.
+        """
+        try:
+            self.close()
+            self._joiner = None
+            if self.is_on and self._iteration is not None:
+                self._joiner = RowJoiner(self.run, run_spec.X_AXIS, self._iteration)
+            opening.define_metrics(self.run, self._spec, logs_results=self.is_on)
+            if self._attempt > 1 and not self.is_on:
+                # Not a row of its own: it joins the next that the trial logs.
+                self.run.log({ATTEMPT: self._attempt}, commit=False)
+        except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            logger.warning("%s: could not prepare run %s: %s", self._who, self.run.id, error)
+
+    def log(self, result: Mapping[str, Any]) -> None:
+        """Log one result; a result that can't be logged is counted, and the first warned of."""
+        if self._router is None:
+            return
+        try:
+            self._log(result, self._router)
+        except BaseException as error:
+            if is_of_a_signal(error):
+                raise
+            self.dropped += 1
+            if self.dropped == 1:
+                logger.warning("%s: could not log a result: %s", self._who, error)
+
+    def _log(self, result: Mapping[str, Any], router: Router) -> None:
+        run = closing.reopen_if_finished(self.run)
+        if run is not self.run:
+            self.run = run
+            self.prepare()
+        # Not the user's own objects: Tune, which gets them next, could not pickle them.
+        row, config = router.route(router.snapshot(result, media.detached_copy))
+        if self._attempt > 1:
+            row[ATTEMPT] = self._attempt
+        if config:
+            opening.update_config(run, config)
+        with self._joining(row) as (rest, joins):
+            iteration = None if joins else row.get(run_spec.X_AXIS)
+            step = self._steps.next(iteration, at_least=closing.next_step(run))
+            new, left_out = media.log_media(run, rest, self._spec, step)
+            for key in left_out.keys() - self._warned_keys:
+                logger.warning("%s: left out %s (%s)", self._who, key, left_out[key])
+            self._warned_keys |= left_out.keys()
+            run.log(new, step=step, commit=True)
+
+    def _joining(
+        self, row: dict[str, Any]
+    ) -> contextlib.AbstractContextManager[tuple[dict[str, Any], bool]]:
+        joiner = self._joiner
+        return contextlib.nullcontext((row, False)) if joiner is None else joiner.result(row)
+
+    def close(self) -> None:
+        """Stop waiting for results: the run is about to be closed."""
+        if self._joiner is not None:
+            self._joiner.close()
+
+    def notes(self) -> dict[str, int]:
+        """The entries of the run's summary about its results."""
+        notes = {"wbtune/dropped": self.dropped}
+        if self._attempt > 1:
+            notes[ATTEMPT] = self._attempt
+        return notes

@@ -1,0 +1,91 @@
+"""Decide what a trial's run is to be: from the options of all sources, its login and its spec."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from wbtune._data.config_keys import CURES as KEY_CURES
+from wbtune._data.filtering import excludes_of
+from wbtune._data.options import RunOptions, take_from_config
+from wbtune._data.routing import Router
+from wbtune._place import driver_options, identity, outer_job, trial_login
+from wbtune._place.credentials import Login
+from wbtune._run import run_spec
+from wbtune._upstream import wandb_settings
+
+logger = logging.getLogger("wbtune")
+
+
+class RunPlan(NamedTuple):
+    """What a trial's run is opened by.
+
+    Attributes:
+        spec: the run.
+        login: the login that it is uploaded with.
+        trouble: why the run is kept on disk though nobody asked for that; empty otherwise.
+        router: picks what is logged of each of Tune's results; None if they are not logged.
+    """
+
+    spec: run_spec.RunSpec
+    login: Login
+    trouble: str
+    router: Router | None
+
+
+def plan_run(
+    who: str,
+    options: RunOptions,
+    api_key: str | None,
+    trial: identity.Identity,
+    config: Mapping[str, Any] | None,
+    *,
+    declared: bool,
+) -> RunPlan:
+    """Decide what a trial's run is to be.
+
+    Args:
+        who: what was called, for the messages.
+        options: the declaration, or the arguments of the call.
+        api_key: an argument.
+        trial: the trial.
+        config: its config, as Tune gave it.
+        declared: the options are a declaration; otherwise, the driver's options hold where they
+            say nothing.
+
+    Raises:
+        WbtuneError: for options that can't work.
+    """
+    inner, rest, inner_key = take_from_config(who, config, wandb_settings.init_parameters())
+    drivers = RunOptions() if declared else driver_options.handed_over(trial)
+    driver_options.warn_of_overrides(who, trial, drivers, inner | options)
+    options = run_spec.locate(who, drivers | inner | options)
+    if api_key:  # an argument comes before what config["wandb"] says
+        options = replace(options, api_key_file=None)
+    key = api_key or (None if options.api_key_file else inner_key)
+    if trial.trial_id is not None:
+        _warn(who, options, inner_key)
+    login, trouble = trial_login.log_in_or_offline(who, options, trial, key, declared=declared)
+    if trial != identity.Identity() and not trial.fit:  # no callback has said it on the driver
+        outer_job.warn_once(who, options.group or trial.experiment)
+    excludes = excludes_of(options.excludes, options.unmask)
+    spec = run_spec.spec(options, trial, excludes.config(rest), login.settings)
+    router = Router(excludes, log_config=bool(options.log_config)) if options.log_results else None
+    return RunPlan(spec._replace(objective=login.objective), login, trouble, router)
+
+
+def _warn(who: str, options: RunOptions, inner_key: str | None) -> None:
+    """Warn of what no driver could refuse before there was a trial."""
+    if not options.project and not wandb_settings.wandb_setting("project"):
+        logger.warning(
+            "%s W&B puts this trial's run into the project 'uncategorized'.",
+            run_spec.no_project(who),
+        )
+    if inner_key is not None and identity.rank() is None:
+        logger.warning(
+            '%s: config["wandb"] has an API key, and Tune has written it into the '
+            "experiment's storage, in clear. %s.",
+            *(who, KEY_CURES),
+        )

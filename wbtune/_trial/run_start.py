@@ -1,0 +1,123 @@
+"""Open the run of a trial, or a disabled one: W&B's trouble never ends a trial."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wbtune._data import timeouts
+from wbtune._place import credentials, handover, identity, trial_login
+from wbtune._run import opening, run_files, run_spec
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from wbtune._trial.run_plan import RunPlan
+
+logger = logging.getLogger("wbtune")
+
+
+class WrittenByDriverError(Exception):
+    """The driver's callback writes this trial's run."""
+
+
+class StartedRun(NamedTuple):
+    """A run that was opened, or a disabled one.
+
+    Attributes:
+        run: the run.
+        spec: what it was opened by.
+        attempt: how many times the trial has begun, this time included.
+    """
+
+    run: Run
+    spec: run_spec.RunSpec
+    attempt: int = 1
+
+
+def start_run(
+    who: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
+) -> StartedRun:
+    """Open the run that was planned, or a disabled one, with one warning.
+
+    Args:
+        who: what was called, for the messages.
+        plan: what the run is to be.
+        trial: the trial.
+        on_stop: called when somebody presses "Stop run" at W&B; None if nothing can stop.
+    """
+    try:
+        return _start(who, plan, trial, on_stop)
+    except WrittenByDriverError:
+        logger.warning(
+            "%s: the driver (WandbLoggerCallback or wandb_tuner) writes the run of trial %s "
+            "already, because %s was called too late: after the first result, or %.0f s after "
+            "the start. What the trial logs itself is dropped. Call it at the function's "
+            "beginning, or use @wandb_trial.",
+            *(who, trial.trial_name, who, timeouts.CLAIM_S),
+        )
+    except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+        logger.warning(
+            "%s: trial %s has no run at W&B: %s: %s. The trial continues without it.",
+            *(who, trial.trial_name, type(error).__name__, error),
+        )
+    return StartedRun(opening.disabled_run(), plan.spec)
+
+
+def _start(
+    who: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
+) -> StartedRun:
+    spec, login, trouble = plan.spec, plan.login, plan.trouble
+    claim_trouble = _claim(trial)
+    if credentials.needs_key(spec.init.get("mode") or spec.settings.get("mode")):
+        trouble = trouble or claim_trouble
+    if trouble:
+        spec, login = run_spec.offline(spec), trial_login.OFFLINE
+    attempt = _attempt(trial, spec)
+    run = opening.open_run(spec, login.secret, on_stop=on_stop)
+    if trouble:
+        _warn_of_offline(who, run, trouble)
+    return StartedRun(run, spec, attempt)
+
+
+def _claim(trial: identity.Identity) -> str:
+    """Claim the trial's run, if a callback may want to write it.
+
+    Returns:
+        Why the claim could not be made; empty if it was made.
+
+    Raises:
+        WrittenByDriverError: when the callback has it.
+    """
+    if not trial.contested:
+        return ""
+    try:
+        owner = handover.claim(trial.claim, "trial")
+    except handover.StoreError as error:
+        return f"{error}, which knows whether a callback writes the run"
+    if owner != "trial":
+        raise WrittenByDriverError
+    return ""
+
+
+def _attempt(trial: identity.Identity, spec: run_spec.RunSpec) -> int:
+    """The number of this attempt at the trial, by what the earlier ones left on disk."""
+    if trial.trial_id is None or trial.directory is None:
+        return 1
+    if trial.remote is not None:
+        trial.remote.fetch(trial.directory, trial.trial_id)
+    return 1 + sum(run_files.attempts(trial.directory, run_id) for run_id in spec.ids)
+
+
+def _warn_of_offline(who: str, run: Run, trouble: str) -> None:
+    """Warn that a run which was to be uploaded is kept on disk, and why."""
+    folder = Path(run.dir).parent
+    run_files.mark_not_uploaded(folder)
+    logger.warning(
+        "%s: %s Run %s is kept on disk meanwhile; send it by: wandb sync %s",
+        *(who, trouble if trouble.endswith(".") else f"{trouble}.", run.id),
+        shlex.quote(str(folder)),
+    )
