@@ -22,7 +22,7 @@ from ray.air.integrations import wandb as peer
 from sweeps import WrongRowsError
 
 import wbtune
-from wbtune._run import guard, run_log
+from wbtune._run import replay, run_log
 
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
@@ -69,7 +69,7 @@ def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float
     if config.get("compare"):
         compared = time.perf_counter()
         ratios = compare(run, COMPARE_S)
-        with mock.patch.object(guard, "TOGETHER_S", 0.0):
+        with mock.patch.object(replay, "TOGETHER_S", 0.0):
             apart = compare(run, COMPARE_S / 2)
         times["log_ratio"] = statistics.median(ratios)
         times["log_ratio_apart"] = statistics.median(apart)

@@ -28,7 +28,7 @@ from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
 from wbtune._helper.outbox import OF_ONE_RUN, TOGETHER, Outbox
 from wbtune._place.identity import Identity
-from wbtune._run import closing, guard, log_records, opening, run_files, run_log, run_spec
+from wbtune._run import closing, guard, log_records, opening, replay, run_files, run_log, run_spec
 from wbtune._trial import row_joiner
 from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import wandb_run, wandb_wire
@@ -51,7 +51,7 @@ class Program:
     def __init__(self, folder):
         self.folder = folder
         self.clock = 0.0
-        guard.monotonic = lambda: time.monotonic() + self.clock
+        guard.monotonic = replay.monotonic = lambda: time.monotonic() + self.clock
 
     def open(self, trial="t", *, elsewhere=False, **init):
         options = RunOptions(project="guard", init_kwargs={"mode": "offline", **init})
@@ -91,7 +91,7 @@ class Program:
 def test_what_is_on_disk_is_not_sent_again(written):
     """Of rows that were remembered together, those that are not on disk, with their steps."""
     rows = [{"i": step} for step in (5, 6, 7)]
-    again = guard._Sent(0.0, 5, rows).after(written)  # a moment of 20 ms that no scenario hits
+    again = replay.Entry(0.0, 5, rows).after(written)  # a moment of 20 ms that no scenario hits
     left = [] if again is None else list(enumerate(again.what, again.step))
     assert left == [(row["i"], row) for row in rows if row["i"] > written]
 
@@ -506,7 +506,7 @@ def between_rows_of_one_moment(program):
     """A summary that is set 20 ms after a row, in which rows are remembered as one."""
     run = program.open()
     now = guard.monotonic()
-    guard.monotonic = lambda: now
+    guard.monotonic = replay.monotonic = lambda: now
     run.log({"i": 0})
     program.on_disk(1)
     run.summary["best"] = 7
@@ -673,10 +673,9 @@ def rows_of_a_log_that_is_not_whole(program):
     run.log({"end": 1}, step=39)
     program.on_disk(20)
     protection = guard.of(run)
-    while len(protection._recent) > 21:  # as if these had been there for too long
-        protection._forgotten = guard._counted(
-            [protection._recent.popleft()], *protection._forgotten
-        )
+    buffer = protection._buffer
+    while len(buffer.entries) > 21:  # as if these had been there for too long
+        buffer.forgotten = buffer.forgotten.plus([buffer.entries.popleft()])
     run.finish()
     run_files.wait_for_end(run_files.logs(program.folder, "t")[0])
     [path] = run_files.logs(program.folder, "t")

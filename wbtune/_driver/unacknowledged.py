@@ -12,15 +12,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from wbtune._data import timeouts
 from wbtune._helper.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
-from wbtune._run import guard, log_rows, run_files, run_spec
-
-#: When a row was reported, which W&B otherwise stamps itself; here it is also what tells
-#: a row that is on disk from one that is not.
-STAMP: Final = "_timestamp"
+from wbtune._run import log_rows, replay, run_files, run_spec
+from wbtune._run.log_rows import STAMP
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ class Memory:
                 case Upload():
                     self.uploads = [*filter(_is_waiting, self.uploads), one]
         while (
-            len(self.recent) > guard.KEEP
+            len(self.recent) > replay.KEEP
             and self.recent[0].done < self.recent[-1].done - timeouts.REMEMBER_S
         ):
             self.recent.popleft()
@@ -184,9 +181,5 @@ def _stamps(sent: list[Sent]) -> set[float]:
     folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
     rows = (one.message.row for one in sent if isinstance(one.message, Log))
     oldest = min((row[STAMP] for row in rows), default=0.0)
-    return {
-        stamp
-        for directory, run_id in folders
-        for (stamp,) in log_rows.numbers(run_files.logs(directory, run_id), STAMP)
-        if stamp is not None and stamp >= oldest
-    }
+    logs = (path for folder, run_id in folders for path in run_files.logs(folder, run_id))
+    return log_rows.stamps(logs, since=oldest)

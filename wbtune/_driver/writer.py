@@ -55,7 +55,7 @@ from wbtune._data.routing import Router
 from wbtune._driver.helper_process import Helper, HelperProcess
 from wbtune._driver.helper_thread import HelperThread
 from wbtune._driver.notices import Notices
-from wbtune._driver.unacknowledged import STAMP, Memory
+from wbtune._driver.unacknowledged import Memory
 from wbtune._helper.helper import STOP
 from wbtune._helper.messages import (
     Configure,
@@ -70,6 +70,7 @@ from wbtune._helper.messages import (
     pack,
 )
 from wbtune._run import media, run_spec
+from wbtune._run.log_rows import STAMP
 
 if TYPE_CHECKING:
     from wbtune._data.secret import Secret

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._run import guard
+from wbtune._run import guard, replay
 from wbtune._upstream import wandb_core, wandb_wire
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: Bytes that are sent at once: the core begins with these while other rows are made ready.
 TOGETHER: Final = 100_000
-#: Rows of one run that are. Its guard forgets what came long before the last `guard.KEEP`,
+#: Rows of one run that are. Its guard forgets what came long before the last `replay.KEEP`,
 #: because a dead core would not have taken those; but what is held was not yet sent.
-OF_ONE_RUN: Final = guard.KEEP - 1
+OF_ONE_RUN: Final = replay.KEEP - 1
 
 
 class Outbox:

@@ -14,7 +14,7 @@ from wbtune._data import timeouts
 from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune._data.deadline import Waiting
 from wbtune._data.outcomes import OUTCOME_TAGS
-from wbtune._run import guard, run_files, segments
+from wbtune._run import forks, guard, run_files, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_media, wandb_run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def end_core() -> None:
         with contextlib.suppress(*wandb_core.core_is_gone()):
             wandb_core.forget_core()
 
-    if not guard.in_child():  # else it is the parent's
+    if not forks.in_child():  # else it is the parent's
         kill, ending = wandb_core.core_killer(), Waiting(end)
         if not ending.done_within(timeouts.CORE_TEARDOWN_S):
             kill()
@@ -88,9 +88,9 @@ def close_reopened(run: Run, exit_code: int) -> None:
 
 
 def reopen_if_finished(run: Run) -> Run:
-    """The run; or another part of it, where its user has finished it in the middle.
+    """The run itself, or another segment of it if its user has finished it in the middle.
 
-    ``wandb.init(reinit=True)`` finishes it, too. The other part is no `wandb.run`: that is
+    ``wandb.init(reinit=True)`` finishes it, too. The other segment is no `wandb.run`: that is
     its user's affair from there on.
     """
     protection = guard.of(run) if wandb_run.is_finished(run) else None
@@ -98,7 +98,7 @@ def reopen_if_finished(run: Run) -> Run:
         return run
     segments.wait_for_end(run)
     other = protection.reopen()
-    protection.hand_on(other)
+    protection.extend_to(other)
     return other
 
 
@@ -204,7 +204,7 @@ def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
         return
     lost, dropped, why = protection.lost(), notes.get("wbtune/dropped", 0), ""
     try:
-        protection.go_on()
+        protection.open_next_segment()
         _close(run, outcome, {**notes, "wbtune/dropped": dropped + lost})
         if not protection.is_whole():
             why = "is the disk full?"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wbtune._run.log_records import DAMAGE, ITEM, ROWS, inner_dict, json_value, payloads, records
 from wbtune._upstream import wandb_records
+
+#: W&B's own key of when a row was logged, which tells a row that is on disk from one that is not.
+STAMP: Final = "_timestamp"
 
 
 def rows(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -98,3 +101,14 @@ def steps(path: Path) -> Iterator[int]:
     for record in records(path, ROWS):
         if record.WhichOneof("record_type") == "history":
             yield record.history.step.num
+
+
+def last_step(paths: Iterable[Path]) -> int:
+    """The last step of a run that is on disk; -1 before the first row."""
+    return max((step for path in paths for step in steps(path)), default=-1)
+
+
+def stamps(paths: Iterable[Path], since: float = 0.0) -> set[float]:
+    """When the rows that are on disk were logged: those of a moment and later."""
+    found = (stamp for (stamp,) in numbers(paths, STAMP))
+    return {stamp for stamp in found if stamp is not None and stamp >= since}

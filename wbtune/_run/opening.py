@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune._data import timeouts
 from wbtune._place import outer_job
 from wbtune._place.server import Server
-from wbtune._run import environment, guard, run_files, segments
+from wbtune._run import core, environment, guard, run_files, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_run, wandb_settings
 from wbtune.errors import WbtuneError
 
@@ -70,8 +70,8 @@ def open_run(
 
     online = not away and (secret is not None or "identity_token_file" in spec.settings)
 
-    def opened(*, beside: bool = False, first: bool = False, on_disk: bool = False) -> Run:
-        how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "beside": beside}
+    def opened(*, create_new: bool = False, first: bool = False, on_disk: bool = False) -> Run:
+        how: Any = {"for_trial_elsewhere": for_trial_elsewhere, "create_new": create_new}
         try:
             run = _init(run_spec.offline(spec) if on_disk else spec, secret, on_stop, **how)
         except wandb_core.core_is_gone():
@@ -92,7 +92,7 @@ def open_run(
             segments.bring(run)
         return run
 
-    run = guard.opened(partial(opened, first=True))
+    run = core.with_living_core(partial(opened, first=True))
     # Opened again, it is the same run, also where wandb gave it its id.
     spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
     guard.protect(
@@ -162,7 +162,7 @@ def _init(
     on_stop: Callable[[], None] | None,
     *,
     for_trial_elsewhere: bool,
-    beside: bool,
+    create_new: bool,
 ) -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -193,7 +193,7 @@ def _init(
         run = wandb.init(
             **spec.init,
             config=dict(spec.config),
-            reinit="create_new" if for_trial_elsewhere or beside else "finish_previous",
+            reinit="create_new" if for_trial_elsewhere or create_new else "finish_previous",
             settings=wandb.Settings(**settings),
         )
     environment.log_packages(run, spec.command)

@@ -1,0 +1,238 @@
+"""Rows, metrics and updates on their way to wandb-core, each remembered before it is sent."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from operator import index
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from wbtune._data import timeouts
+from wbtune._run.forks import FORKS
+from wbtune._run.log_rows import STAMP
+from wbtune._run.replay import ReplayBuffer
+from wbtune._upstream import wandb_core, wandb_run, wandb_wire
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+logger = logging.getLogger("wbtune")
+
+
+class RunSender:
+    """Stands below ``log``, ``define_metric``, config and summary of one run, where they send.
+
+    Args:
+        run: an open run.
+        buffer: remembers what is sent.
+        survive: opens the run again, whose core is gone, and has this send again what is not on
+            disk; whether it could.
+        may_be_shared: forked and spawned processes may log to the run as well.
+
+    Attributes:
+        lock: held while something is sent.
+        is_ours: the run is this process's: False in a forked child, which only sends.
+        has_others: other processes have logged to the run: the core counts its steps, not this
+            object.
+        recovered: the run is one that was opened again, whose core counts its steps from 0.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        buffer: ReplayBuffer,
+        survive: Callable[[], bool],
+        *,
+        may_be_shared: bool,
+    ) -> None:
+        self.lock = threading.RLock()
+        self._buffer = buffer
+        self.is_ours = True
+        self.has_others = self.recovered = False
+        self._run = run
+        self._survive = survive
+        self._may_be_shared = may_be_shared
+        self._forks = FORKS.count
+        self._has_warned = False
+        self._metrics: list[Any] = []
+        # Methods of this object, also when it has become another run: wandb refuses media that
+        # were logged by another object.
+        self._publish: Callable[..., None] = wandb_run.send_rows_by(run, self._send_row)
+        self._publish_metric = wandb_run.send_metrics_by(run, self._send_metric)
+        wandb_run.send_updates_by(run, self._send_update)
+
+    @property
+    def has_forked(self) -> bool:
+        """Are there, or were there, forked children, which may log to the run as well?"""
+        return self._forks != FORKS.count
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: only send from now on."""
+        self.lock = threading.RLock()
+        self.is_ours = False
+
+    def _send_row(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Send what was given to ``run.log``.
+
+        A step that is taken already (Tune's results are rows of this run, too, and so are
+        those of an earlier attempt) becomes the next free one: W&B would drop the row.
+        """
+        if not self.is_ours:
+            self._send_from_child(data, step, commit)
+            return
+        # A copy: its user may fill the same dict again. By `copy`, numbers and text stay what the
+        # garbage collector need not look at, of which there may be thousands.
+        row = data.copy() if type(data) is dict else dict(data)
+        row.setdefault(STAMP, time())  # as wandb would; here, it tells the row from others'
+        if step is not None:
+            step = index(step)  # what is no step is refused here, as wandb would
+        buffer = self._buffer
+        # For a user's threads, and the one that logs Tune's results. Not `with`: on this path,
+        # which is all that a guarded row costs, that takes twice as long.
+        lock = self.lock
+        lock.acquire()
+        before = None
+        try:
+            if step is None and commit is None and buffer.add_to_moment(row):
+                self._publish(row)
+            else:
+                if self._may_be_shared and (step is not None or self.recovered):
+                    step, commit = self._beside_others(step, commit)
+                before = buffer.asked, buffer.next_step
+                step, commit = self._remember(row, step, commit)
+                self._publish(row, step, commit)
+        except wandb_core.core_is_gone():
+            self._survive()
+        except Exception:
+            buffer.take_back(before)
+            raise
+        finally:
+            lock.release()
+
+    def _remember(
+        self, row: dict[str, Any], step: int | None, commit: bool | None
+    ) -> tuple[int | None, bool | None]:
+        core_counts = not self.recovered or self.has_others
+        return self._buffer.add_row(row, step, commit, core_counts=core_counts)
+
+    def _send_from_child(
+        self, data: Mapping[str, Any], step: int | None, commit: bool | None
+    ) -> None:
+        """Send a row of a forked child, without a lock; its step must be free, too."""
+        try:
+            if step is not None:
+                # At once: what waits for more would be mixed with the next row of the parent.
+                commit = commit is not False
+                if index(step) < (wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) or 0):
+                    step = None
+            self._publish(data, step, commit)
+        except wandb_core.core_is_gone():
+            if not self._has_warned:
+                self._has_warned = True
+                logger.warning(
+                    "wbtune: wandb-core is gone; what this forked process logs to run %s is lost.",
+                    self._run.id,
+                )
+
+    def _beside_others(
+        self, step: int | None, commit: bool | None
+    ) -> tuple[int | None, bool | None]:
+        """The step and commit by which a row is to be logged, if other processes log as well.
+
+        They attach to the same core, where their rows advance the run's step. A step that
+        was chosen here may be taken by then, and W&B would drop the row; so if there are
+        others, its own count decides.
+        """
+        forked = self.has_forked
+        if not commit and not forked:
+            return step, commit  # asking costs as much as the row does
+        try:
+            counted = wandb_run.core_step(self._run, timeouts.STEP_ASKED_S)
+        except wandb_core.core_is_gone():
+            counted = None
+            self._survive()
+        buffer = self._buffer
+        if counted is None or counted < buffer.next_step:
+            return step, commit
+        if counted == buffer.next_step and not self.has_others and not (forked and commit):
+            return step, commit  # nobody has logged yet
+        self.has_others = True
+        buffer.end_moment()
+        if buffer.asked not in {None, step} and counted == buffer.step:
+            self._publish({}, None, True)  # the row that waits for another step
+            counted += 1
+        buffer.step, buffer.asked = counted, None
+        # What waits for more would be mixed with the next row of somebody else.
+        return None, commit
+
+    def hold(self, row: dict[str, Any], step: int) -> wandb_wire.HeldRow:
+        """Remember a simple row that nobody changes any more, and get what is to be sent for it."""
+        with self.lock:
+            before = self._buffer.asked, self._buffer.next_step
+            self._remember(row, step, commit=True)
+            try:
+                return wandb_wire.simple_row(self._run, row, self._buffer.step - 1)
+            except Exception:
+                self._buffer.take_back(before)
+                raise
+
+    def _send_metric(self, definition: Any) -> None:
+        """Send a metric's definition, which each new core has to be told."""
+        if not self.is_ours:
+            self._publish_metric(definition)
+            return
+        with self.lock:
+            if definition in self._metrics:  # the same again; but then it is the last
+                self._metrics.remove(definition)
+            self._metrics.append(definition)
+            try:
+                self._publish_metric(definition)
+            except wandb_core.core_is_gone():
+                self._survive()  # which sends it again
+
+    def _send_update(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Send an update of config or summary, or ask for what the summary says."""
+        if not self.is_ours:
+            return update(*args, **kwargs)
+        with self.lock:
+            if args:  # not the config's: that is sent as a whole to a new core
+                # Where the next row is on disk, this is, too: one log, in order.
+                self._buffer.end_moment()
+                self._buffer.add(partial(update, *args, **kwargs))
+            try:
+                return update(*args, **kwargs)
+            except wandb_core.core_is_gone():
+                return update(*args, **kwargs) if self._survive() else None
+            except Exception:
+                if args:
+                    self._buffer.entries.pop()  # it would be refused again
+                raise
+
+    def send_again(self, written: int, stamps: set[float]) -> None:
+        """Send what is not on disk, to another core.
+
+        Args:
+            written: the last step that is on disk.
+            stamps: of the rows on disk, where other processes have logged as well.
+        """
+        self._buffer.end_moment()
+        if self.has_others:
+            self._buffer.keep_without(stamps, written)
+            self.has_others = False  # they were attached to the core that is gone
+        else:
+            self._buffer.keep_after(written)
+        for definition in self._metrics:
+            self._publish_metric(definition)
+        for entry in list(self._buffer.entries):
+            if callable(entry.what):
+                entry.what()
+            elif isinstance(entry.what, dict):
+                self._publish({**entry.what}, entry.step, False)
+            else:
+                for step, row in enumerate(entry.what, entry.step):
+                    self._publish({**row}, step, True)
