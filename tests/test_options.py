@@ -27,7 +27,7 @@ from ray import cloudpickle
 from strategies import given_options, init_kwargs, run_options
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
-from wbtune._data.keywords import InitOptions, SetupOptions
+from wbtune._data.keywords import SetupOptions, TunerOptions
 from wbtune._data.options import RunOptions, parse, take_from_config
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError, UnknownOptionError
@@ -284,7 +284,7 @@ def test_ten_thousand_inputs_are_taken_or_refused() -> None:
 def test_the_typed_keywords_are_those_of_wandb() -> None:
     """Each parameter of ``wandb.init`` is in the types that check a call, and no other."""
     not_typed = {"anonymous", "project", "group", *REFUSED}
-    assert set(InitOptions.__annotations__) == INIT - not_typed
+    assert set(TunerOptions.__annotations__) == INIT - not_typed
     known = {*INIT, *OURS, "trial_id", "trial_name"}
     assert set(SetupOptions.__annotations__) < known
 
@@ -403,6 +403,7 @@ def test_the_config_may_carry_options(
 ) -> None:
     """``config["wandb"]`` is what it says there, and is not logged; the config is left alone."""
     config, _ = labelled
+    ours = {name: value for name, value in ours.items() if name != "rank_zero_only"}
     written = {**config, "wandb": {**ours, **rest, "api_key": KEY}}
     before = copy.deepcopy(written)
     options, kept, key = take_from_config("door", written, INIT)
@@ -427,6 +428,21 @@ def test_a_bad_option_in_the_config_says_where_it_stands() -> None:
     """The message names the place."""
     with pytest.raises(UnknownOptionError, match=r'door: config\["wandb"\]: unknown option projct'):
         take_from_config("door", {"wandb": {"projct": "p"}}, INIT)
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [
+        ("wandb_trial", "rank_zero_only"),
+        ("wandb_tuner", "rank_zero_only"),
+        ("WandbLoggerCallback", "upload_checkpoints"),
+        ("WandbLoggerCallback", "system_metrics"),
+    ],
+)
+def test_an_option_that_the_config_cannot_hold_is_refused(who: str, name: str) -> None:
+    """It is read before there is a config, or by the callback itself."""
+    with pytest.raises(ConfigurationError, match=rf'config\["wandb"\]: {name}= has no effect'):
+        take_from_config(who, {"wandb": {name: True}}, INIT)
 
 
 @pytest.mark.parametrize("value", ["p", ["p"], ("a", "b")])

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
@@ -22,7 +22,8 @@ from wbtune._data import drop_in, timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
-from wbtune._data.options import OF_A_LOOP, RunOptions, check_travels, parse
+from wbtune._data.option_table import refused_at
+from wbtune._data.options import RunOptions, check_travels, parse
 from wbtune._data.secret import Secret
 from wbtune._data.signals import is_of_a_signal
 from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
@@ -41,12 +42,6 @@ logger = logging.getLogger("wbtune")
 P = ParamSpec("P")
 
 WHO = "WandbLoggerCallback"
-
-#: Options that would have no effect here.
-ELSEWHERE: Final = {
-    **OF_A_LOOP,
-    "log_results": "A trial that opens its own run says it: @wandb_trial(log_results=...).",
-}
 
 #: The key of the callback's state in Tune's.
 STATE = "wbtune"
@@ -169,7 +164,7 @@ class WandbLoggerCallback(LoggerCallback):
         rest, taken = drop_in.set_aside(init_kwargs)
         drop_in.say_without_effect(WHO, taken)
         names = wandb_settings.init_parameters() if rest else frozenset()
-        self.use(WHO, parse(WHO, {**named, **rest}, names, ELSEWHERE), api_key)
+        self.use(WHO, parse(WHO, {**named, **rest}, names, refused_at(WHO)), api_key)
         self.__experiment: Experiment | None = None
         self.__state: dict[str, Any] = {}
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, Unpack, overload
 
 from wbtune._data.checks import key_in_code
 from wbtune._data.keywords import Names, TrialOptions
-from wbtune._data.options import OF_THE_DRIVER, one_id, parse
+from wbtune._data.option_table import refused_at
+from wbtune._data.options import parse
 from wbtune._trial.trial_function import WHO, decorated
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
@@ -109,8 +110,6 @@ def wandb_trial(
     """
     if "api_key" in init_kwargs:
         raise ConfigurationError(key_in_code(WHO, "api_key= in a decorator"))
-    if init_kwargs.get("id") is not None:
-        raise ConfigurationError(one_id(WHO))
     named = {
         "project": project,
         "group": group,
@@ -124,7 +123,7 @@ def wandb_trial(
         "rank_zero_only": rank_zero_only,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
-    options = parse(WHO, {**named, **init_kwargs}, names, OF_THE_DRIVER)
+    options = parse(WHO, {**named, **init_kwargs}, names, refused_at(WHO))
 
     def decorate(trainable: Any) -> Any:
         return decorated(trainable, options, run_arg)

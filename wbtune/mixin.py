@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from wbtune._data.checks import key_in_code
 from wbtune._data.keywords import DeclaredOptions
-from wbtune._data.options import OF_THE_DRIVER, RunOptions, one_id, parse
+from wbtune._data.option_table import refused_at
+from wbtune._data.options import RunOptions, parse
 from wbtune._data.outcomes import Outcome
 from wbtune._place import identity
 from wbtune._run import closing, ownership
@@ -60,12 +61,10 @@ class WandbMixin(ownership.OwnsRun):
         super().__init_subclass__()
         if "api_key" in declaration:
             raise ConfigurationError(key_in_code(WHO, "api_key= in class keywords"))
-        if declaration.get("id") is not None:
-            raise ConfigurationError(one_id(WHO))
         _check_bases(cls)
         names = wandb_settings.init_parameters() if declaration else frozenset()
         who = f"class {cls.__name__}({WHO})"
-        cls.wbtune_options |= parse(who, declaration, names, OF_THE_DRIVER)
+        cls.wbtune_options |= parse(who, declaration, names, refused_at(WHO))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse ``class Train(WandbMixin(project=...))``."""

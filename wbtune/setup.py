@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from wbtune._data import drop_in
 from wbtune._data.keywords import SetupOptions
-from wbtune._data.options import OF_THE_DRIVER, parse
+from wbtune._data.option_table import refused_at
+from wbtune._data.options import parse
 from wbtune._place import credentials, identity
 from wbtune._run import opening
 from wbtune._trial.caller import run_of_caller
@@ -81,7 +82,7 @@ def setup_wandb(
         if value is not None:
             given.setdefault(ours, value)
     given, taken = drop_in.set_aside(given)
-    options = parse(WHO, given, wandb_settings.init_parameters(), OF_THE_DRIVER)
+    options = parse(WHO, given, wandb_settings.init_parameters(), refused_at(WHO))
     credentials.refuse_two(WHO, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
         return opening.disabled_run()

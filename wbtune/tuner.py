@@ -17,9 +17,9 @@ from ray import tune
 
 from wbtune._data import timeouts
 from wbtune._data.config_keys import take_key
-from wbtune._data.keywords import Checkpoints, InitOptions, Names
+from wbtune._data.keywords import Checkpoints, Names, TunerOptions
+from wbtune._data.option_table import refused_at
 from wbtune._data.options import (
-    OF_A_LOOP,
     OPTION_NAMES,
     RunOptions,
     one_id,
@@ -60,7 +60,7 @@ def wandb_tuner(
     log_results: bool = True,
     unmask: Names | None = None,
     system_metrics: bool = False,
-    **init_kwargs: Unpack[InitOptions],
+    **init_kwargs: Unpack[TunerOptions],
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
 
@@ -137,7 +137,7 @@ def wandb_tuner(
         "system_metrics": system_metrics or None,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
-    given = parse(WHO, {**named, **init_kwargs}, names, OF_A_LOOP)
+    given = parse(WHO, {**named, **init_kwargs}, names, refused_at(WHO))
     inner, _, _ = take_from_config(WHO, param_space, wandb_settings.init_parameters())
     if api_key is not None:  # an argument comes before what config["wandb"] says
         inner = replace(inner, api_key_file=None)

@@ -1,15 +1,15 @@
-"""Is the value of an option one that W&B and wbtune can use? By its name, before any trial.
+"""The kinds of values that options have, and what each must be for W&B and wbtune to use it.
 
-One table says of what kind each option is, wandb's own included, so that every option is
-checked alike wherever it is given. What is refused says what was expected, what was got,
-and how to write it.
+Which option is of which kind is in :mod:`wbtune._data.option_table`. Each check gives the value
+in the form in which it is kept, or refuses it before any trial, with what was expected, what was
+got, and how to write it.
 """
 
 from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Final
 
@@ -24,30 +24,6 @@ _ID_FORBIDS: Final = ":;,#?/'"
 _PROJECT_FORBIDS: Final = "/\\#?%:"
 _MAX_NAME: Final = 128
 _MAX_TAG: Final = 64
-
-_TEXT: Final = ("entity", "name", "job_type", "group")
-_FLAGS: Final = (
-    *("log_config", "checkpoint_references", "log_results", "rank_zero_only", "system_metrics"),
-    *("allow_val_change", "force", "save_code", "tensorboard", "sync_tensorboard", "monitor_gym"),
-)
-_NAMES: Final = ("excludes", "unmask", "config_exclude_keys", "config_include_keys")
-_DICTS: Final = ("video_kwargs", "image_kwargs", "config")
-
-
-def value(who: str, name: str, given: Any) -> Any:
-    """The value of one option, checked, in the form in which it is kept.
-
-    Args:
-        who: what was called, for the messages.
-        name: the option; one that is in no table is left as it is.
-        given: what the caller wrote; not None.
-
-    Raises:
-        ConfigurationError: says what was expected, what was got, and the cure.
-    """
-    given = plain_text(given)
-    check = _KINDS.get(name)
-    return given if check is None else check(who, name, given)
 
 
 def plain_text(given: Any) -> Any:
@@ -69,7 +45,8 @@ def _refused(who: str, name: str, expected: str, got: Any, cure: str = "") -> Co
     return ConfigurationError(f"{said} {cure}".rstrip())
 
 
-def _note(who: str, name: str, given: Any) -> str:
+def as_note(who: str, name: str, given: Any) -> str:
+    """Text, which may be empty."""
     if not isinstance(given, str):
         scalar = isinstance(given, Real) and not isinstance(given, bool)
         cure = f"Write {name}={str(given)!r}." if scalar else ""
@@ -77,19 +54,21 @@ def _note(who: str, name: str, given: Any) -> str:
     return given
 
 
-def _text(who: str, name: str, given: Any) -> str:
-    text = _note(who, name, given)
+def as_text(who: str, name: str, given: Any) -> str:
+    """Text that names something."""
+    text = as_note(who, name, given)
     if not text.strip():
         raise _refused(who, name, "a name", given, "Leave it out, or write a name.")
     return text
 
 
-def _path(who: str, name: str, given: Any) -> str:
-    return _text(who, name, os.fspath(given) if isinstance(given, os.PathLike) else given)
+def as_path(who: str, name: str, given: Any) -> str:
+    """A path, as text."""
+    return as_text(who, name, os.fspath(given) if isinstance(given, os.PathLike) else given)
 
 
 def _identifier(who: str, name: str, given: Any, forbidden: str) -> str:
-    text = _text(who, name, given)
+    text = as_text(who, name, given)
     if len(text) > _MAX_NAME or any(char in forbidden for char in text):
         raise ConfigurationError(
             f"{who}: W&B does not accept {name}={text!r}: at most {_MAX_NAME} characters, "
@@ -98,8 +77,9 @@ def _identifier(who: str, name: str, given: Any, forbidden: str) -> str:
     return text
 
 
-def _project(who: str, name: str, given: Any) -> str:
-    text = _text(who, name, given)
+def as_project(who: str, name: str, given: Any) -> str:
+    """The name of a project, without its entity."""
+    text = as_text(who, name, given)
     entity, slash, project = text.strip("/").partition("/")
     if slash and entity and project and "/" not in project:
         raise ConfigurationError(
@@ -109,7 +89,8 @@ def _project(who: str, name: str, given: Any) -> str:
     return _identifier(who, name, text, _PROJECT_FORBIDS)
 
 
-def _run_id(who: str, name: str, given: Any) -> str:
+def as_id(who: str, name: str, given: Any) -> str:
+    """The id of a run."""
     text = _identifier(who, name, given, _ID_FORBIDS)
     if text != text.strip():
         raise ConfigurationError(
@@ -119,7 +100,8 @@ def _run_id(who: str, name: str, given: Any) -> str:
     return text
 
 
-def _flag(who: str, name: str, given: Any) -> bool:
+def as_flag(who: str, name: str, given: Any) -> bool:
+    """True or False, NumPy's too."""
     is_flag = isinstance(given, int) or type(given).__name__ in {"bool", "bool_"}  # and NumPy's
     if not is_flag or given not in {0, 1}:
         raise _refused(who, name, "True or False", given)
@@ -133,7 +115,8 @@ def _listed(who: str, name: str, given: Any) -> Any:
     return given
 
 
-def _names(who: str, name: str, given: Any) -> list[str]:
+def as_names(who: str, name: str, given: Any) -> list[str]:
+    """A list of text."""
     names = list(_listed(who, name, given))
     for one in names:
         if not isinstance(one, str) or not one.strip("/"):
@@ -141,11 +124,13 @@ def _names(who: str, name: str, given: Any) -> list[str]:
     return names
 
 
-def _patterns(who: str, name: str, given: Any) -> tuple[str, ...]:
-    return tuple(pattern.rstrip("/") for pattern in _names(who, name, given))
+def as_patterns(who: str, name: str, given: Any) -> tuple[str, ...]:
+    """Patterns of keys, without a slash at the end."""
+    return tuple(pattern.rstrip("/") for pattern in as_names(who, name, given))
 
 
-def _tags(who: str, name: str, given: Any) -> Any:
+def as_tags(who: str, name: str, given: Any) -> Any:
+    """A collection of tags."""
     tags = _listed(who, name, given)
     tags = tags if isinstance(tags, (list, tuple, set, frozenset)) else list(tags)
     for tag in tags:
@@ -155,7 +140,8 @@ def _tags(who: str, name: str, given: Any) -> Any:
     return tags
 
 
-def _dict(who: str, name: str, given: Any) -> Any:
+def as_dict(who: str, name: str, given: Any) -> Any:
+    """Arguments by their names."""
     if not isinstance(given, Mapping):
         cure = f"Write {name}=vars(...)." if hasattr(given, "__dict__") else ""
         raise _refused(who, name, "a dict", given, cure)
@@ -170,24 +156,27 @@ def _one_of(who: str, name: str, given: Any, known: tuple[str, ...], more: str =
     return given
 
 
-def _mode(who: str, name: str, given: Any) -> Any:
+def as_mode(who: str, name: str, given: Any) -> Any:
+    """W&B's mode."""
     return _one_of(who, name, given, _MODES)
 
 
-def _checkpoints(who: str, name: str, given: Any) -> Any:
+def as_checkpoints(who: str, name: str, given: Any) -> Any:
+    """Which checkpoints to upload."""
     if isinstance(given, bool) or type(given).__name__ == "bool_":
         return bool(given)
     return _one_of(who, name, given, _CHECKPOINTS, "True, False or ")
 
 
-def _seconds(who: str, name: str, given: Any) -> Any:
+def as_seconds(who: str, name: str, given: Any) -> Any:
+    """How long to wait, in seconds."""
     is_number = isinstance(given, Real)
     if not is_number or not 0 <= given < _LONGEST_S:
         raise _refused(who, name, "seconds, 0 or more", given)
     return given
 
 
-def _settings(who: str, name: str, given: Any) -> dict[str, Any]:
+def as_settings(who: str, name: str, given: Any) -> dict[str, Any]:
     """``settings=`` as a dict of what was set: one Settings object can't serve two runs."""
     if hasattr(given, "model_fields_set"):
         given = {field: getattr(given, field) for field in given.model_fields_set}
@@ -199,7 +188,7 @@ def _settings(who: str, name: str, given: Any) -> dict[str, Any]:
         raise ConfigurationError(key_in_code(who, "settings=wandb.Settings(api_key=...)"))
     settings = without_login({key: plain_text(item) for key, item in given.items()})
     if settings.get("mode") is not None:
-        _mode(who, "mode", settings["mode"])
+        as_mode(who, "mode", settings["mode"])
     _ask_wandb(who, settings)
     return settings
 
@@ -230,21 +219,3 @@ def key_in_code(who: str, what: str) -> str:
         f"{who}: {what} would write the key into the experiment's storage. Use one of: "
         "`wandb login`, the environment variable WANDB_API_KEY, or api_key_file=."
     )
-
-
-_KINDS: Final[dict[str, Callable[[str, str, Any], Any]]] = {
-    **dict.fromkeys(_TEXT, _text),
-    **dict.fromkeys(_FLAGS, _flag),
-    **dict.fromkeys(_NAMES, _names),
-    **dict.fromkeys(_DICTS, _dict),
-    **dict.fromkeys(("excludes", "unmask"), _patterns),
-    "tags": _tags,
-    "notes": _note,
-    "project": _project,
-    "id": _run_id,
-    "api_key_file": _path,
-    "mode": _mode,
-    "upload_checkpoints": _checkpoints,
-    "upload_timeout": _seconds,
-    "settings": _settings,
-}

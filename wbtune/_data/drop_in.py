@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from wbtune._data import notice
+from wbtune._data.option_table import DECIDED
 
-#: What wbtune itself decides about a run, because several would break it.
-TAKEN: Final = {
-    "dir": "wbtune keeps an experiment's runs in <storage_path>/<experiment>/wandb",
-    "reinit": "wbtune opens one run per trial and closes it",
-    "resume": "wbtune resumes a trial's run by itself",
-    "resume_from": "it names one run, and W&B resumes no run that has it",
-    "fork_from": "W&B resumes no run that has it, which a retried trial needs",
-}
 #: These take every argument of Ray's own: one without an effect is a warning, no error.
 DROP_INS: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
 #: What wbtune does anyway.
@@ -28,10 +21,10 @@ def set_aside(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     """What Ray's pieces were given, apart from what wbtune itself decides.
 
     Returns:
-        ``(rest, taken)``: options to be parsed, and those of `TAKEN`.
+        ``(rest, taken)``: options to be parsed, and those of `DECIDED`.
     """
-    taken = {name: given[name] for name in given if name in TAKEN and given[name] is not None}
-    rest = {name: value for name, value in given.items() if name not in TAKEN}
+    taken = {name: given[name] for name in given if name in DECIDED and given[name] is not None}
+    rest = {name: value for name, value in given.items() if name not in DECIDED}
     if rest.get("mode") in _OLD_MODES:
         rest["mode"] = _OLD_MODES[rest["mode"]]
     return rest, taken
@@ -44,7 +37,7 @@ def say_without_effect(who: str, taken: Mapping[str, Any]) -> None:
     """Say of options that were set aside, once each, that they do nothing."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):
-            notice.warn_once(f"{who}: {name}={value!r} has no effect: {TAKEN[name]}.")
+            notice.warn_once(f"{who}: {name}={value!r} has no effect: {DECIDED[name]}.")
 
 
 #: What W&B does in the process that opens the run, which is no trial's where the driver does.

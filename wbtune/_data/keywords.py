@@ -1,7 +1,7 @@
 """The keyword arguments of the public functions as types, so that type checkers find a slip.
 
 ``wandb_tuner(train, projct="mnist")`` and ``upload_checkpoints="bset"`` are errors for mypy
-and pyright. What is given at run time is checked by :mod:`wbtune._data.checks`.
+and pyright. What is given at run time is checked by :mod:`wbtune._data.option_table`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ Mode = Literal["online", "offline", "disabled", "shared"]
 
 
 class RunKeywords(TypedDict, total=False):
-    """What ``wandb.init`` is to know of a run, but its config."""
+    """What ``wandb.init`` takes for any run, but its config."""
 
     entity: str | None
-    id: str | None
     name: str | None
     notes: str | None
     tags: Names | None
@@ -50,7 +49,13 @@ class InitOptions(RunKeywords, total=False):
     config: Mapping[str, Any] | None
 
 
-class DropInOptions(InitOptions, total=False):
+class TunerOptions(InitOptions, total=False):
+    """What `wandb_tuner` hands on to ``wandb.init``."""
+
+    id: str | None
+
+
+class DropInOptions(TunerOptions, total=False):
     """What Ray's own `WandbLoggerCallback` takes besides."""
 
     dir: str | os.PathLike[str] | None
@@ -85,6 +90,7 @@ class DeclaredOptions(TrialOptions, total=False):
 class SetupOptions(RunKeywords, total=False):
     """What `setup_wandb` takes besides its four parameters."""
 
+    id: str | None
     upload_timeout: float | None
     dir: str | os.PathLike[str] | None
     reinit: bool | str | None

@@ -17,24 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from wbtune._data import checks, drop_in, unknown
+from wbtune._data import checks, drop_in, option_table, unknown
 from wbtune._data.sanitize import plain
 from wbtune._data.signals import is_of_a_signal
 from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
-
-#: What the driver does; a run that its trial's own process opens has no part in it.
-OF_THE_DRIVER: Final[dict[str, str]] = dict.fromkeys(
-    ("upload_checkpoints", "checkpoint_references"),
-    "It is the driver's work: give it to wandb_tuner or WandbLoggerCallback.",
-)
-OF_THE_DRIVER["system_metrics"] = (
-    "A trial's own run has them by itself: it is for wandb_tuner and WandbLoggerCallback."
-)
-#: What only the code of the trial can use.
-OF_A_LOOP: Final = {
-    "rank_zero_only": "It is for a training loop of Ray Train: give it to @wandb_trial or "
-    "setup_wandb in the loop.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +108,7 @@ def parse(
     who: str,
     given: Mapping[str, Any],
     init_names: frozenset[str],
-    elsewhere: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> RunOptions:
     """Check what a caller gave, by name and by value.
 
@@ -130,7 +116,7 @@ def parse(
         who: what was called, for the messages.
         given: keyword arguments; ours and ``wandb.init``'s together.
         init_names: the parameters that the installed ``wandb.init`` has.
-        elsewhere: options that would have no effect here, and where they have one.
+        refused: options that can't be given here, and why (`option_table.refused_at`).
 
     Raises:
         UnknownOptionError: for a name that neither has; suggests the nearest.
@@ -141,17 +127,17 @@ def parse(
         if type(name) is not str:
             msg = f"{who}: an option's name is text, got {plain(name)!r}."
             raise ConfigurationError(msg)
-        if name in drop_in.TAKEN:
-            msg = f"{who}: {name}= can't be given: {drop_in.TAKEN[name]}. Leave it out."
+        if name in option_table.DECIDED:
+            msg = f"{who}: {name}= can't be given: {option_table.DECIDED[name]}. Leave it out."
             raise ConfigurationError(msg)
         if name not in _OURS and name not in init_names:
             raise UnknownOptionError(unknown.option(who, name, init_names | _OURS))
     checked = {
         name: _checked(who, name, value) for name, value in given.items() if value is not None
     }
-    for name, where in (elsewhere or {}).items():
+    for name, why in (refused or {}).items():
         if name in checked:
-            msg = f"{who}: {name}= has no effect here. {where}"
+            msg = f"{who}: {name}= {why}"
             raise ConfigurationError(msg)
     ours = {name: value for name, value in checked.items() if name in _OURS}
     rest = {name: value for name, value in checked.items() if name not in _OURS}
@@ -159,8 +145,10 @@ def parse(
 
 
 def _checked(who: str, name: str, value: Any) -> Any:
+    check = option_table.check_of(name)
     try:
-        return checks.value(who, name, value)
+        value = checks.plain_text(value)
+        return value if check is None else check(who, name, value)
     except WbtuneError:
         raise
     except BaseException as error:
@@ -215,10 +203,7 @@ class _Traveller(pickle.Pickler):
 
 def one_id(who: str) -> str:
     """The message for ``id=`` where each trial opens its run by the same declaration."""
-    return (
-        f"{who}: id= names one run, and all trials of the declaration would write into it. "
-        "Leave it out: a trial's id is its run's; name=, tags= and notes= are free."
-    )
+    return f"{who}: id= {option_table.INIT_OPTIONS['id'].refusal}"
 
 
 def take_from_config(
@@ -243,4 +228,5 @@ def take_from_config(
         given, taken = drop_in.set_aside(given)
         drop_in.say_without_effect(f'{who}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)
-    return parse(f'{who}: config["wandb"]', given, init_names), rest, api_key
+    refused = option_table.refused_in_config(who)
+    return parse(f'{who}: config["wandb"]', given, init_names, refused), rest, api_key
