@@ -53,9 +53,8 @@ def carry_out(orders: IO[bytes], hear: Callable[[dict[str, Any]], None]) -> None
 class InThread(Writer):
     """In a thread of the driver."""
 
-    def _begin(self) -> Any:
-        self._helpers += 1
-        return ThreadHelper(self._hear)
+    def __init__(self) -> None:
+        super().__init__(lambda _, hear: ThreadHelper(hear))
 
 
 class ThreadHelper(HelperThread):
@@ -134,12 +133,11 @@ class ActorHelper:
         ray.kill(self._actor)
 
 
-class InActor(InThread):
+class InActor(Writer):
     """In one actor of the experiment."""
 
-    def _begin(self) -> Any:
-        self._helpers += 1
-        return ActorHelper(self._hear)
+    def __init__(self) -> None:
+        super().__init__(lambda _, hear: ActorHelper(hear))
 
 
 DESIGNS: dict[str, type[Writer]] = {

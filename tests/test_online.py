@@ -257,7 +257,7 @@ def test_the_key_is_in_no_environment(driver, server, monkeypatch):
     other.start("a")
     other.log("a", 1)
     server.wait_for(lambda: rows_of(server, "a") == [1], HANGS_S)
-    helper = psutil.Process(other.writer._process.pid)  # nobody else has it
+    helper = psutil.Process(other.writer._supervisor.helper.pid)  # nobody else has it
     family = [helper, *helper.children(recursive=True)]
     assert len(family) >= 2
     for process in family:
@@ -287,9 +287,9 @@ def test_a_helper_that_is_killed_online(driver, server, tmp_path):
     driver.log("a", *range(10, 20))
     driver.writer.upload("a", saved, lambda: reopen, driver.secret)
     wait_for(lambda: slow.hits and len(run_log.read_runs(tmp_path)["a"].rows) == 20)
-    wait_for(lambda: not driver.writer._memory["a"].sent)
-    psutil.Process(driver.writer._process.pid).kill()
-    wait_for(lambda: driver.writer._helpers == 2)
+    wait_for(lambda: not driver.writer._unacknowledged.runs["a"].sent)
+    psutil.Process(driver.writer._supervisor.helper.pid).kill()
+    wait_for(lambda: driver.writer._supervisor.started == 2)
     server.heal(fault, slow)
     driver.log("a", *range(20, 30))
     driver.writer.end("a", FINISHED)

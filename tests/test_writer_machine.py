@@ -34,8 +34,10 @@ from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.routing import Router
-from wbtune._driver.unacknowledged import Memory, Sent
-from wbtune._driver.writer import BATCH, BATCH_BYTES, HELPERS, Writer
+from wbtune._driver.message_queue import BATCH, BATCH_BYTES
+from wbtune._driver.supervisor import MAX_HELPERS
+from wbtune._driver.unacknowledged import Sent, SentMessages
+from wbtune._driver.writer import Writer
 from wbtune._helper.helper import Backend, Helper
 from wbtune._helper.messages import (
     Configure,
@@ -550,7 +552,8 @@ def test_many_runs_at_once(writer, tmp_path, caplog):
     writer.configure("t3", {"lr": 0.2})
     for n, trial in enumerate(trials[:-1]):
         writer.end(trial, Outcome(list(Kind)[n % 5]), {"wbtune/attempt": n})
-    helper = writer._process  # nobody else has its pid; the session's Ray is our child, too
+    # Nobody else has its pid; the session's Ray is our child, too.
+    helper = writer._supervisor.helper
     assert helper is not None
     children = family(helper.pid)
     soft, hard = psutil.Process(helper.pid).rlimit(psutil.RLIMIT_NOFILE)
@@ -588,10 +591,10 @@ def test_a_row_is_on_disk_within_about_a_second(writer, tmp_path):
 def test_a_flood_is_sent_in_batches():
     """The helper begins with the first of it while the rest is being made ready."""
     writer = Writer()
-    writer._routers["t"] = Router()  # as `start` has it done, by the same thread
+    writer._rows.open("t", Router())  # as `start` has it done, by the same thread
     for i in range(2 * BATCH + 1):
         writer.log("t", {"i": i})
-    assert [len(writer._gathered()) for _ in range(4)] == [BATCH, BATCH, 1, 0]
+    assert [len(writer._queue.batch()) for _ in range(4)] == [BATCH, BATCH, 1, 0]
 
 
 class Loopback:
@@ -604,8 +607,8 @@ class Loopback:
         self.remembered = []
 
     def send(self, batch):
-        self.remembered.append(len(self.writer._memory["t"].sent))
-        self.writer._hear({"done": {"t": len(batch)}})
+        self.remembered.append(len(self.writer._unacknowledged.runs["t"].sent))
+        self.writer._supervisor.hear({"done": {"t": len(batch)}})
 
     def send_end(self):
         pass
@@ -620,22 +623,22 @@ class Loopback:
 def test_a_flood_is_forgotten_while_it_lasts():
     """What is done is heard between its batches: the driver remembers no more than one of them."""
     writer = Writer()
-    writer._routers["t"] = Router()
+    writer._rows.open("t", Router())
     for i in range(5 * BATCH):
         writer.log("t", {"i": i})
-    writer._closing = True
+    writer._supervisor._closing = True
     helper = Loopback(writer)
-    assert writer._deliver(helper, [])
+    assert writer._supervisor._deliver(helper, [])
     assert helper.remembered == [BATCH] * 5
 
 
 def test_a_batch_of_large_rows_is_small():
     """It is made ready, sent and read as a whole: no gigabytes at a time."""
     writer = Writer()
-    writer._routers["t"] = Router()
+    writer._rows.open("t", Router())
     for i in range(20):
         writer.log("t", {"i": i, "text": "x" * (BATCH_BYTES // 8)})
-    assert [len(writer._gathered()) for _ in range(3)] == [8, 8, 4]
+    assert [len(writer._queue.batch()) for _ in range(3)] == [8, 8, 4]
 
 
 def no_interpreter(folder, monkeypatch):
@@ -759,7 +762,7 @@ def test_the_driver_is_killed(tmp_path):
 
 def kill_helper(writer):
     """As the kernel does when memory is short: the helper alone."""
-    helper = writer._process  # nobody else has its pid
+    helper = writer._supervisor.helper  # nobody else has its pid
     assert helper is not None
     children = family(helper.pid)
     helper.kill()
@@ -778,7 +781,9 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
     writer.end("done", FINISHED)
     writer.configure("a", {"lr": 0.2})
     wait_until(lambda: run_files.ends(tmp_path).get("done") == 0)
-    wait_until(lambda: rows_on_disk(tmp_path, "a") == [0] and "done" not in writer._memory)
+    wait_until(
+        lambda: rows_on_disk(tmp_path, "a") == [0] and "done" not in writer._unacknowledged.runs
+    )
     parts = [len(log.paths) for log in (run_log.read_runs(tmp_path)["done"],)]
     children = []
     for i in range(1, 400):
@@ -789,7 +794,7 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
         if i == 100:
             wait_until(lambda: len(set(rows_on_disk(tmp_path, "a"))) == 101)
             children += kill_helper(writer)
-            wait_until(lambda: writer._helpers == HELPERS)
+            wait_until(lambda: writer._supervisor.started == MAX_HELPERS)
     writer.end("a", Outcome(Kind.STOPPED))
     writer.end("b", FINISHED)
     assert writer.close(HANGS_S)
@@ -810,12 +815,12 @@ def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
     writer.start("t", spec(tmp_path, "t"), Router(), None)
     writer.log("t", {"i": 0})
     wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
-    os.kill(writer._process.pid, signal.SIGSTOP)
+    os.kill(writer._supervisor.helper.pid, signal.SIGSTOP)
     writer.log("t", {"i": 1})
     writer.end("t", FINISHED)
     closing = threading.Thread(target=writer.close, args=(HANGS_S,))
     closing.start()
-    wait_until(lambda: not writer._orders)
+    wait_until(lambda: writer._queue.is_empty)
     kill_helper(writer)
     closing.join(HANGS_S)
     log = run_log.read_runs(tmp_path)["t"]
@@ -825,8 +830,8 @@ def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
 def test_every_helper_is_killed(writer, tmp_path, caplog):
     """After some, a thread goes on: every row, the summary whole, and what it can't do is said."""
     writer.start("t", spec(tmp_path, "t"), Router(), None)
-    for number in range(1, HELPERS + 1):
-        wait_until(lambda number=number: writer._helpers == number)
+    for number in range(1, MAX_HELPERS + 1):
+        wait_until(lambda number=number: writer._supervisor.started == number)
         writer.log("t", {"i": number, f"only{number}": number})
         wait_until(lambda number=number: len(rows_on_disk(tmp_path, "t")) == number)
         kill_helper(writer)
@@ -855,7 +860,7 @@ def test_a_helper_that_hangs_is_not_waited_for(writer, tmp_path, caplog):
     writer.start("t", spec(tmp_path, "t"), Router(), None)
     writer.log("t", {"i": 0})
     wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
-    helper = psutil.Process(writer._process.pid)
+    helper = psutil.Process(writer._supervisor.helper.pid)
     stopped = [helper, *helper.children(recursive=True)]
     for process in stopped:
         process.suspend()
@@ -922,7 +927,7 @@ def test_what_is_remembered_does_not_show_the_key():
     order = Start("a", fake_spec("a"), "sentinel")
     sent = Sent(order, pack(order))
     assert b"sentinel" in sent.packed.data
-    for shown in (order, sent, Memory(sent=deque([sent]), start=sent)):
+    for shown in (order, sent, SentMessages(sent=deque([sent]), start=sent)):
         assert "sentinel" not in repr(shown)
     rest = UploadRest("folder", "https://wandb.example.com", 1.0, "sentinel")
     assert "sentinel" not in repr(rest)

@@ -1,35 +1,28 @@
 """`WandbLoggerCallback`: each result that reaches Tune goes into its trial's run.
 
-Only the parameters are here; what happens is in :mod:`wbtune._driver.experiment`.
+The parameters and Tune's hooks are here; what happens is in :mod:`wbtune._driver.experiment`.
 """
-
-# Over 250 lines: half of it is the public signature and its docstring.
 
 from __future__ import annotations
 
 import functools
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
 from wbtune._data import drop_in, timeouts
-from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import RunOptions, check_travels, parse
 from wbtune._data.secret import Secret
 from wbtune._data.signals import is_of_a_signal
-from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
-from wbtune._place import credentials, driver_login, driver_options, handover, outer_job
-from wbtune._run import links, ownership, run_spec
-from wbtune._upstream import ray_loop, ray_stops, wandb_settings
+from wbtune._place import credentials, driver_login
+from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,7 +57,7 @@ def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
 
 
 class _Declaration:
-    """``callback.options``: to be read; a subclass may have an attribute of that name."""
+    """``callback.options``, for reading; a subclass may have an attribute of that name."""
 
     def __get__(self, callback: WandbLoggerCallback, _: type) -> RunOptions:
         return declaration_of(callback)
@@ -93,8 +86,8 @@ class WandbLoggerCallback(LoggerCallback):
             (N, T, C, H, W).
         image_kwargs: keyword arguments for ``wandb.Image``, for arrays of 3 dimensions
             (H, W, C) or 4 (N, H, W, C).
-        checkpoint_references: of checkpoints in a remote storage (S3, ...), upload a
-            reference to where they are, not a copy.
+        checkpoint_references: upload a reference to a checkpoint in a remote storage (S3, ...)
+            instead of a copy.
         unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
             are not; the text of the others is masked.
         system_metrics: let the runs that the driver writes have what a trial's own have: git,
@@ -120,7 +113,7 @@ class WandbLoggerCallback(LoggerCallback):
         ...     callbacks=[WandbLoggerCallback(project="Optimization_Project")]
         ... )
 
-    Source: the guide, ``WandbLoggerCallback``.
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
     """
 
     def __init__(
@@ -218,41 +211,19 @@ class WandbLoggerCallback(LoggerCallback):
             CredentialsError: without a key that the server needs.
         """
         # A third of what importing wbtune would take; a trial's process never needs it.
-        from wbtune._driver.experiment import Experiment  # noqa: PLC0415 - as said
+        from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - as said
 
-        who = self.__who
-        ownership.check(who)
-        options = self.__options = run_spec.locate(who, self.__options)
-        if not options.project:
-            raise ConfigurationError(run_spec.no_project(who))
-        sweep = ray_loop.sweep()
-        _check_checkpoints(who, options, sweep)
-        outer_job.warn_once(who, options.group or sweep.experiment)
-        if options.mode != "disabled" and sweep.directory is not None:
-            _check_folder(who, Path(sweep.directory, "wandb"))
-        key = None if self.__api_key is None else self.__api_key.reveal()
-        fit = handover.new_fit()
-        # Where Tune's loop is not what it was, its trials have no name to ask by.
-        self.__fit = fit if ray_loop.name_fit(fit) else handover.process()
-        login = driver_login.log_in(who, options, key)
-        plain = driver_options.plain(options)
-        driver_login.hand_over(login, self.__fit, _objective(sweep), plain)
-        place = links.of_experiment(options, login, sweep.experiment)
-        if place is not None:
-            links.print_experiment(place)
-        self.__experiment = Experiment(
-            who,
-            options,
-            login,
-            objective=_objective(sweep),
-            stops=ray_stops.observe_stops(info.get("time_budget_s")),
+        self.__experiment, self.__options, self.__fit = start_experiment(
+            self.__who,
+            self.__options,
+            None if self.__api_key is None else self.__api_key.reveal(),
             restored=self.__state,
-            place=place,
+            time_budget_s=info.get("time_budget_s"),
         )
 
     @never_raises
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        """Open the runs that have waited long enough to be claimed; hear of Ctrl-C."""
+        """Open the runs that have waited long enough to be claimed; pass Ctrl-C on."""
         if self.__experiment is not None:
             self.__experiment.open_overdue()
             self.__experiment.pass_interruption_on(self.__fit)
@@ -304,38 +275,6 @@ class WandbLoggerCallback(LoggerCallback):
 
 
 def declaration_of(callback: WandbLoggerCallback) -> RunOptions:
-    """What the callback was told, whatever attributes a subclass has."""
+    """The callback's options, whatever attributes a subclass has."""
     options: RunOptions = vars(callback)[f"_{WHO}__options"]
     return options
-
-
-def _objective(sweep: ray_loop.Sweep) -> Objective | None:
-    return Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
-
-
-def _check_folder(who: str, folder: Path) -> None:
-    """Runs that can't be written there would be lost one by one, while the trials go on."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        msg = f"{who}: can't write runs to {folder} ({reason})."
-        cure = "Make it a folder that can be written, or give RunConfig another storage_path."
-        raise ConfigurationError(f"{msg} {cure}") from error
-
-
-def _check_checkpoints(who: str, options: RunOptions, sweep: ray_loop.Sweep) -> None:
-    if options.checkpoints == "best" and _objective(sweep) is None:
-        raise ConfigurationError(
-            f'{who}: upload_checkpoints="best" needs to know what is best. '
-            'Give TuneConfig(metric=..., mode="min" or "max").'
-        )
-    if options.checkpoints and options.checkpoint_references and sweep.filesystem is not None:
-        cure = missing_for_references(sweep.filesystem)
-        if cure is not None:
-            raise ConfigurationError(
-                f"{who}: checkpoint_references= to {scheme_of(sweep.filesystem)}:// need a "
-                f"library that is not installed. Run: {cure}"
-            )

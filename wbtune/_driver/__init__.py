@@ -2,4 +2,11 @@
 
 Runs in: the driver. In come the calls of Tune's callbacks; out go the messages that the helper
 carries out. Tune's loop waits for none of it, and gets no exception from it.
+
+- The experiment, by its hooks: `experiment_start`, `experiment`, `experiment_end`, `last_lines`.
+- Its trials: `trials` (which run each gets), `trial_state`, `trial_runs` (opened and ended),
+  `endings` (their outcomes), `restoring` (after a crash), `reopening`, `folders`.
+- Checkpoints: `artifacts` (which are uploaded), `checkpoint_copies`, `checkpoint_references`.
+- The way to the helper: `writer`, `message_queue`, `rows`, `unacknowledged`, and `supervisor`,
+  which starts and replaces it, a `helper_process` or a `helper_thread`.
 """

@@ -1,6 +1,6 @@
-"""What Tune's driver knows of how a trial goes on or ends, as outcomes.
+"""How a trial goes on or ends, as Tune's driver knows it.
 
-The callback is told *that* something ended; here is asked *how*: the trial's error, who
+Tune's callbacks hear *that* something ended; this finds out *how*: the trial's error, what
 stopped it, what ended the whole experiment, and what a population-based scheduler changed.
 """
 
@@ -21,7 +21,7 @@ from wbtune._upstream import ray_failures, ray_loop, ray_stops
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-#: What a run says of a cause that nobody knows; a guess would be worse.
+#: The cause that a run gives where nobody knows it; a guess would be worse.
 UNKNOWN: Final = "unknown"
 
 #: Why Tune's loop ended, when a signal ended it.
@@ -39,7 +39,7 @@ def failure(trial: Trial) -> Outcome:
 def _of_error(error: BaseException) -> Outcome:
     own = ray_failures.own_exit(error)
     if own is not None:
-        # Of a process that has exited, Ray's text says nothing of where.
+        # Ray's text does not say where a process has exited.
         return Outcome.failed(own, text="" if isinstance(own, SystemExit) else str(error))
     if ray_failures.is_actor_death(error):
         # Nothing raised: the process is gone. W&B calls that crashed.
@@ -56,7 +56,7 @@ def _of_error(error: BaseException) -> Outcome:
 
 
 def _error(trial: Trial) -> BaseException | None:
-    """What Tune was given, from the file that it has just written for it.
+    """The error that Tune was given, from the file that it has just written.
 
     ``Trial.get_pickled_error`` is public but looks in the storage, where the file comes
     only with the next copy.
@@ -74,10 +74,10 @@ def _error(trial: Trial) -> BaseException | None:
 def after_result(
     trial: Trial, result: Mapping[str, Any], stops: ray_stops.Stops | None = None
 ) -> Outcome:
-    """The outcome that a result with ``done`` announces: by itself, or stopped.
+    """The outcome that a result with ``done`` announces: finished by itself, or stopped.
 
-    Tune sets ``done`` in the results of the trials that it stops, so the result alone
-    does not tell who said it.
+    Tune sets ``done`` in the results of the trials that it stops, too, so the result alone
+    does not tell which it is.
 
     Args:
         trial: the trial.
@@ -101,7 +101,7 @@ def after_result(
 
 
 def between_results(trial: Trial) -> Outcome:
-    """The outcome of a trial that ended without a result that said so.
+    """The outcome of a trial that ended without a result that announced it.
 
     Its function returned (Tune notes that in the last result, if there is one), or its
     scheduler had paused it and did not take it up again, as synchronous HyperBand does.
@@ -109,10 +109,10 @@ def between_results(trial: Trial) -> Outcome:
     last = trial.last_result
     if last.get("done"):
         return FINISHED
-    who = ray_stops.stopped_by()
-    if who is None and not last.get("training_iteration"):
+    stopped_by = ray_stops.stopped_by()
+    if stopped_by is None and not last.get("training_iteration"):
         return FINISHED
-    return Outcome(Kind.STOPPED, reason=who or UNKNOWN)
+    return Outcome(Kind.STOPPED, reason=stopped_by or UNKNOWN)
 
 
 def criteria(trial: Trial) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def of_the_rest(stops: ray_stops.Stops | None) -> tuple[Outcome, dict[str, Outco
         stops: what ``stop=`` and the time budget have said; None when that can't be known.
 
     Returns:
-        ``(rest, failures)``: of them all, but for those whose error ended the experiment:
-        these by their id.
+        ``(rest, failures)``: the outcome of the trials whose error ended the experiment, by
+        their id, is in ``failures``; that of all others is ``rest``.
     """
     end = ray_loop.end_of_loop()
     if stops is not None and stops.all:  # Tune has ended them then, whatever came afterwards
@@ -154,7 +154,7 @@ class Perturbation:
     """What a population-based scheduler did to one trial.
 
     Attributes:
-        iteration: of the trial, after which it was done; 1-based.
+        iteration: the trial's iteration after which it was done; 1-based.
         from_trial: the trial whose state was taken over: its id, or Tune's tag.
         old: the changed hyperparameters, before.
         new: the same, after.
@@ -166,7 +166,7 @@ class Perturbation:
     new: dict[str, Any]
 
     def plain(self) -> dict[str, Any]:
-        """As what the run's config says."""
+        """The form that it has in the run's config."""
         return {
             "iteration": self.iteration,
             "from_trial": self.from_trial,

@@ -107,7 +107,7 @@ class Experiment:
                 here = ray_storage.node_address()
                 state.spec = environment.of_process(state.spec, result, here)
             self._runs.open(state)
-        if state.ended:  # it goes on, whatever was said before
+        if state.ended:  # it goes on, whatever its outcome seemed to be
             state.ended, state.outcome = False, None
         if not state.owns_run:
             row = state.router.snapshot(result, media.detached_copy)

@@ -1,7 +1,7 @@
-"""Starting the helper process, and the two ways between it and the driver.
+"""The helper process as the driver has it: started, and with a way to it and a way back.
 
-What is sent goes through a socket: whose own end of a pipe is closed does not hear when the other
-one goes. What the helper says comes back on its standard output, a line of JSON each.
+Messages go through a socket, which tells the driver when the helper is gone. Its answers come
+back on its standard output, a line of JSON each.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from wbtune._data import timeouts
 from wbtune._helper import messages
 from wbtune._helper.messages import Packed
 
-Hear = Callable[[dict[str, Any]], None]
+#: Gets the helper's answers, in the thread that listens to it.
+Listener = Callable[[dict[str, Any]], None]
 
 
-class Helper(Protocol):
-    """Whoever carries out what the writer sends.
+class HelperHandle(Protocol):
+    """The driver's end of a helper, be it a process or a thread.
 
     Attributes:
-        is_ready: it has said so: it had begun.
+        is_ready: whether it has begun.
         failure: why it could not begin, as far as it is known.
     """
 
@@ -39,27 +40,27 @@ class Helper(Protocol):
     failure: str
 
     def send(self, batch: list[Packed]) -> None:
-        """Send a batch.
+        """Send a batch of messages.
 
         Raises:
-            OSError: when it is gone.
+            OSError: when the helper is gone.
         """
 
     def send_end(self) -> None:
-        """There is no more.
+        """Tell it that there are no more messages.
 
         Raises:
-            OSError: when it is gone.
+            OSError: when the helper is gone.
         """
 
     def is_alive(self) -> bool:
         """Is it still there?"""
 
     def wait(self) -> bool:
-        """Wait for its end; whether everything was carried out."""
+        """Wait for its end; gives whether everything was carried out."""
 
     def kill(self) -> None:
-        """End it at once; whoever waits for it, or sends to it, goes on."""
+        """End it at once; a thread that waits for it, or sends to it, goes on."""
 
 
 class HelperProcess:
@@ -67,13 +68,13 @@ class HelperProcess:
 
     Args:
         log_file: takes what it prints; None for nowhere.
-        hear: gets what it says, in a thread.
+        hear: gets its answers.
 
     Raises:
         OSError: there is no memory, no file, or no process left for it.
     """
 
-    def __init__(self, log_file: Path | None, hear: Hear) -> None:
+    def __init__(self, log_file: Path | None, hear: Listener) -> None:
         self.is_ready, self.failure = False, ""
         self._hear = hear
         self._log_file, self._log_begin = log_file, 0
@@ -115,7 +116,7 @@ class HelperProcess:
         self._line.sendall(messages.framed(batch))
 
     def send_end(self) -> None:
-        """There is no more."""
+        """Tell it that there are no more messages."""
         self._line.shutdown(socket.SHUT_WR)
 
     def is_alive(self) -> bool:
@@ -123,7 +124,7 @@ class HelperProcess:
         return self._listener.is_alive()
 
     def wait(self) -> bool:
-        """Wait for its end; whether everything was carried out."""
+        """Wait for its end; gives whether everything was carried out."""
         while self._listener.is_alive():  # it hears the helper's end
             if time.monotonic() > self._dead_by:
                 return False
@@ -149,18 +150,18 @@ class HelperProcess:
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
-    def _listen(self, said_by_helper: IO[bytes]) -> None:
-        for line in said_by_helper:
+    def _listen(self, answers: IO[bytes]) -> None:
+        for line in answers:
             with contextlib.suppress(ValueError):  # cut off by a kill
-                said = json.loads(line)
-                self.is_ready = self.is_ready or "ready" in said
-                self.failure = said.get("failed", self.failure)
-                self._hear(said)
-        said_by_helper.close()
+                answer = json.loads(line)
+                self.is_ready = self.is_ready or "ready" in answer
+                self.failure = answer.get("failed", self.failure)
+                self._hear(answer)
+        answers.close()
         self._hear({"over": True})
 
     def _last_words(self) -> str:
-        """The end of what it has printed: Python's own trouble."""
+        """The last line that it has printed, such as Python's reason not to start."""
         printed = ""
         if self._log_file is not None:
             with contextlib.suppress(OSError), self._log_file.open("rb") as log:
@@ -170,9 +171,9 @@ class HelperProcess:
 
 
 def _children(pid: int) -> list[int]:
-    """A process's children: of a helper, its wandb-core, which may hang as well.
+    """A process's children; a helper's is its wandb-core, which may hang as well.
 
-    That ends by itself when its helper does, but not while it is stopped.
+    The core ends by itself when its helper does, but not while it is stopped.
     """
     found: list[int] = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):  # nothing, where there is no Linux
@@ -183,7 +184,7 @@ def _children(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Until the helper ignores what is not for it, these wait; the mask is inherited."""
+    """Block the signals that are not for the helper until it ignores them; it inherits the mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, messages.NOT_FOR_HELPER)
     try:
         yield
@@ -192,23 +193,24 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _environment(log_file: Path | None) -> dict[str, str]:
-    # The helper has its own core; and it has to find the modules of the user's hooks.
-    # And its key comes with its messages: an environment can be read by others.
-    ours = {"WANDB_SERVICE", "WANDB_API_KEY"}
-    environment = {k: v for k, v in os.environ.items() if k not in ours}
-    # That core does little at a time. On several processors its Go runtime spends a third more
+    # The helper has a core of its own, and gets the key with its messages: an environment can
+    # be read by others.
+    not_for_helper = {"WANDB_SERVICE", "WANDB_API_KEY"}
+    environment = {k: v for k, v in os.environ.items() if k not in not_for_helper}
+    # The core does little at a time. On several processors its Go runtime spends a third more
     # CPU on the same rows.
     environment = {"GOMAXPROCS": "1"} | environment
+    # The helper has to find the modules of the user's hooks.
     environment["PYTHONPATH"] = os.pathsep.join(_search_path())
     if log_file is not None:
-        # Where its core keeps logs of its own; else that is the user's working directory.
+        # The core keeps its own logs there, and not in the user's working directory.
         environment["WANDB_DIR"] = str(log_file.parent.parent)
     return environment
 
 
 def _search_path() -> Iterator[str]:
     for path in sys.path:
-        # Python passes over what is no text there, such as a `Path`.
+        # Python ignores an entry that is no text, such as a `Path`.
         if isinstance(path, str) and "\0" not in path:
             with contextlib.suppress(OSError):  # the working directory was removed
                 yield path or str(Path.cwd())

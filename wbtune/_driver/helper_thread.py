@@ -1,4 +1,4 @@
-"""A thread of the driver in the place of the helper process: where that can't be started, or hangs.
+"""A thread of the driver in place of the helper process, where that can't be started, or hangs.
 
 It gets the same messages, and leaves the driver alone: see :mod:`wbtune._run.without_core`.
 """
@@ -16,7 +16,7 @@ from wbtune._helper.helper import Backend, Helper
 from wbtune._helper.messages import Packed
 from wbtune._run import without_core
 
-#: By what it carries out its messages.
+#: What it carries out its messages with.
 WITHOUT_CORE: Final = Backend(
     open_run=without_core.open_run,
     close_run=without_core.close_run,
@@ -28,10 +28,10 @@ WITHOUT_CORE: Final = Backend(
 
 
 class HelperThread:
-    """A thread that carries out messages, with the methods of a `HelperProcess`.
+    """A thread that carries out messages, instead of a `HelperProcess`.
 
     Args:
-        hear: gets what it says.
+        hear: gets its answers.
 
     Raises:
         OSError: there is no file left for it.
@@ -51,15 +51,15 @@ class HelperThread:
     def _work(self) -> None:
         try:
             with self._their_end, self._their_end.makefile("rb") as stream:
-                helper = Helper(self._say, lambda **said: self._hear(said), WITHOUT_CORE)
+                helper = Helper(self._warn, lambda **answer: self._hear(answer), WITHOUT_CORE)
                 helper.serve(stream)
             self._complete = True
         except Exception as error:  # noqa: BLE001 - whatever it is: it is not complete
-            self._say("", f"the thread that keeps the runs on disk failed: {error!r}")
+            self._warn("", f"the thread that keeps the runs on disk failed: {error!r}")
         finally:
             self._hear({"over": True})
 
-    def _say(self, key: str, text: str) -> None:
+    def _warn(self, key: str, text: str) -> None:
         self._hear({"key": key, "text": text})
 
     def send(self, batch: list[Packed]) -> None:
@@ -67,7 +67,7 @@ class HelperThread:
         self._line.sendall(messages.framed(batch))
 
     def send_end(self) -> None:
-        """There is no more."""
+        """Tell it that there are no more messages."""
         self._line.shutdown(socket.SHUT_WR)
 
     def is_alive(self) -> bool:
@@ -75,7 +75,7 @@ class HelperThread:
         return self._thread.is_alive()
 
     def wait(self) -> bool:
-        """Wait for its end; whether everything was carried out."""
+        """Wait for its end; gives whether everything was carried out."""
         self._thread.join()
         with contextlib.suppress(OSError):
             self._line.close()

@@ -37,7 +37,7 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         of_folder = [state for state in trials if state.directory == directory]
         runs = sum(not ids.isdisjoint(state.spec.ids) for state in of_folder)
         if not runs:
-            continue  # mode="disabled"; or why they could not be opened was said
+            continue  # mode="disabled"; or another line has said why they could not be opened
         number = _count(runs, "run")
         if runs != len(of_folder):
             number += f" of {_count(len(of_folder), 'trial')}"

@@ -1,6 +1,6 @@
-"""What the driver says of its runs: once for each run and cause, and how often in the end.
+"""The driver's warnings about its runs: once for each run and cause, and how often in the end.
 
-A row that can't be logged is followed by thousands like it, and each says another number.
+A row that can't be logged is followed by thousands like it, each with another number in its text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 logger = logging.getLogger("wbtune")
 
-#: Not those of a name: ``checkpoint_000003`` is another one than ``checkpoint_000004``.
+#: A number in a text, but not in a name: ``checkpoint_000003`` and ``checkpoint_000004`` differ.
 _NUMBER: Final = re.compile(r"(?<![\w./-])-?(0x[0-9a-fA-F]+|\d[\d.,]*(e[+-]?\d+)?)")
 
 
@@ -25,10 +25,10 @@ class Notices:
         self._count: dict[tuple[str, str], int] = {}
 
     def warn(self, key: str, text: str, count: int = 1) -> None:
-        """Say it, if that was not said of the run before, whatever the numbers in it.
+        """Log a warning, unless the run had the same one before, whatever the numbers in it.
 
         Args:
-            key: the run; empty for what is of no run.
+            key: the run; empty for what concerns no run.
             text: what happened.
             count: how often.
         """
@@ -42,7 +42,7 @@ class Notices:
             logger.warning("wbtune%s: %s", _of(key), text)
 
     def sum_up(self) -> None:
-        """Say of what came more than once how often it came; and forget it all."""
+        """Log how often each warning came that came more than once, and forget all."""
         with self._lock:
             again = [
                 (key, count, self._first[key, cause])

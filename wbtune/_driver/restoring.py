@@ -24,9 +24,9 @@ RESULTS_FILE: Final = "result.json"
 _ITERATION, _TIME = "training_iteration", "time_total_s"
 #: Bytes of a file that are read at once.
 _AT_ONCE: Final = 1 << 20
-#: How far iterations may jump ahead of those that are known.
+#: How far an iteration may be ahead of the known ones.
 _JUMP: Final = 1000
-#: The two in a line of Tune's; quotes that are part of a text have a backslash before them.
+#: Finds the two in a line of Tune's; quotes that are part of a text have a backslash before them.
 _IN_LINE: Final = tuple(
     (name, re.compile(name + rb": ([-+.0-9eE]+)[,}]").search)
     for name in (b'"training_iteration"', b'"time_total_s"')
@@ -41,14 +41,14 @@ class Known:
     A retry repeats the one, never both.
 
     Attributes:
-        timed: whether the run has the time; `excludes` may have kept it out.
+        timed: whether the run has the times; `excludes` may have kept them out.
     """
 
     def __init__(self) -> None:
         self.timed = False
         # The first time of each iteration, by that; NaN where there is none.
         self._times = array("d")
-        # And of those that were repeated, and whatever else there is.
+        # The times of iterations that were repeated, and whatever else there is.
         self._others: set[Mark] = set()
 
     @property
@@ -57,7 +57,7 @@ class Known:
         return not (self._times or self._others)
 
     def add(self, iteration: Any, seconds: Any) -> None:
-        """This is known."""
+        """Add a result."""
         self.timed = self.timed or seconds is not None
         times = self._times
         if type(iteration) is int and 0 <= iteration < len(times) + _JUMP:

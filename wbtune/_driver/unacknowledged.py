@@ -1,21 +1,31 @@
 """What was sent to the helper and is not yet safe: what another one would need to go on.
 
 Processes get killed, and the helper is the first that a machine short of memory would pick. So
-each message is remembered until the helper has said that it is carried out, a row for a little
+each message is kept until the helper has acknowledged that it is carried out, a row for a little
 longer, until it is on disk, and a checkpoint until its copy is gone.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wbtune._data import timeouts
-from wbtune._helper.messages import Configure, End, Log, Message, Packed, Start, Upload, pack
+from wbtune._helper.messages import (
+    Configure,
+    End,
+    Log,
+    Message,
+    Packed,
+    Start,
+    Upload,
+    UploadRest,
+    pack,
+)
 from wbtune._run import log_rows, replay, run_files, run_spec
 from wbtune._run.log_rows import STAMP
 
@@ -25,9 +35,9 @@ class Sent:
     """One message as it was sent.
 
     Attributes:
-        message: itself; of a row, only its stamp.
+        message: the message; a row is kept as its stamp alone.
         packed: the message as bytes: its values may be changed by their owner later.
-        done: when the helper said that it had carried it out; `time.monotonic`.
+        done: when the helper acknowledged it; `time.monotonic`.
     """
 
     message: Message
@@ -36,12 +46,12 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Memory:
+class SentMessages:
     """What another helper would need to go on with one run, should this one be killed.
 
     Attributes:
         sent: the messages that the helper has not yet carried out.
-        start: opened the run as it is now.
+        start: the message that opened the run as it is now.
         recent: the last rows, carried out but perhaps not on disk.
         uploads: carried out, but their checkpoints may not have arrived.
         config: all that was changed in the run's config.
@@ -53,14 +63,14 @@ class Memory:
     uploads: list[Sent] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
-    def remember(self, message: Message, packed: Packed) -> None:
-        """This is being sent."""
+    def add(self, message: Message, packed: Packed) -> None:
+        """Keep a message that is about to be sent."""
         if isinstance(message, Log):
             message = message._replace(row={STAMP: message.row[STAMP]})
         self.sent.append(Sent(message, packed))
 
-    def done(self, count: int) -> None:
-        """So many more messages were carried out."""
+    def acknowledge(self, count: int) -> None:
+        """The helper has carried out so many more messages."""
         for _ in range(min(count, len(self.sent))):
             one = self.sent.popleft()
             one.done = time.monotonic()
@@ -85,7 +95,7 @@ class Memory:
 
     @property
     def is_empty(self) -> bool:
-        """Has it ended, with nothing left to do?"""
+        """Has the run ended, with nothing left to do?"""
         return self.start is None and not self.sent
 
     @property
@@ -100,7 +110,7 @@ class Memory:
         return [one.message for one in uploads if isinstance(one.message, Upload)]
 
     def again(self) -> Iterator[Sent]:
-        """The messages for another helper, of which it then is the memory."""
+        """The messages for another helper; from here on, these are kept for that one."""
         sent = [*self.recent, *self.sent]
         if self.start is not None:
             config = Configure(self.start.message.key, dict(self.config))
@@ -118,6 +128,56 @@ class Memory:
             left = [_kept_on_disk(one, newest) for one in left]
         self.sent += left
         yield from left
+
+
+class Unacknowledged:
+    """What was sent and is not yet safe, run by run.
+
+    Attributes:
+        runs: the messages of each run.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, SentMessages] = {}
+        self._of_no_run: list[Packed] = []
+        self._acknowledged: deque[Mapping[str, int]] = deque()
+
+    def add(self, message: Message | UploadRest, packed: Packed) -> None:
+        """Keep a message that is about to be sent."""
+        if isinstance(message, UploadRest):
+            self._of_no_run.append(packed)
+        else:
+            self.runs.setdefault(message.key, SentMessages()).add(message, packed)
+
+    def count(self, key: str) -> int:
+        """How many messages of a run are not yet carried out."""
+        return len(self.runs[key].sent) if key in self.runs else 0
+
+    def acknowledge(self, counts: Mapping[str, int]) -> None:
+        """The helper has carried out so many more messages of each run; any thread may say so."""
+        self._acknowledged.append(counts)
+
+    def drop_what_is_safe(self) -> None:
+        """Drop the messages that another helper would not need any more; by the sending thread."""
+        while self._acknowledged:
+            for key, count in self._acknowledged.popleft().items():
+                messages = self.runs.setdefault(key, SentMessages())
+                messages.acknowledge(count)
+                if messages.is_empty:
+                    del self.runs[key]
+
+    def again(self) -> list[Packed]:
+        """All that another helper needs."""
+        of_runs = [one.packed for messages in self.runs.values() for one in messages.again()]
+        return of_runs + self._of_no_run
+
+    def rows(self) -> Counter[str]:
+        """How many rows of each run were sent and not carried out."""
+        return Counter({key: messages.rows for key, messages in self.runs.items()})
+
+    def uploads(self) -> list[Upload]:
+        """The uploads whose checkpoints may not have arrived."""
+        return [upload for messages in self.runs.values() for upload in messages.waiting]
 
 
 def _is_left(one: Sent, on_disk: set[float]) -> bool:
@@ -148,7 +208,7 @@ def _newest(sent: list[Sent]) -> Path | None:
 
 
 def _is_closed(sent: list[Sent], newest: Path) -> bool:
-    """Was the run just closed, with all that there was to say?"""
+    """Is the run already closed as the last of these messages wants it, and nothing else left?"""
     ends = [one.message for one in sent if isinstance(one.message, End)]
     rest = [one for one in sent if isinstance(one.message, Log | Upload)]
     return len(ends) == 1 and not rest and run_files.exit_code(newest) == ends[0].outcome.exit_code

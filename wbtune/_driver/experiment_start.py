@@ -1,0 +1,116 @@
+"""The start of an experiment: what can be known before any trial is checked, and fails here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wbtune._data.checkpoint import Objective
+from wbtune._data.options import RunOptions
+from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
+from wbtune._driver.experiment import Experiment
+from wbtune._place import driver_login, driver_options, handover, outer_job
+from wbtune._run import links, ownership, run_spec
+from wbtune._upstream import ray_loop, ray_stops
+from wbtune.errors import ConfigurationError
+
+
+class Started(NamedTuple):
+    """An experiment that has started.
+
+    Attributes:
+        experiment: itself.
+        options: its options, located.
+        fit: the name under which its trials find what the driver hands over to them.
+    """
+
+    experiment: Experiment
+    options: RunOptions
+    fit: str
+
+
+def start_experiment(
+    public_name: str,
+    options: RunOptions,
+    api_key: str | None,
+    *,
+    restored: Mapping[str, Any],
+    time_budget_s: object,
+) -> Started:
+    """Check the options, log in, and hand the login over to the trials.
+
+    Runs on: driver, in ``Callback.setup``.
+
+    Args:
+        public_name: what the user called, for messages.
+        options: checked one by one.
+        api_key: the API key, if it was given as an argument.
+        restored: the state of a restored experiment; empty for a new one.
+        time_budget_s: of the tuner.
+
+    Raises:
+        ConfigurationError: without a project, where checkpoints can't be uploaded as asked,
+            or where no run can be written.
+        CredentialsError: without a key that the server needs.
+    """
+    ownership.check(public_name)
+    options = run_spec.locate(public_name, options)
+    if not options.project:
+        raise ConfigurationError(run_spec.no_project(public_name))
+    sweep = ray_loop.sweep()
+    objective = Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
+    _check_checkpoints(public_name, options, objective, sweep.filesystem)
+    outer_job.warn_once(public_name, options.group or sweep.experiment)
+    if options.mode != "disabled" and sweep.directory is not None:
+        _check_folder(public_name, Path(sweep.directory, "wandb"))
+    fit = handover.new_fit()
+    if not ray_loop.name_fit(fit):
+        # Tune's loop is not what it was: its trials have no name to ask by.
+        fit = handover.process()
+    login = driver_login.log_in(public_name, options, api_key)
+    driver_login.hand_over(login, fit, objective, driver_options.plain(options))
+    place = links.of_experiment(options, login, sweep.experiment)
+    if place is not None:
+        links.print_experiment(place)
+    experiment = Experiment(
+        public_name,
+        options,
+        login,
+        objective=objective,
+        stops=ray_stops.observe_stops(time_budget_s),
+        restored=restored,
+        place=place,
+    )
+    return Started(experiment, options, fit)
+
+
+def _check_folder(public_name: str, folder: Path) -> None:
+    """Runs that can't be written there would be lost one by one, while the trials go on."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        msg = f"{public_name}: can't write runs to {folder} ({reason})."
+        cure = "Make it a folder that can be written, or give RunConfig another storage_path."
+        raise ConfigurationError(f"{msg} {cure}") from error
+
+
+def _check_checkpoints(
+    public_name: str, options: RunOptions, objective: Objective | None, filesystem: Any
+) -> None:
+    if options.checkpoints == "best" and objective is None:
+        raise ConfigurationError(
+            f'{public_name}: upload_checkpoints="best" needs to know what is best. '
+            'Give TuneConfig(metric=..., mode="min" or "max").'
+        )
+    if options.checkpoints and options.checkpoint_references and filesystem is not None:
+        cure = missing_for_references(filesystem)
+        if cure is not None:
+            raise ConfigurationError(
+                f"{public_name}: checkpoint_references= to {scheme_of(filesystem)}:// need a "
+                f"library that is not installed. Run: {cure}"
+            )

@@ -1,0 +1,183 @@
+"""What waits to be sent to the helper: it is put here at once, and made ready when it is its turn.
+
+Tune's loop only appends. Filtering, sanitising and packing are for the thread that sends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from wbtune._driver.notices import Notices
+from wbtune._driver.rows import Rows
+from wbtune._driver.unacknowledged import Unacknowledged
+from wbtune._helper.messages import Log, Message, Packed, Upload, UploadRest, pack
+
+#: Messages of a batch, and their bytes: of a flood, the helper begins with the first while more
+#: are made ready.
+BATCH: Final = 500
+BATCH_BYTES: Final = 8_000_000
+#: Where many results are filled in, how many are sent before the helper has carried them out.
+AHEAD: Final = 10 * BATCH
+
+#: The messages of an entry, when it is its turn; None for "not yet".
+Messages = Callable[[], Iterator[Message | UploadRest | None]]
+#: Ends the messages of an entry.
+_END: Final[Any] = object()
+
+
+class _Entry(NamedTuple):
+    """What was put on the queue; ``row_of`` is the run, if it is a single row."""
+
+    messages: Messages
+    row_of: str | None = None
+
+
+class MessageQueue:
+    """An ordered queue of messages, taken off in batches by one thread.
+
+    Args:
+        rows: makes rows of results.
+        unacknowledged: keeps what was taken off.
+        notices: for what can't be sent.
+
+    Attributes:
+        is_closed: nobody takes anything off any more: rows are counted, the rest is dropped.
+        is_flood: the last batch was full, and there may be more at once.
+        waits: the next message is to be sent later.
+        lost: rows that are in no run, by run.
+    """
+
+    def __init__(self, rows: Rows, unacknowledged: Unacknowledged, notices: Notices) -> None:
+        self.is_closed = False
+        self.is_flood = False
+        self.waits = False
+        self.lost: Counter[str] = Counter()
+        self._rows = rows
+        self._unacknowledged = unacknowledged
+        self._notices = notices
+        self._entries: deque[_Entry] = deque()
+        # The messages that are left of the entry that is being sent, and the run of its row.
+        self._current: Iterator[Message | UploadRest | None] = iter(())
+        self._current_row: str | None = None
+        # Lost rows that the run's summary can still name.
+        self._unsent: Counter[str] = Counter()
+
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing left on it?"""
+        return not self._entries
+
+    def put(self, messages: Messages) -> None:
+        """Put something on it."""
+        if not self.is_closed:  # nobody would take it off again
+            self._entries.append(_Entry(messages))
+
+    def put_row(self, key: str, result: dict[str, Any]) -> None:
+        """Put a result of a run on it."""
+        if self.is_closed:
+            self.lost[key] += 1
+        else:
+            self._entries.append(_Entry(partial(self._row, key, result, time.time()), key))
+
+    def put_rows(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
+        """Put many results on it, which are asked for as they are sent."""
+
+        def messages() -> Iterator[Message | None]:
+            for result in results():
+                while self._unacknowledged.count(key) > AHEAD and not self.is_closed:
+                    yield None
+                yield from self._row(key, dict(result), time.time())
+
+        self.put(messages)
+
+    def _row(self, key: str, result: dict[str, Any], reported: float) -> Iterator[Log]:
+        if self._rows.is_open(key):
+            yield from self._rows.messages(key, result, reported)
+        else:
+            self.lost[key] += 1
+
+    def take_unsent(self, key: str) -> int:
+        """How many rows of a run could not be sent, for its summary."""
+        return self._unsent.pop(key, 0)
+
+    # --- by the thread that sends ---
+
+    def batch(self) -> list[Packed]:
+        """The next messages, ready to be sent."""
+        batch: list[Packed] = []
+        size = 0
+        self.waits = False
+        while len(batch) < BATCH and size < BATCH_BYTES and not self.waits:
+            try:
+                message = next(self._current, _END)
+                if message is None:
+                    self.waits = True
+                elif message is not _END:
+                    batch.append(self._packed(message))
+                    size += len(batch[-1].data)
+                elif self._entries:
+                    self._begin(self._entries.popleft())
+                else:
+                    break
+            except BaseException as error:  # noqa: BLE001 - whatever it is: warn, and go on
+                self._note_unsent(error)
+        self.is_flood = len(batch) >= BATCH or size >= BATCH_BYTES
+        return batch
+
+    def _begin(self, entry: _Entry) -> None:
+        self._current_row = entry.row_of
+        self._current = entry.messages()
+
+    def _packed(self, message: Message | UploadRest) -> Packed:
+        # Packed one by one: one that can't be is left out, not its neighbours.
+        packed = pack(message)
+        self._unacknowledged.add(message, packed)
+        return packed
+
+    def _note_unsent(self, error: BaseException) -> None:
+        key = self._current_row
+        what = "a message is left out" if key is None else "a row was lost"
+        self._notices.warn(key or "", f"{what}: {type(error).__name__}: {error}")
+        if key is not None:
+            self._unsent[key] += 1
+
+    # --- when nobody can write it any more ---
+
+    def drop_all(self, why: str) -> None:
+        """Count the rows that can't be written, and delete the copies of checkpoints.
+
+        Those that were sent and not carried out are among them.
+
+        Args:
+            why: the reason, for the messages.
+        """
+        self.is_closed = True
+        rows, uploads = self._unacknowledged.rows(), self._unacknowledged.uploads()
+        while (message := self._next_dropped(rows)) is not _END:
+            if isinstance(message, Log):
+                rows[message.key] += 1
+            elif isinstance(message, Upload):
+                uploads.append(message)
+        self.lost += rows + self._unsent
+        for upload in uploads:
+            what = f"{upload.checkpoint.source} ({upload.checkpoint.name})"
+            self._notices.warn(upload.key, f"{what} was not uploaded: {why}")
+            upload.checkpoint.discard()
+
+    def _next_dropped(self, rows: Counter[str]) -> Any:
+        try:
+            message = next(self._current, _END)
+            if message is _END and self._entries:
+                self._begin(self._entries.popleft())
+                return None
+        except BaseException as error:  # noqa: BLE001 - a message that could not have been sent
+            if self._current_row is not None:
+                rows[self._current_row] += 1
+            else:
+                self._notices.warn("", f"a message is left out: {type(error).__name__}: {error}")
+            return None
+        return message
