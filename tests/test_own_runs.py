@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 
@@ -358,6 +359,40 @@ def inner(config):
         tune.report({"loss": i / 2, "secret": 1})
         if config["first"] == "report":
             run.log({"loss": i / 2})
+
+
+@wandb_trial(project="declared")
+def parametrized(config, run, steps):
+    for i in range(1, steps + 1):
+        run.log({"loss": i / 2, "mine": i})
+        tune.report({"loss": i / 2, "secret": 1})
+
+
+@pytest.mark.parametrize("kind", ["lambda", "partial", "with_parameters"])
+def test_a_function_that_calls_a_decorated_one_under_the_tuner(kind, ray, tmp_path):
+    """Its run has the tuner's options where the declaration says nothing, and each result once."""
+    decorated, steps = parametrized, STEPS
+    trainable = {
+        "lambda": lambda config: decorated(config, steps=steps),
+        "partial": functools.partial(parametrized, steps=steps),
+        "with_parameters": tune.with_parameters(parametrized, steps=steps),
+    }[kind]
+    results = wandb_tuner(
+        trainable,
+        project="outer",
+        group="g",
+        tags=["a"],
+        excludes=["secret"],
+        run_config=run_config(tmp_path, "calls"),
+    ).fit()
+    assert not results.errors
+    ((trial_id, log),) = run_log.of_experiment(tmp_path / "calls").items()
+    assert (log.project, log.group, log.tags) == ("declared", "g", ["a"])
+    assert log.name == f"{'lambda' if kind == 'lambda' else 'parametrized'}_{trial_id}"
+    rows = [(row["training_iteration"], row["loss"], row["mine"]) for row in log.rows]
+    assert rows == [(1, 0.5, 1), (2, 1.0, 2), (3, 1.5, 3)]
+    assert all("secret" not in row and "time_total_s" in row for row in log.rows)
+    assert (len(log.paths), log.exit_code) == (1, 0)
 
 
 def too_late(config):

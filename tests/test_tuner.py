@@ -11,6 +11,7 @@ import pickle
 
 import pytest
 from ray import cloudpickle, tune
+from ray.tune.experiment import Experiment
 from ray.tune.trainable import wrap_function
 
 import wbtune
@@ -236,10 +237,14 @@ def test_what_calls_a_decorated_function_has_the_tuners_options(trainable):
     tuner = wandb_tuner(trainable, group="g", excludes=["x"])
     assert callback_of(tuner).options.project == "declared"
     told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
-    assert issubclass(wrap_function(told), OwnsRun)
-    declared = _inner(told).declared
-    assert (declared.project, declared.group, declared.log_results) == ("declared", "g", True)
+    made = wrap_function(told)
+    assert issubclass(made, OwnsRun)
+    options = made.wbtune_tuner_options
+    assert (options.group, options.log_results) == ("g", True)
     assert _inner(trainable).declared.group is None  # the user's own is left alone
+    assert "OwnsRun" not in str(vars(trainable))
+    name = Experiment.get_trainable_name(trainable)
+    assert Experiment.get_trainable_name(tuner._local_tuner.trainable) == name
     assert vars(told).get("_resources") == vars(trainable).get("_resources")
 
 
@@ -281,9 +286,10 @@ def test_with_parameters_keeps_the_declaration(no_cluster):
     tuner = wandb_tuner(trainable, group="g")
     assert callback_of(tuner).options.project == "declared"
     told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
-    declared = _inner(told).declared
-    assert (declared.project, declared.group, declared.log_results) == ("declared", "g", True)
-    assert issubclass(wrap_function(told), OwnsRun)
+    made = wrap_function(told)
+    options = made.wbtune_tuner_options
+    assert (options.group, options.log_results) == ("g", True)
+    assert issubclass(made, OwnsRun)
     assert _inner(trainable).declared.group is None  # the user's own is left alone
 
 

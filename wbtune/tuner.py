@@ -1,13 +1,9 @@
 """`wandb_tuner`: a `ray.tune.Tuner` whose trials all have their runs."""
 
-# Over 250 lines: a third of it is the docstrings of two functions.
-
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -21,17 +17,15 @@ from wbtune._data.keywords import Checkpoints, Names, TunerOptions
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import (
     OPTION_NAMES,
-    RunOptions,
     one_id,
     parse,
     take_from_config,
 )
 from wbtune._run import run_spec
-from wbtune._run.ownership import OwnsRun
-from wbtune._upstream import ray_loop, ray_trial, wandb_settings
+from wbtune._trial import tuner_options
+from wbtune._upstream import ray_loop, wandb_settings
 from wbtune.callback import WandbLoggerCallback, declaration_of
 from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
-from wbtune.mixin import WandbMixin
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
@@ -117,7 +111,8 @@ def wandb_tuner(
         >>> type(tuner).__name__
         'Tuner'
 
-    Source: the guide, ``tune_with_callback``, in one call.
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, ``tune_with_callback``,
+    in one call.
     """
     _check_what_is_tunes(trainable, param_space)
     param_space, inner_key = take_key(WHO, param_space)
@@ -144,12 +139,12 @@ def wandb_tuner(
     elif api_key_file is None:
         api_key = inner_key
     options = run_spec.locate(WHO, inner | given)
-    declared, options = _declare(WHO, trainable, options)
+    declared, options = tuner_options.with_tuner_options(WHO, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
         raise ConfigurationError(one_id(WHO))
     if not options.project:
         raise ConfigurationError(run_spec.no_project(WHO))
-    _check_takes_config(declared)
+    tuner_options.check_takes_config(WHO, declared)
     callback = WandbLoggerCallback()
     callback.use(WHO, options, api_key)
     return tune.Tuner(
@@ -171,26 +166,6 @@ def _check_what_is_tunes(trainable: object, param_space: object) -> None:
         got = type(param_space).__name__
         msg = f"{WHO}: expected param_space= to be a dict, got {got}. Give the rest by its name."
         raise ConfigurationError(msg)
-
-
-def _check_takes_config(trainable: Any) -> None:
-    """Tune calls a function with the config alone; nothing can be given to it any more.
-
-    Raises:
-        InvalidTrainableError: for a decorated function that takes more.
-    """
-    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
-
-    if type(trainable) is not WandbTrial:
-        return
-    try:
-        inspect.signature(trainable).bind({})
-    except TypeError as error:
-        msg = f"{WHO}: Tune calls {trainable.__name__} with the config alone: {error}."
-        cure = (
-            f"If it is for the run, name it 'run'; else tune.with_parameters({trainable.__name__}"
-        )
-        raise InvalidTrainableError(f"{msg} {cure}, ...).") from error
 
 
 def restore_wandb_tuner(
@@ -244,7 +219,9 @@ def restore_wandb_tuner(
         )
         api_key = api_key or inner_key
     tuner = tune.Tuner.restore(path, trainable, **restore_options)
-    declared, _ = _declare(RESTORE, trainable, declaration_of(_callback_of(tuner, path)))
+    declared, _ = tuner_options.with_tuner_options(
+        RESTORE, trainable, declaration_of(_callback_of(tuner, path))
+    )
     if declared is not trainable:
         tuner = tune.Tuner.restore(path, declared, **restore_options)
     callback = _callback_of(tuner, path)
@@ -278,88 +255,6 @@ def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
             return callback
     msg = f"{RESTORE}: the experiment in {path} has no WandbLoggerCallback. Use Tuner.restore."
     raise ConfigurationError(msg)
-
-
-def _declare(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
-    """Lay a trainable's own declaration over the options, and tell it the result.
-
-    Raises:
-        InvalidTrainableError: for a name that is not registered.
-    """
-    if isinstance(trainable, str):
-        registered = ray_trial.registered(trainable)
-        if registered is None:
-            msg = f"{who}: no trainable is registered as {trainable!r}. Give the trainable itself."
-            raise InvalidTrainableError(msg)
-        told, merged = _tell(registered, options)
-        return (trainable if told is registered else told), merged
-    return _tell(trainable, options)
-
-
-def _tell(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
-    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
-
-    if type(trainable) is WandbTrial:
-        merged = options | trainable.declared
-        return trainable.declaring(merged), merged
-    if isinstance(trainable, type) and issubclass(trainable, WandbMixin):
-        merged = options | trainable.wbtune_options
-        names = {name: getattr(trainable, name) for name in ("__module__", "__qualname__")}
-        told = type(trainable.__name__, (trainable,), {**names, "wbtune_options": merged})
-        return told, merged
-    if isinstance(trainable, functools.partial):
-        inner, merged = _tell(trainable.func, options)
-        if inner is trainable.func:
-            return trainable, options
-        partial = functools.partial(inner, *trainable.args, **trainable.keywords)
-        return _marked(partial, vars(trainable)), merged
-    if isinstance(trainable, types.FunctionType):
-        return _tell_inside(trainable, options)
-    return trainable, options
-
-
-def _owns_run(trainable: Any) -> bool:
-    return any(issubclass(base, OwnsRun) for base in getattr(trainable, "__mixins__", ()))
-
-
-def _marked(trainable: Any, given: Mapping[str, Any]) -> Any:
-    """With what was set on the user's own, and what Tune builds its `Trainable` on."""
-    vars(trainable).update({"__mixins__": (OwnsRun,), **given})
-    return trainable
-
-
-def _tell_inside(trainable: types.FunctionType, options: RunOptions) -> tuple[Any, RunOptions]:
-    """`tune.with_parameters` keeps the function that it was given in its closure.
-
-    And a lambda is there for what it calls: a decorated function of its closure or module.
-    """
-    is_lambda = trainable.__name__ == "<lambda>"
-    if not is_lambda and not _owns_run(trainable):
-        return trainable, options
-    cells, module = list(trainable.__closure__ or ()), trainable.__globals__
-    found = 0
-    for place, cell in enumerate(cells):
-        if _is_declared(cell.cell_contents):
-            inner, options = _tell(cell.cell_contents, options)
-            cells[place] = types.CellType(inner)  # the user's own stays as it is
-            found += 1
-    for name in trainable.__code__.co_names if is_lambda else ():
-        if _is_declared(module.get(name)):
-            inner, options = _tell(module[name], options)
-            module = {**module, name: inner}
-            found += 1
-    if not found:
-        return trainable, options
-    code, defaults = trainable.__code__, trainable.__defaults__
-    told = types.FunctionType(code, module, trainable.__name__, defaults, tuple(cells))
-    told.__kwdefaults__ = trainable.__kwdefaults__
-    return _marked(told, vars(trainable)), options
-
-
-def _is_declared(value: Any) -> bool:
-    from wbtune._trial.trial_function import WandbTrial  # noqa: PLC0415 - as in `wbtune.decorator`
-
-    return type(value) is WandbTrial or (isinstance(value, types.FunctionType) and _owns_run(value))
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:

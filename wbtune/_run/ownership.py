@@ -35,11 +35,14 @@ class OwnsRun:
     Attributes:
         wbtune_sender: of the driver whose trials these are (:mod:`wbtune._place.sender`).
             Ray derives an actor's class of a trainable's, and pickles that with its attributes.
+        wbtune_tuner_options: those of `wandb_tuner`, for the decorated functions that the
+            trainable calls (:mod:`wbtune._trial.tuner_options`).
     """
 
     __slots__ = ()
 
     wbtune_sender: ClassVar[str] = ""
+    wbtune_tuner_options: ClassVar[RunOptions | None] = None
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -104,6 +107,9 @@ def _has_project(who: str, options: RunOptions, launch: ray_launch.Launch) -> bo
 
 def _declared(trainable: Any) -> RunOptions | None:
     """The declaration of a decorated function or a class with the mixin; None for others."""
+    for mixin in getattr(trainable, "__mixins__", ()):
+        if getattr(mixin, "wbtune_tuner_options", None) is not None:
+            return None  # `wandb_tuner` has checked it
     while isinstance(trainable, functools.partial):
         trainable = trainable.func
     for name in ("wbtune_options", "declared"):

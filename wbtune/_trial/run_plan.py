@@ -43,6 +43,7 @@ def plan_run(
     config: Mapping[str, Any] | None,
     *,
     declared: bool,
+    tuner_options: RunOptions,
 ) -> RunPlan:
     """Decide what a trial's run is to be.
 
@@ -52,16 +53,21 @@ def plan_run(
         api_key: an argument.
         trial: the trial.
         config: its config, as Tune gave it.
-        declared: the options are a declaration; otherwise, the driver's options hold where they
-            say nothing.
+        declared: the options are a declaration; otherwise, the options that the driver has
+            handed over hold where they say nothing.
+        tuner_options: hold where a declaration says nothing.
 
     Raises:
         WbtuneError: for options that can't work.
     """
     inner, rest, inner_key = take_from_config(who, config, wandb_settings.init_parameters())
-    drivers = RunOptions() if declared else driver_options.handed_over(trial)
-    driver_options.warn_of_overrides(who, trial, drivers, inner | options)
-    options = run_spec.locate(who, drivers | inner | options)
+    if declared:
+        options = inner | tuner_options | options
+    else:
+        drivers = driver_options.handed_over(trial)
+        driver_options.warn_of_overrides(who, trial, drivers, inner | options)
+        options = drivers | inner | options
+    options = run_spec.locate(who, options)
     if api_key:  # an argument comes before what config["wandb"] says
         options = replace(options, api_key_file=None)
     key = api_key or (None if options.api_key_file else inner_key)

@@ -52,6 +52,7 @@ class TrialRun:
         keeps_open: the run is closed when the trial ends, so that its user's ``finish`` is too
             early.
         iteration: returns how many results the trial has had; None where that is unknown.
+        tuner_options: of a `wandb_tuner`, where the options do not contain them.
         has_trained: the trial has begun to train, or may have without a hook being called.
     """
 
@@ -68,6 +69,7 @@ class TrialRun:
         self.can_stop = self.keeps_open = False
         self.has_trained = True
         self.iteration: Callable[[], int] | None = None
+        self.tuner_options = RunOptions()
         self._api_key = api_key
         self._declared = declared
         self._lock = ProcessLock()
@@ -126,7 +128,9 @@ class TrialRun:
         self.close(FINISHED if self._left_open else STOPPED)
         last = self._forget_next()
         plan = plan_run(
-            *(self.who, self.options, self._api_key, trial, config), declared=self._declared
+            *(self.who, self.options, self._api_key, trial, config),
+            declared=self._declared,
+            tuner_options=self.tuner_options,
         )
         self._ending, self._left_open = OutcomeTracker(trial.fit), False
         self._config, self._finished_with = config, None

@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from wbtune._data import timeouts
+from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import closing
 from wbtune._trial.trial_run import TrialRun
@@ -58,6 +59,7 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
     trial_run.can_stop = trial_run.keeps_open = True
     trial_run.has_trained = False
     trial_run.iteration = lambda: int(trainable.iteration)
+    trial_run.tuner_options = getattr(trainable, "wbtune_tuner_options", None) or RunOptions()
     shadows: dict[str, Any] = vars(trainable)
     shadows["step"] = _step(trainable, trial_run)
     for name in ("save_checkpoint", "load_checkpoint"):
