@@ -386,7 +386,7 @@ def test_a_function_that_calls_a_decorated_one_under_the_tuner(kind, ray, tmp_pa
         run_config=run_config(tmp_path, "calls"),
     ).fit()
     assert not results.errors
-    ((trial_id, log),) = run_log.of_experiment(tmp_path / "calls").items()
+    ((trial_id, log),) = run_log.read_runs(tmp_path / "calls").items()
     assert (log.project, log.group, log.tags) == ("declared", "g", ["a"])
     assert log.name == f"{'lambda' if kind == 'lambda' else 'parametrized'}_{trial_id}"
     rows = [(row["training_iteration"], row["loss"], row["mine"]) for row in log.rows]
