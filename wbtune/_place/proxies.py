@@ -1,4 +1,4 @@
-"""The proxy of a request, as wandb-core chooses it: one of W&B's settings, or of the environment.
+"""Choose a request's proxy as wandb-core does: by W&B's settings, or by the environment.
 
 As it was measured with wandb 0.31, whose core is written in Go: a proxy of the settings is for
 every server of its scheme; those of the environment leave out this machine and ``NO_PROXY``,
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-#: The ports of a scheme; another scheme is not known here.
+#: The default port of each scheme that is known here.
 PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -38,7 +38,7 @@ def of(url: SplitResult, given: Mapping[str, str | None]) -> SplitResult | None:
 
 
 def bypasses(url: SplitResult, without: str) -> bool:
-    """Are the environment's proxies not for this server?
+    """Whether the environment says that this server is reached without a proxy.
 
     Args:
         url: what is asked for.

@@ -1,4 +1,4 @@
-"""Ask the W&B server, before wandb-core does: is it there, does it take the key, whose is this run?
+"""Ask the W&B server whether it is there, takes the key, and has a run, before wandb-core does.
 
 wandb-core waits a minute and a half for a server that is away and then keeps the run's id
 locked, and it continues whatever run has the id that it is given. Two small questions,
@@ -61,7 +61,7 @@ class Server:
         self._patience = patience
 
     def check(self) -> None:
-        """Is the server there, and does it take the key?
+        """Check that the server is there and takes the key.
 
         Raises:
             ServerUnreachableError: when it is away or broken.
@@ -72,7 +72,7 @@ class Server:
             raise CredentialsError(f"{self._transport.shown} does not know the API key")
 
     def default_entity(self) -> str | None:
-        """The user or team that runs of this key belong to, where none is named.
+        """The user or team that the key's runs belong to by default.
 
         Raises:
             ServerUnreachableError: when the server is away or broken.
@@ -83,7 +83,7 @@ class Server:
         return entity if isinstance(entity, str) else None
 
     def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
-        """The config of the run that has this id; None when there is none.
+        """The config of the run with this id; None if there is no such run.
 
         Raises:
             ServerUnreachableError: when the server is away or broken.
@@ -112,7 +112,7 @@ class Server:
             wait *= 2
 
     def _once(self, query: str, variables: dict[str, Any], left: float) -> dict[str, Any] | None:
-        """One question; None when only wandb itself can tell."""
+        """The answer to one question; None when only wandb itself can get it."""
         operation = query.replace("(", " ").split(maxsplit=2)[1]
         content = {"operationName": operation, "query": query, "variables": variables}
         key, shown = self._secret.reveal(), self._transport.shown
@@ -143,7 +143,7 @@ class Server:
         return self._part(answer.content, "data")
 
     def _part(self, content: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
-        """A part of an answer, which has parts of its own; None where there is none."""
+        """A mapping within an answer; None if there is none."""
         part = None if content is None else content.get(name)
         if part is not None and not isinstance(part, dict):
             got = f"{name} is of type {type(part).__name__}"

@@ -1,4 +1,4 @@
-"""An experiment's storage that is no folder of this machine (S3): runs are copied there.
+"""Copy runs to an experiment's storage that is no folder of this machine (S3, say).
 
 W&B writes a run into a local folder. Where the experiment's storage is remote, that is a
 staging folder of the node, and an offline run is copied to ``<experiment>/wandb`` in the
@@ -21,12 +21,12 @@ from wbtune._data import timeouts
 
 logger = logging.getLogger("wbtune")
 
-#: How W&B begins the name of the folder of an offline run; the run's id ends it.
+#: The beginning of the name of an offline run's folder, which ends in the run's id.
 OFFLINE: Final = "offline-run-"
 
 
 class Remote(NamedTuple):
-    """Where the runs of an experiment belong.
+    """The place in a remote storage where an experiment's runs are kept.
 
     Attributes:
         filesystem: any of ``pyarrow.fs``.
@@ -46,7 +46,7 @@ class Remote(NamedTuple):
         seconds: float = timeouts.COPY_S,
         is_interrupted: Callable[[], bool] = bool,
     ) -> bool:
-        """Copy offline runs to the storage; says so when that fails.
+        """Copy offline runs to the storage; a failure is logged.
 
         Args:
             folder: the local one, which holds ``wandb/``.
@@ -98,7 +98,7 @@ class Remote(NamedTuple):
         )
 
     def fetch(self, folder: Path | str, run_id: str = "", seconds: float = timeouts.COPY_S) -> None:
-        """Copy the logs of runs from the storage that are not here; says so if that fails.
+        """Copy runs' logs that are not here from the storage; a failure is logged.
 
         Args:
             folder: the local one, which holds ``wandb/``.
@@ -135,7 +135,7 @@ class Remote(NamedTuple):
                     part.replace(wandb / run / info.base_name)
 
     def run_ids(self) -> set[str]:
-        """The ids of the runs that were copied to the storage; none where it can't be asked."""
+        """The ids of the runs that were copied to the storage; none if it can't be asked."""
         found: set[str] = set()
 
         def look() -> None:
@@ -163,7 +163,7 @@ class Remote(NamedTuple):
 def _within(
     seconds: float, work: Callable[[], None], is_interrupted: Callable[[], bool] = bool
 ) -> Exception | None:
-    """Do it in a thread of its own, and wait so long; a trial waits for no storage."""
+    """Do it in a thread of its own, and wait for so many seconds at most."""
     raised: list[Exception] = []
 
     def run() -> None:

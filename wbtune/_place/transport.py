@@ -26,21 +26,21 @@ from typing import Any, Final, NamedTuple
 from wbtune._place import proxies
 from wbtune._upstream import wandb_settings
 
-#: Bytes that an answer may have; a run's config, the greatest part of one, has less.
+#: The most bytes that an answer may have; a run's config, its largest part, has less.
 LARGEST: Final = 16 * 2**20
 _CHUNK: Final = 2**16
 _REDIRECTIONS: Final = 10
 
-#: W&B's settings that say how its server is reached.
+#: W&B's settings about how its server is reached.
 SETTINGS: Final = ("http_proxy", "https_proxy", "x_extra_http_headers", "insecure_disable_ssl")
 
 
 class CannotAskError(Exception):
-    """Only wandb itself can ask this server: by a kind of proxy that is not known here."""
+    """Only wandb itself can ask this server: the kind of its proxy is not known here."""
 
 
 class UnreadableError(ValueError):
-    """The answer is too long, or is no JSON."""
+    """The answer is too long, or is not JSON."""
 
 
 class Answer(NamedTuple):
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
     Attributes:
         status: HTTP's.
         content: what the body says, as JSON; None unless the status is 200.
-        redirected: it is another address's answer, who may not have been given the key.
+        redirected: the answer is another address's, which may not have been given the key.
     """
 
     status: int
@@ -78,12 +78,12 @@ class Transport:
 
     @property
     def shown(self) -> str:
-        """The address, without a password that may be in it."""
+        """The address, without the password that may be in it."""
         parts = urllib.parse.urlsplit(self.base_url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def post(self, path: str, key: str, content: Any, seconds: float) -> Answer:
-        """Ask, and have an answer within so many seconds.
+        """Ask, and get an answer within so many seconds.
 
         Args:
             path: below the base URL.
@@ -100,7 +100,7 @@ class Transport:
         """
         credentials = base64.b64encode(f"api:{key}".encode()).decode()
         headers = {
-            "User-Agent": "wandb-core",  # who asks next: firewalls let in whom they know
+            "User-Agent": "wandb-core",  # wandb-core asks next, and firewalls know its name
             "Content-Type": "application/json",
             **self._headers,
             "Accept-Encoding": "identity",
@@ -111,7 +111,7 @@ class Transport:
         return exchange.within(seconds)
 
     def connection(self, url: urllib.parse.SplitResult, seconds: float) -> _Connection:
-        """A connection for this URL, not yet made, and what is asked for by it."""
+        """A connection for this URL, not yet made, and the target of the request."""
         proxy = proxies.of(url, self._proxies)
         target, more = urllib.parse.urlunsplit(("", "", url.path, url.query, "")) or "/", {}
         to = proxy or url
@@ -150,7 +150,7 @@ class _Request(NamedTuple):
     headers: Mapping[str, str]
 
     def redirected(self, status: int, location: str) -> _Request:
-        """Where the server sends us; by what method, and with what, is HTTP's custom."""
+        """The request that a redirection asks for, with HTTP's usual method and body."""
         url = urllib.parse.urljoin(self.url, location)
         method, body, headers = self.method, self.body, dict(self.headers)
         if status in {301, 302, 303}:
@@ -173,7 +173,7 @@ class _Connection(NamedTuple):
 
 
 class _Exchange:
-    """One question and its answer, by a thread: nothing else bounds a name's look-up, or drips."""
+    """One question and its answer, in a thread, so that slow look-ups and answers are bounded."""
 
     def __init__(self, transport: Transport, request: _Request, deadline: float) -> None:
         self._transport, self._request, self._deadline = transport, request, deadline

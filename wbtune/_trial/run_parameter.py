@@ -1,4 +1,4 @@
-"""The parameter of a decorated function that its run is injected as."""
+"""Check the parameter of a decorated function that takes its run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from wbtune.errors import ConfigurationError, InvalidTrainableError
 
-#: The parameter that the run is injected as, unless another is named.
+#: The parameter that takes the run, unless another is named.
 RUN_ARG = "run"
 
-#: What people call the parameter for a run, when it is not `run_arg`.
+#: Names that people give to the parameter for a run.
 _MEANS_RUN = re.compile(r"_?((wandb|wb|w_and_b)_?(run|logger)?|run)_?")
 
 
 def check(who: str, trainable: Any, run_arg: str) -> None:
-    """Is the parameter there that the run is injected as, if the function wants one?
+    """Check that a function which wants its run has the parameter for it.
 
     Args:
         who: what was called, for the messages.

@@ -1,4 +1,4 @@
-"""What `@wandb_trial` makes of a function: a wrapper that opens, injects and closes its run.
+"""The wrapper that `@wandb_trial` puts around a function: it opens, injects and closes its run.
 
 wrapt stays in the one class here, because its wrappers and cloudpickle disagree: wrapt
 forwards ``__class__``, so cloudpickle takes a wrapper for the plain function inside it,
@@ -29,7 +29,7 @@ from wbtune.errors import InvalidTrainableError
 
 WHO = "wandb_trial"
 
-#: What `inspect` takes for the signs of a function.
+#: The attributes by which `inspect` recognises a function.
 _FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
 
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
@@ -61,14 +61,14 @@ class WandbTrial(Proxy):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The function's, less the parameter that is injected."""
+        """The function's signature, without the parameter that takes the run."""
         signature = self._self_signature
         kept = [p for name, p in signature.parameters.items() if name != self._self_run_arg]
         return signature.replace(parameters=kept)
 
     def __getattr__(self, name: str) -> Any:
-        # A partial has no code, so that `inspect.isgeneratorfunction`, and Tune by it,
-        # would not find the generator function in a partial in here.
+        # A partial has no code: `inspect.isgeneratorfunction`, which Tune asks, would not
+        # recognise a partial of a generator function.
         wrapped = self.__wrapped__
         return getattr(_innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
 
@@ -99,19 +99,19 @@ class WandbTrial(Proxy):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with a run of its own around the call."""
-        brought, args, kwargs = self._taken_out(args, kwargs)
-        if brought is not None:
-            positional, named = self._injected(args, kwargs, brought)
+        passed, args, kwargs = self._without_run(args, kwargs)
+        if passed is not None:
+            positional, named = self._injected(args, kwargs, passed)
             return self.__wrapped__(*positional, **named)
         if inspect.isgeneratorfunction(self.__wrapped__):
             return self._generate(args, kwargs)
         with self._running(args, kwargs) as (positional, named):
             return self.__wrapped__(*positional, **named)
 
-    def _taken_out(
+    def _without_run(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """The run that the caller brought along (None is none), and the rest of the call."""
+        """The run that the caller passed, or None, and the rest of the call."""
         name, parameters = self._self_run_arg, self._self_signature.parameters
         if name in kwargs and name in parameters:
             return kwargs[name], args, {k: v for k, v in kwargs.items() if k != name}
@@ -137,7 +137,7 @@ class WandbTrial(Proxy):
             yield self._injected(args, kwargs, run)
 
     def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:
-        """The call with the run where the parameter stands: what is behind it moves up."""
+        """The arguments of the call, with the run in the place of its parameter."""
         names = list(self._self_signature.parameters)
         if self._self_run_arg not in names:
             return args, kwargs
@@ -148,7 +148,7 @@ class WandbTrial(Proxy):
         return (*args[:place], run, *args[place:]), kwargs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # On its way to the workers of Ray Train, which know neither the trial nor the driver.
+        # It may be on its way to workers of Ray Train, which know neither trial nor driver.
         trial = identity.of_here() or self._self_trial or identity.Identity()
         trial = trial._replace(sender=ownership.send(WHO, trial.sender))
         rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
@@ -184,7 +184,7 @@ def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     the config alone, and calls it without a run.
 
     Raises:
-        InvalidTrainableError: for what can't be a trainable function, or tells no signature.
+        InvalidTrainableError: for what can't be a trainable function, or has no signature.
     """
     inner = ray_trial.with_parameters_of(trainable)
     if inner is not None:
@@ -231,7 +231,7 @@ def _is_asynchronous(trainable: Any) -> bool:
 
 
 def _innermost(trainable: Any) -> Any:
-    """What a partial, or a partial of one, is of."""
+    """The function inside a partial, or inside a partial of one."""
     while isinstance(trainable, functools.partial):
         trainable = trainable.func
     return trainable
