@@ -1,8 +1,8 @@
-# make demo, test, lint, endings, bench: each sets up what it needs in .venv.
+# make demo, test, quick, lint, endings, bench: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint endings bench clean
+.PHONY: demo test quick lint endings bench clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -20,6 +20,10 @@ test: .venv/ready
 	$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+# What needs no Ray, for the time between two edits.
+quick: .venv/ready
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slow"
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 from drivers import local_ray
+from marks import marks_of, reached
 
 hypothesis.settings.register_profile(
     "wbtune",
@@ -28,6 +30,17 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 # Hundreds of workers import the same modules: one of them compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with what it needs, so that ``-m`` can leave it out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        names = [item.function.__name__, *([item.cls.__name__] if item.cls else [])]
+        names += item.fixturenames
+        given = [mark.name for mark in item.iter_markers()]
+        for mark in marks_of(reached(item.path, names), item.fixturenames, given):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,6 +67,18 @@ def no_core_for_children() -> Iterator[None]:
     """A core that a test has in this process is not that of the programs that others start."""
     yield
     os.environ.pop("WANDB_SERVICE", None)
+
+
+@pytest.fixture(autouse=True)
+def no_unmarked_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tune starts a Ray where there is none: a test that brings it about needs the marker."""
+    before = _has_ray()
+    yield
+    assert before or request.node.get_closest_marker("ray") or not _has_ray()
+
+
+def _has_ray() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 @pytest.fixture

@@ -84,3 +84,27 @@ class FakeTrial:
 
     def is_finished(self):
         return self.status in {"TERMINATED", "ERROR"}
+
+
+class FakeStore(dict):
+    """Ray's key-value store, which every process of a job can read."""
+
+    def stand_in_for(self, module, monkeypatch):
+        """Let the functions of `ray_store` use this."""
+        monkeypatch.setattr(module, "job", lambda: "job")
+        for name in ("store", "stored", "stored_keys", "remove_stored"):
+            monkeypatch.setattr(module, name, getattr(self, name))
+
+    def store(self, key, text, *, overwrite=True):
+        if overwrite or key not in self:
+            self[key] = text
+
+    def stored(self, key):
+        return self.get(key)
+
+    def stored_keys(self, prefix):
+        return [key for key in self if key.startswith(prefix)]
+
+    def remove_stored(self, prefix):
+        for key in self.stored_keys(prefix):
+            del self[key]

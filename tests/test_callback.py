@@ -245,7 +245,7 @@ def _ours():
 
 def _is_ours(process):
     try:
-        return "wandb-core" in process.name() or "helper_main" in " ".join(process.cmdline())
+        return "wandb-core" in process.name() or "wbtune._helper" in " ".join(process.cmdline())
     except psutil.Error:
         return False  # it has just ended
 

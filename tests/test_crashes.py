@@ -11,12 +11,9 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from crash_program import ITERATIONS, TRAINABLES
 
 from wbtune._run import run_log
-
-pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("crash_program.py")
 ENOUGH = 7
@@ -79,7 +76,7 @@ def nobody_left(processes):
 
 def is_ours(process):
     try:
-        return "wandb-core" in process.name() or "helper_main" in " ".join(process.cmdline())
+        return "wandb-core" in process.name() or "wbtune._helper" in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import FakeStore
 from ray import cloudpickle
 
 from wbtune._data import secret
@@ -331,12 +332,9 @@ def test_the_docstrings_examples_are_true() -> None:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Ray's key-value store, a server that takes every key, and nothing in the environment."""
-    store: dict[str, str] = {}
-    monkeypatch.setattr(ray_store, "job", lambda: "job")
+    store = FakeStore()
+    store.stand_in_for(ray_store, monkeypatch)
     monkeypatch.setattr(ray_store, "is_driver", lambda: False)
-    monkeypatch.setattr(ray_store, "store", store.__setitem__)
-    monkeypatch.setattr(ray_store, "stored", store.get)
-    monkeypatch.setattr(ray_store, "stored_keys", lambda prefix: [*store])
     monkeypatch.setattr(driver_login.Server, "check", lambda server: None)
     monkeypatch.delenv("WANDB_MODE")
     return store

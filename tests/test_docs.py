@@ -44,7 +44,6 @@ def test_examples_are_true(examples: dict[str, dict[str, Any]]) -> None:
     assert all(one["tried"] for one in examples.values())
 
 
-@pytest.mark.slow
 def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     """Each is a program of its own, offline, and writes a run for each trial or worker."""
     page = Path(__file__).parents[1] / "README.md"

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 from ray import tune
 from ray.exceptions import RayActorError
+from ray.tune.logger import LoggerCallback
 from ray.tune.trainable import FunctionTrainable
 
 from wbtune import callback
@@ -411,15 +412,47 @@ def test_a_checkpoint_that_comes_after_the_end(tmp_path):
     assert writer.uploads == [("a", False)]
 
 
-def test_hooks_never_raise(caplog):
-    """An exception in a hook is said, and does not reach Tune."""
+class FailingExperiment:
+    """One that raises, whatever it is asked to do."""
 
-    @callback.never_raises
-    def on_step_end():
-        raise ValueError("mine")
+    def __init__(self, *args, **kwargs):
+        pass
 
-    on_step_end()
-    assert "on_step_end failed" in caplog.text
+    def __getattr__(self, name):
+        raise ValueError(f"no {name} today")
+
+
+TRIAL = FakeTrial("a", "nowhere")
+HOOKS = {
+    "on_step_end": (1, [TRIAL]),
+    "log_trial_start": (TRIAL,),
+    "log_trial_result": (1, TRIAL, {"loss": 1.0}),
+    "log_trial_save": (TRIAL,),
+    "log_trial_end": (TRIAL,),
+    "on_experiment_end": ([TRIAL],),
+}
+
+
+@pytest.fixture
+def failing_callback(monkeypatch):
+    monkeypatch.setattr(experiment, "Experiment", FailingExperiment)
+    door = callback.WandbLoggerCallback(project="p", upload_checkpoints=True)
+    door.setup()
+    return door
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_never_raise(hook, failing_callback, caplog):
+    """An exception in a hook is logged, and does not reach Tune."""
+    getattr(failing_callback, hook)(*HOOKS[hook])
+    assert f"{hook} failed; the experiment goes on" in caplog.text
+    assert "ValueError: no " in caplog.text
+
+
+def test_every_hook_is_one_that_never_raises():
+    """But `setup`, which Tune calls before any trial: what it raises is meant for the user."""
+    hooks = {name for name in dir(LoggerCallback) if name.startswith(("on_", "log_"))}
+    assert hooks & vars(callback.WandbLoggerCallback).keys() == set(HOOKS)
 
 
 def test_a_silent_trial_is_spoken_for(tmp_path, capsys):

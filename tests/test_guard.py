@@ -1,7 +1,7 @@
 """wandb-core is killed, again and again: no row is missing, none is there twice.
 
-The scenarios are played by a program of their own, with real wandb offline, so that the
-tests' own process never has a core.
+Each scenario is played in a process of its own, with real wandb offline, so that the tests'
+own process never has a core. In a debugger: ``python -m pdb tests/test_guard.py FOLDER NAME``.
 """
 
 # Over 250 lines: the scenarios, and the program that plays them.
@@ -9,9 +9,11 @@ tests' own process never has a core.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -34,8 +36,8 @@ from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import wandb_run, wandb_wire
 
 HANGS_S = 30
-#: Before and after a scenario's name, in what the program says.
-MARK = "====="
+#: Seconds after which a scenario that has not ended shows where it is, and is ended.
+ENDS_S = 180
 
 
 def wait_until(condition):
@@ -1000,33 +1002,31 @@ SCENARIOS = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """What became of each scenario: the program that plays them says so, and leaves nobody."""
+def stage(tmp_path_factory):
+    """The process off which each scenario is forked: all is imported, and nothing has begun."""
     folder = tmp_path_factory.mktemp("guard")
     with subprocess.Popen(
         [sys.executable, __file__, str(folder)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    ) as program:
-        try:
-            said, _ = program.communicate(timeout=len(SCENARIOS) * HANGS_S)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            raise
-    assert program.returncode == 0, said
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(program.pid) in _words(p)]
-    assert not left, left
-    parts = said.split(MARK)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    ) as process:
+        yield folder, process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_core_is_killed(name, outcomes):
+def test_core_is_killed(name, stage):
     """Rows out are rows in, once and in order, in the same run; and no process is left."""
-    assert outcomes[name].rstrip().endswith("whole"), outcomes[name]
-    assert "Traceback" not in outcomes[name]
+    folder, process = stage
+    print(name, file=process.stdin, flush=True)
+    pid, code = process.stdout.readline().split()
+    said = (folder / f"{name}.log").read_text()
+    assert code == "0", said
+    assert "Traceback" not in said, said
+    left = [one for one in psutil.process_iter(["cmdline"]) if pid in _words(one)]
+    assert not left, left
 
 
 def _is_core(process):
@@ -1041,24 +1041,44 @@ def _words(process):
     return words if any("wandb-core" in word for word in words) else []
 
 
-def main(folder, *names):
-    """Play the scenarios, one after the other; each begins without a core."""
-    for name, scenario in SCENARIOS.items():
-        if names and name not in names:
-            continue
-        print(MARK, name, MARK, sep="", flush=True)
-        under_test = Program(Path(folder, name))
-        under_test.folder.mkdir()
+def play(folder, name):
+    """Play one scenario, in this process, which has no core before and none afterwards."""
+    under_test = Program(Path(folder, name))
+    under_test.folder.mkdir(parents=True)
+    try:
+        SCENARIOS[name](under_test)
+    finally:
+        closing.end_core()
+    psutil.wait_procs(under_test.cores(), HANGS_S)
+    assert not under_test.cores()
+
+
+def play_in_a_fork(folder, name):
+    """Its pid and its exit code; what it printed is in a file."""
+    pid = os.fork()
+    if not pid:
+        code = 1
         try:
-            scenario(under_test)
-            closing.end_core()
-            psutil.wait_procs(under_test.cores(), HANGS_S)
-            assert not under_test.cores()
-        except Exception:  # noqa: BLE001 - it is said, and the others are played all the same
-            traceback.print_exc(file=sys.stdout)
-            closing.end_core()
-        else:
-            print("whole", flush=True)
+            with Path(folder, f"{name}.log").open("wb") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            faulthandler.dump_traceback_later(ENDS_S, exit=True)
+            play(folder, name)
+            code = 0
+        except BaseException:  # noqa: BLE001 - this process is a copy: it goes no further
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main(folder, *names):
+    """``python test_guard.py FOLDER [NAME]``: that scenario here, or those that are read."""
+    for name in names:
+        play(folder, name)
+    for line in () if names else sys.stdin:
+        print(*play_in_a_fork(folder, line.strip()), flush=True)
 
 
 if __name__ == "__main__":

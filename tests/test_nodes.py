@@ -35,7 +35,6 @@ def cluster(tmp_path_factory):
     return folder, fitted("nodes_program.py", folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("door", [*DOORS, *IN_S3])
 def test_each_node(door, cluster):
     """A trial on each of two nodes: both runs, with all rows, are in the experiment's storage."""
@@ -53,7 +52,6 @@ def test_each_node(door, cluster):
         assert log.summary.get("wbtune/attempt", 1) == 1 + retried
 
 
-@pytest.mark.slow
 def test_the_closing_line(cluster):
     """The driver says where in S3 the runs are, and what to type; and has no trouble to tell."""
     _, said = cluster

@@ -24,7 +24,6 @@ def inside_an_agent(tmp_path_factory):
     return folder, fitted("surroundings_program.py", folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("door", ["decorated", "plain", "setup_wandb"])
 def test_trials_inside_an_agent(door, inside_an_agent):
     """Each trial is a run of its own in the project that was declared, and no row is missing.
@@ -42,7 +41,6 @@ def test_trials_inside_an_agent(door, inside_an_agent):
         assert "from-outside" in log.tags
 
 
-@pytest.mark.slow
 def test_the_drivers_own_run_goes_on(inside_an_agent):
     """It is the agent's, in the agent's project, with what was logged before and after the fits."""
     folder, said = inside_an_agent

@@ -15,8 +15,6 @@ from wbtune._trial import train_hooks, tune_hooks
 from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import ray_train
 
-pytestmark = pytest.mark.slow
-
 
 def program(folder, version):
     """The program's training runs, which are read by name and by what each should be."""

@@ -10,6 +10,7 @@ process and real wandb, has a few examples of its own below.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -38,7 +39,7 @@ from wbtune._driver.message_queue import BATCH, BATCH_BYTES
 from wbtune._driver.supervisor import MAX_HELPERS
 from wbtune._driver.unacknowledged import Sent, SentMessages
 from wbtune._driver.writer import Writer
-from wbtune._helper.helper import Backend, Helper
+from wbtune._helper.helper import AT_ONCE, Backend, Helper
 from wbtune._helper.messages import (
     Configure,
     End,
@@ -380,7 +381,7 @@ TestHelper.settings = settings(max_examples=150, stateful_step_count=40, derando
 # --- single orders that have stopped a helper ------------------------------------------------
 
 
-def serve(tmp_path, batches, open_run, close_run=closing.close_run):
+def serve(tmp_path, batches, open_run, close_run=closing.close_run, most_open=math.inf):
     """Let a helper work off the batches; what it said."""
     said: list[tuple[str, str]] = []
     path = Path(tmp_path, "orders")
@@ -389,7 +390,7 @@ def serve(tmp_path, batches, open_run, close_run=closing.close_run):
             stream.write(framed([pack(order) for order in batch]))
     helper = Helper(
         lambda key, text: said.append((key, text)),
-        backend=Backend(open_run=open_run, close_run=close_run),
+        backend=Backend(open_run=open_run, close_run=close_run, most_open=most_open),
     )
     with path.open("rb") as stream:
         thread = threading.Thread(target=helper.serve, args=(stream,), daemon=True)
@@ -420,6 +421,73 @@ def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
     (run,) = opened
     assert (run.rows, run.exit_codes) == ([(0, {"loss": 1})], [0])
     assert len(said) == 1
+
+
+class Crowd:
+    """How many are at it, and how many were at the same time."""
+
+    def __init__(self):
+        self.now = self.most = 0
+        self.changed = threading.Condition()
+
+    def enter(self):
+        with self.changed:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.changed.notify_all()
+
+    def leave(self):
+        with self.changed:
+            self.now -= 1
+
+    def wait_for(self, count):
+        with self.changed:
+            self.changed.wait_for(lambda: self.most >= count, HANGS_S)
+
+
+def test_only_so_many_runs_are_opened_at_once(tmp_path):
+    """More would storm the server; they come when there is room, and every run is opened."""
+    crowd, opened = Crowd(), []
+    keys = [f"run{number}" for number in range(2 * AT_ONCE + 3)]
+
+    def open_run(spec, secret, **how):
+        crowd.enter()
+        crowd.wait_for(AT_ONCE)
+        time.sleep(0.05)  # for those that should not come
+        opened.append(FakeRun(spec.init))
+        crowd.leave()
+        return opened[-1]
+
+    assert not serve(tmp_path, [[Start(key, fake_spec(key)) for key in keys]], open_run)
+    assert crowd.most == AT_ONCE
+    assert sorted(run.id for run in opened) == sorted(keys)
+
+
+def test_only_so_many_runs_are_open_at_once(tmp_path):
+    """Each has files: the others wait, with their rows, which is said; none is lost."""
+    crowd, opened = Crowd(), []
+    keys = [f"run{number}" for number in range(7)]
+
+    def open_run(spec, secret, **how):
+        crowd.enter()
+        opened.append(FakeRun(spec.init))
+        return opened[-1]
+
+    def close_run(run, outcome, notes):
+        crowd.leave()
+        closing.close_run(run, outcome, notes)
+
+    batches = [
+        [Start(key, fake_spec(key)) for key in keys],
+        [Log(key, {"loss": 1}, {}) for key in keys],
+        [End(key, FINISHED) for key in keys],
+    ]
+    said = serve(tmp_path, batches, open_run, close_run, most_open=3)
+    assert crowd.most == 3
+    assert {run.id: (len(run.rows), run.exit_codes) for run in opened} == {
+        key: (1, [0]) for key in keys
+    }
+    assert {text.partition(",")[0] for _, text in said} == {"3 runs are open at the same time"}
 
 
 @pytest.mark.parametrize("late", [False, True])
