@@ -26,6 +26,8 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
+from wbtune._data.checkpoint import Objective
+from wbtune._driver import experiment_start
 from wbtune._run.ownership import OwnsRun
 from wbtune._trial.trial_function import WandbTrial
 
@@ -264,6 +266,21 @@ def test_registered_names():
     assert (told.declared.group, told.declared.log_results) == ("g", True)
     told = wandb_tuner("mixed", group="g")._local_tuner.trainable
     assert (told.wbtune_options.group, told.wbtune_options.log_results) == ("g", True)
+
+
+def test_the_metric_comes_from_the_tuners_own_config(monkeypatch, no_cluster):
+    """What is best is known from `TuneConfig`, without a look into Tune's loop."""
+    made = {}
+    monkeypatch.setattr(experiment_start, "Experiment", lambda *args, **more: made.update(more))
+    tuner = wandb_tuner(
+        train,
+        project="p",
+        mode="offline",
+        upload_checkpoints="best",
+        tune_config=tune.TuneConfig(metric="loss", mode="max"),
+    )
+    callback_of(tuner).setup()
+    assert made["objective"] == Objective("loss", "max")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 from ray.tune.logger import LoggerCallback
 
 from wbtune._data import drop_in, timeouts
+from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
 from wbtune._data.option_table import refused_at
@@ -162,9 +163,16 @@ class WandbLoggerCallback(LoggerCallback):
         self.__state: dict[str, Any] = {}
 
     # The attributes have two underscores, so that no subclass's are the same by chance.
+    __objective: Objective | None = None  # an older pickle has none
 
-    def use(self, who: str, options: RunOptions, api_key: str | None = None) -> None:
-        """Take options that are checked already.
+    def use(
+        self,
+        who: str,
+        options: RunOptions,
+        api_key: str | None = None,
+        objective: Objective | None = None,
+    ) -> None:
+        """Take options that are checked already, and what the tuner optimises, where known.
 
         Raises:
             ConfigurationError: for a value that can't be sent to another process, or an
@@ -178,7 +186,7 @@ class WandbLoggerCallback(LoggerCallback):
         check_travels(who, options)
         if api_key is not None:
             credentials.refuse_two(who, api_key, options.api_key_file)
-        self.__options = options
+        self.__options, self.__objective = options, objective
         self.__api_key = None if api_key is None else Secret(api_key)
 
     #: The declaration.
@@ -217,6 +225,7 @@ class WandbLoggerCallback(LoggerCallback):
             self.__who,
             self.__options,
             None if self.__api_key is None else self.__api_key.reveal(),
+            objective=self.__objective,
             restored=self.__state,
             time_budget_s=info.get("time_budget_s"),
         )

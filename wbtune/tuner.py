@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ray import tune
 
 from wbtune._data import timeouts
+from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.config_keys import take_key
 from wbtune._data.keywords import Checkpoints, Names, TunerOptions
 from wbtune._data.option_table import refused_at
@@ -146,13 +147,17 @@ def wandb_tuner(
         raise ConfigurationError(run_spec.no_project(WHO))
     tuner_options.check_takes_config(WHO, declared)
     callback = WandbLoggerCallback()
-    callback.use(WHO, options, api_key)
+    callback.use(WHO, options, api_key, _objective(tune_config))
     return tune.Tuner(
         declared,
         param_space=None if param_space is None else dict(param_space),
         tune_config=tune_config,
         run_config=_with_callback(run_config, callback),
     )
+
+
+def _objective(tune_config: TuneConfig | None) -> Objective | None:
+    return None if tune_config is None else objective_of(tune_config.metric, tune_config.mode)
 
 
 def _check_what_is_tunes(trainable: object, param_space: object) -> None:

@@ -116,3 +116,8 @@ def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> 
 def named_apart(name: str, suffix: str) -> str:
     """An artifact's name and a suffix, in the length that W&B allows."""
     return f"{name[: _LONGEST - len(suffix) - 1]}-{suffix}"
+
+
+def objective_of(metric: str | None, mode: str | None) -> Objective | None:
+    """The objective, if both a metric and a mode are known."""
+    return Objective(metric, mode) if metric and mode else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wbtune._data.checkpoint import Objective
+from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.options import RunOptions
 from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
 from wbtune._driver.experiment import Experiment
@@ -36,6 +36,7 @@ def start_experiment(
     options: RunOptions,
     api_key: str | None,
     *,
+    objective: Objective | None = None,
     restored: Mapping[str, Any],
     time_budget_s: object,
 ) -> Started:
@@ -47,6 +48,7 @@ def start_experiment(
         public_name: what the user called, for messages.
         options: checked one by one.
         api_key: the API key, if it was given as an argument.
+        objective: what the tuner optimises; without it, Tune's loop is asked.
         restored: the state of a restored experiment; empty for a new one.
         time_budget_s: of the tuner.
 
@@ -60,7 +62,7 @@ def start_experiment(
     if not options.project:
         raise ConfigurationError(run_spec.no_project(public_name))
     sweep = ray_loop.sweep()
-    objective = Objective(sweep.metric, sweep.mode) if sweep.metric and sweep.mode else None
+    objective = objective or objective_of(sweep.metric, sweep.mode)
     _check_checkpoints(public_name, options, objective, sweep.filesystem)
     outer_job.warn_once(public_name, options.group or sweep.experiment)
     if options.mode != "disabled" and sweep.directory is not None:
