@@ -63,8 +63,8 @@ class WandbMixin(ownership.OwnsRun):
             raise ConfigurationError(key_in_code(WHO, "api_key= in class keywords"))
         _check_bases(cls)
         names = wandb_settings.init_parameters() if declaration else frozenset()
-        who = f"class {cls.__name__}({WHO})"
-        cls.wbtune_options |= parse(who, declaration, names, refused_at(WHO))
+        public_name = f"class {cls.__name__}({WHO})"
+        cls.wbtune_options |= parse(public_name, declaration, names, refused_at(WHO))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse ``class Train(WandbMixin(project=...))``."""

@@ -59,31 +59,31 @@ def needs_key(mode: str | None) -> bool:
     return chosen not in {"offline", "disabled", "dryrun"}
 
 
-def refuse_two(who: str, api_key: str | None, api_key_file: str | None) -> None:
+def refuse_two(public_name: str, api_key: str | None, api_key_file: str | None) -> None:
     """Refuse an ``api_key`` together with an ``api_key_file``.
 
     Raises:
         CredentialsError: for both arguments.
     """
     if api_key and api_key_file:
-        msg = f"{who}: got both api_key= and api_key_file=. Leave one out."
+        msg = f"{public_name}: got both api_key= and api_key_file=. Leave one out."
         raise CredentialsError(msg)
 
 
-def explicit_key(who: str, api_key: str | None, api_key_file: str | None) -> Secret | None:
+def explicit_key(public_name: str, api_key: str | None, api_key_file: str | None) -> Secret | None:
     """The key that the arguments give.
 
     Raises:
         CredentialsError: for both arguments, or a file that can't be read or is empty.
     """
-    refuse_two(who, api_key, api_key_file)
+    refuse_two(public_name, api_key, api_key_file)
     if api_key_file:
-        return Secret(_read(who, api_key_file))
+        return Secret(_read(public_name, api_key_file))
     return Secret(api_key) if api_key else None
 
 
 def find(
-    who: str,
+    public_name: str,
     api_key: str | None,
     api_key_file: str | None,
     mode: str | None,
@@ -92,7 +92,7 @@ def find(
     """The key for runs in ``mode``, or None where wandb finds it by itself or needs none.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         api_key: an argument.
         api_key_file: an argument.
         mode: W&B's ``mode``, where it was given.
@@ -102,21 +102,24 @@ def find(
         CredentialsError: when a server has to be talked to and there is no key, or when
             the key given is unusable.
     """
-    explicit = explicit_key(who, api_key, api_key_file)
+    explicit = explicit_key(public_name, api_key, api_key_file)
     if not needs_key(mode):
         return None
     if explicit is not None:
-        return _usable(who, explicit)
+        return _usable(public_name, explicit)
     try:
         if wandb_auth.logged_in(base_url or wandb_settings.wandb_setting("base_url")):
             return None
     except Exception as error:  # wandb's: a malformed key or token file
-        msg = f"{who}: the credentials that wandb found are unusable: {error}. Instead: {CURES}."
+        msg = (
+            f"{public_name}: the credentials that wandb found are unusable: {error}. "
+            f"Instead: {CURES}."
+        )
         raise CredentialsError(msg) from error
     hook = os.environ.get(API_KEY_HOOK)
     if hook:
-        return _usable(who, Secret(key_from_hook(who, hook)))
-    msg = f"{who}: {NO_KEY}. {CURES[0].upper()}{CURES[1:]}."
+        return _usable(public_name, Secret(key_from_hook(public_name, hook)))
+    msg = f"{public_name}: {NO_KEY}. {CURES[0].upper()}{CURES[1:]}."
     raise CredentialsError(msg)
 
 
@@ -126,27 +129,33 @@ def found_by_wandb(base_url: str) -> Secret | None:
     return None if key is None else Secret(key)
 
 
-def _usable(who: str, secret: Secret) -> Secret:
+def _usable(public_name: str, secret: Secret) -> Secret:
     problem = wandb_auth.key_problem(secret.reveal())
     if problem:
-        msg = f"{who}: the API key given is unusable: {problem} Copy it again from W&B."
+        msg = f"{public_name}: the API key given is unusable: {problem} Copy it again from W&B."
         raise CredentialsError(msg)
     return secret
 
 
-def _read(who: str, api_key_file: str) -> str:
+def _read(public_name: str, api_key_file: str) -> str:
     try:
         lines = Path(api_key_file).expanduser().read_text(encoding="utf-8").split()
     except (OSError, ValueError, RuntimeError) as error:  # not UTF-8, a NUL; no such ~user
-        msg = f"{who}: can't read api_key_file={api_key_file!r}: {error}. Check path and rights."
+        msg = (
+            f"{public_name}: can't read api_key_file={api_key_file!r}: {error}. "
+            "Check path and rights."
+        )
         raise CredentialsError(msg) from error
     if not lines:
-        msg = f"{who}: api_key_file={api_key_file!r} is empty. Its first line has to be the key."
+        msg = (
+            f"{public_name}: api_key_file={api_key_file!r} is empty. "
+            "Its first line has to be the key."
+        )
         raise CredentialsError(msg)
     return lines[0]
 
 
-def key_from_hook(who: str, hook: str) -> str:
+def key_from_hook(public_name: str, hook: str) -> str:
     """The key that a user's hook returns.
 
     Raises:
@@ -156,10 +165,10 @@ def key_from_hook(who: str, hook: str) -> str:
         key = pkgutil.resolve_name(hook)()
     except Exception as error:  # noqa: BLE001 - a user's hook raises what it likes
         kind = type(error).__name__
-        msg = f"{who}: the hook {API_KEY_HOOK}={hook} raised {kind}. Fix it, or unset it."
+        msg = f"{public_name}: the hook {API_KEY_HOOK}={hook} raised {kind}. Fix it, or unset it."
         # Not chained: the hook's own error may carry the key.
         raise CredentialsError(msg) from None
     if not isinstance(key, str) or not key:
-        msg = f"{who}: the hook {API_KEY_HOOK}={hook} returned no key. Fix it, or unset it."
+        msg = f"{public_name}: the hook {API_KEY_HOOK}={hook} returned no key. Fix it, or unset it."
         raise CredentialsError(msg)
     return key

@@ -33,13 +33,13 @@ _HANDED: Final = ("base_url", "entity", "identity_token_file")
 _DEFAULT_MODE: Final = "online"
 
 
-def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
+def log_in(public_name: str, options: RunOptions, api_key: str | None = None) -> Login:
     """Log in on the driver: find the key, and check it with the server.
 
     A driver that is itself a trial logs in as that trial does, and needs no key.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: located and checked.
         api_key: an argument.
 
@@ -50,14 +50,16 @@ def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
     """
     here = identity.of_here()
     if here is not None:
-        credentials.refuse_two(who, api_key, options.api_key_file)
-        login, trouble = trial_login.log_in_or_offline(who, options, here, api_key, declared=False)
+        credentials.refuse_two(public_name, api_key, options.api_key_file)
+        login, trouble = trial_login.log_in_or_offline(
+            public_name, options, here, api_key, declared=False
+        )
         if trouble:
-            logger.warning("%s: %s", who, trouble)
+            logger.warning("%s: %s", public_name, trouble)
         return login
     given = options.init_kwargs.get("settings") or {}
     secret = credentials.find(
-        who, api_key, options.api_key_file, options.mode, given.get("base_url")
+        public_name, api_key, options.api_key_file, options.mode, given.get("base_url")
     )
     arguments = {
         "key": api_key or options.api_key_file,
@@ -77,7 +79,7 @@ def log_in(who: str, options: RunOptions, api_key: str | None = None) -> Login:
         settings.pop("identity_token_file", None)
         patience = given.get("init_timeout") or wandb_settings.wandb_setting("init_timeout")
         patience = min(float(patience), timeouts.LOGIN_SERVER_S)
-        _check(who, Server(settings["base_url"], secret, patience, given))
+        _check(public_name, Server(settings["base_url"], secret, patience, given))
     return Login(secret, settings, named)
 
 
@@ -155,14 +157,16 @@ def take_back(fit: str) -> None:
         logger.warning("wbtune: a login stays in the memory of Ray's head: %s", error)
 
 
-def _check(who: str, server: Server) -> None:
+def _check(public_name: str, server: Server) -> None:
     try:
         server.check()
     except CredentialsError as error:
-        raise CredentialsError(f"{who}: {error}. Another key: {credentials.CURES}.") from None
+        raise CredentialsError(
+            f"{public_name}: {error}. Another key: {credentials.CURES}."
+        ) from None
     except ConnectionError as error:
         msg = (
-            f"{who}: {error}. Check the network and WANDB_BASE_URL, or log without a "
+            f"{public_name}: {error}. Check the network and WANDB_BASE_URL, or log without a "
             'server by mode="offline" and upload later by `wandb sync`.'
         )
         raise type(error)(msg) from None

@@ -69,7 +69,9 @@ def handed_over(trial: Identity) -> RunOptions:
     return RunOptions(**given, init_kwargs=init)
 
 
-def warn_of_overrides(who: str, trial: Identity, drivers: RunOptions, own: RunOptions) -> None:
+def warn_of_overrides(
+    public_name: str, trial: Identity, drivers: RunOptions, own: RunOptions
+) -> None:
     """Warn, once in an experiment, where a trial's own options override the driver's."""
     differ = [
         f"{name}={mine!r} (the driver says {theirs!r})"
@@ -78,9 +80,11 @@ def warn_of_overrides(who: str, trial: Identity, drivers: RunOptions, own: RunOp
     ]
     if not differ:
         return
-    text = f"{who}: what is given here comes before the driver's options: {', '.join(differ)}."
+    text = (
+        f"{public_name}: what is given here comes before the driver's options: {', '.join(differ)}."
+    )
     try:
-        first = handover.claim(f"{trial.fit}/said/{who}", str(trial.trial_id))
+        first = handover.claim(f"{trial.fit}/said/{public_name}", str(trial.trial_id))
     except handover.StoreError:
         first = str(trial.trial_id)
     if first == str(trial.trial_id):

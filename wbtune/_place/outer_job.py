@@ -44,14 +44,14 @@ _RUN: Final = "WANDB_RUN_ID"
 
 
 @functools.cache
-def warn_once(who: str, group: str | None) -> None:
+def warn_once(public_name: str, group: str | None) -> None:
     """Say in one line that the trials' runs are not the run that the environment describes.
 
     Called on the driver; without a callback there, in each trial, in the same words, which Ray
     shows once on the driver's terminal.
 
     Args:
-        who: what was called.
+        public_name: what the user called, for messages.
         group: the group of the trials' runs.
     """
     if sweep := os.environ.get(_AGENT):
@@ -64,5 +64,5 @@ def warn_once(who: str, group: str | None) -> None:
     logger.warning(
         "%s: this program was started by %s%s. Each trial has a run of its own, in the group %s; "
         "the other is left alone.",
-        *(who, job, f" as the run {run}" if run else "", group or "(none)"),
+        *(public_name, job, f" as the run {run}" if run else "", group or "(none)"),
     )

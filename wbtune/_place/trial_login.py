@@ -34,7 +34,7 @@ _DEFAULT_URL: Final = "https://api.wandb.ai"
 
 
 def log_in(
-    who: str,
+    public_name: str,
     handed: Login,
     api_key: str | None,
     api_key_file: str | None,
@@ -46,7 +46,7 @@ def log_in(
     """Log in where a trial runs, with what the driver has handed over.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         handed: the driver's login (`handed_over`).
         api_key: an argument of the user's code in the trial.
         api_key_file: the same, or part of a declaration.
@@ -82,7 +82,7 @@ def log_in(
     has_own = has_own or ("WANDB_API_KEY" in own and "key" not in handed.given)
     if not has_own and (handed.secret is not None or "identity_token_file" in settings):
         return Login(handed.secret, settings)
-    secret = credentials.find(who, api_key, api_key_file, mode, base_url)
+    secret = credentials.find(public_name, api_key, api_key_file, mode, base_url)
     server = settings.get("base_url") or wandb_settings.wandb_setting("base_url")
     return Login(secret or credentials.found_by_wandb(server), settings)
 
@@ -94,7 +94,7 @@ def _first(handed: Login, name: str, own: str | None) -> str | None:
 
 
 def log_in_or_offline(
-    who: str,
+    public_name: str,
     options: RunOptions,
     trial: Identity,
     api_key: str | None = None,
@@ -104,7 +104,7 @@ def log_in_or_offline(
     """Log in where a trial runs; stay offline without a key, and while Ray's store is away.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: located and checked.
         trial: the trial.
         api_key: as in `log_in`.
@@ -126,7 +126,7 @@ def log_in_or_offline(
     arguments = (api_key, options.api_key_file, options.mode)
     try:
         login = log_in(
-            *(who, handed, *arguments), declared=declared, base_url=given.get("base_url")
+            *(public_name, handed, *arguments), declared=declared, base_url=given.get("base_url")
         )
     except CredentialsError as error:
         if trial.trial_id is None and trial.directory is None:
@@ -134,7 +134,7 @@ def log_in_or_offline(
         if credentials.NO_KEY in str(error):
             why = f"no W&B API key has reached this trial: {TRIAL_CURES}."
         else:
-            why = str(error).removeprefix(f"{who}: ")
+            why = str(error).removeprefix(f"{public_name}: ")
         return OFFLINE, trouble or why
     if trouble and credentials.needs_key(options.mode or login.settings.get("mode")):
         return OFFLINE, trouble

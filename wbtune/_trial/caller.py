@@ -18,7 +18,7 @@ _ATTACHING: Final = ProcessLock()
 
 
 def run_of_caller(
-    who: str,
+    public_name: str,
     options: RunOptions,
     api_key: str | None = None,
     *,
@@ -29,7 +29,7 @@ def run_of_caller(
     """The run of the code that calls, tied to the life of what that runs in.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: for the run, if there is none yet.
         api_key: the same.
         declared: the options are a declaration, not an argument in the trial.
@@ -44,7 +44,7 @@ def run_of_caller(
     with _ATTACHING:  # several threads of the trial may ask at once
         trial_run = attached_run(trainable if worker is None else worker.home)
         if trial_run is None:
-            trial_run = TrialRun(who, options, api_key, declared=declared)
+            trial_run = TrialRun(public_name, options, api_key, declared=declared)
             if worker is not None:
                 attach_to_worker(worker, trial_run)
             elif trainable is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def around_function(
-    who: str,
+    public_name: str,
     options: RunOptions,
     config: Mapping[str, Any] | None,
     sent_by: identity.Identity | None = None,
@@ -32,7 +32,7 @@ def around_function(
     it is a run of its own.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: the declaration.
         config: what the function is called with.
         sent_by: the trial that sent the function away, as a training loop of Ray Train.
@@ -41,7 +41,7 @@ def around_function(
     if only and identity.rank():
         yield opening.disabled_run()
         return
-    trial_run, trial = run_of_caller(who, options, only=only, sent_by=sent_by)
+    trial_run, trial = run_of_caller(public_name, options, only=only, sent_by=sent_by)
     trial_run.options, trial_run.keeps_open = options, True
     trial_run.has_trained = True
     run = trial_run.open(trial, config)

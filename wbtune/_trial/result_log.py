@@ -27,7 +27,7 @@ class ResultLog:
     """The results of one trial, on their way into its run.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         started: the run, and what it was opened by.
         router: picks what is logged of a result; None if results are not logged.
         iteration: returns how many results the trial has had; None where that is unknown.
@@ -42,7 +42,7 @@ class ResultLog:
 
     def __init__(
         self,
-        who: str,
+        public_name: str,
         started: StartedRun,
         router: Router | None,
         iteration: Callable[[], int] | None,
@@ -50,7 +50,7 @@ class ResultLog:
     ) -> None:
         self.run: Run = started.run
         self.dropped = 0
-        self._who = who
+        self._public_name = public_name
         self._spec = started.spec
         self._attempt = started.attempt
         self._router = router
@@ -79,7 +79,9 @@ class ResultLog:
                 # Not a row of its own: it joins the next that the trial logs.
                 self.run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-            logger.warning("%s: could not prepare run %s: %s", self._who, self.run.id, error)
+            logger.warning(
+                "%s: could not prepare run %s: %s", self._public_name, self.run.id, error
+            )
 
     def log(self, result: Mapping[str, Any]) -> None:
         """Log one result; a result that can't be logged is counted, and the first warned of."""
@@ -92,7 +94,7 @@ class ResultLog:
                 raise
             self.dropped += 1
             if self.dropped == 1:
-                logger.warning("%s: could not log a result: %s", self._who, error)
+                logger.warning("%s: could not log a result: %s", self._public_name, error)
 
     def _log(self, result: Mapping[str, Any], router: Router) -> None:
         run = closing.reopen_if_finished(self.run)
@@ -110,7 +112,7 @@ class ResultLog:
             step = self._steps.next(iteration, at_least=closing.next_step(run))
             new, left_out = media.log_media(run, rest, self._spec, step)
             for key in left_out.keys() - self._warned_keys:
-                logger.warning("%s: left out %s (%s)", self._who, key, left_out[key])
+                logger.warning("%s: left out %s (%s)", self._public_name, key, left_out[key])
             self._warned_keys |= left_out.keys()
             run.log(new, step=step, commit=True)
 

@@ -15,11 +15,11 @@ RUN_ARG = "run"
 _MEANS_RUN = re.compile(r"_?((wandb|wb|w_and_b)_?(run|logger)?|run)_?")
 
 
-def check(who: str, trainable: Any, run_arg: str) -> None:
+def check(public_name: str, trainable: Any, run_arg: str) -> None:
     """Check that a function which wants its run has the parameter for it.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         trainable: the function that is decorated.
         run_arg: the parameter's name.
 
@@ -33,12 +33,14 @@ def check(who: str, trainable: Any, run_arg: str) -> None:
         return
     if run_arg != RUN_ARG:
         has = ", ".join(parameters) or "none"
-        msg = f"{who}: run_arg={run_arg!r} is no parameter of {name}, which has: {has}."
+        msg = f"{public_name}: run_arg={run_arg!r} is no parameter of {name}, which has: {has}."
         raise ConfigurationError(f"{msg} Give it that parameter, or leave run_arg= out.")
     for parameter in parameters.values():
         named = _MEANS_RUN.fullmatch(parameter.name.lower()) is not None
         typed = str(parameter.annotation).rpartition(".")[2].rstrip("'>") == "Run"
         if parameter.default is parameter.empty and (named or typed):
-            msg = f"{who}: Tune gives {name} no {parameter.name!r}. If that is for the run, "
+            msg = (
+                f"{public_name}: Tune gives {name} no {parameter.name!r}. If that is for the run, "
+            )
             cure = f"name it 'run', or write @wandb_trial(run_arg={parameter.name!r})."
             raise InvalidTrainableError(msg + cure)

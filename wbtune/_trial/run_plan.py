@@ -36,7 +36,7 @@ class RunPlan(NamedTuple):
 
 
 def plan_run(
-    who: str,
+    public_name: str,
     options: RunOptions,
     api_key: str | None,
     trial: identity.Identity,
@@ -48,7 +48,7 @@ def plan_run(
     """Decide what a trial's run is to be.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: the declaration, or the arguments of the call.
         api_key: an argument.
         trial: the trial.
@@ -60,38 +60,40 @@ def plan_run(
     Raises:
         WbtuneError: for options that can't work.
     """
-    inner, rest, inner_key = take_from_config(who, config, wandb_settings.init_parameters())
+    inner, rest, inner_key = take_from_config(public_name, config, wandb_settings.init_parameters())
     if declared:
         options = inner | tuner_options | options
     else:
         drivers = driver_options.handed_over(trial)
-        driver_options.warn_of_overrides(who, trial, drivers, inner | options)
+        driver_options.warn_of_overrides(public_name, trial, drivers, inner | options)
         options = drivers | inner | options
-    options = run_spec.locate(who, options)
+    options = run_spec.locate(public_name, options)
     if api_key:  # an argument comes before what config["wandb"] says
         options = replace(options, api_key_file=None)
     key = api_key or (None if options.api_key_file else inner_key)
     if trial.trial_id is not None:
-        _warn(who, options, inner_key)
-    login, trouble = trial_login.log_in_or_offline(who, options, trial, key, declared=declared)
+        _warn(public_name, options, inner_key)
+    login, trouble = trial_login.log_in_or_offline(
+        public_name, options, trial, key, declared=declared
+    )
     if trial != identity.Identity() and not trial.fit:  # no callback has said it on the driver
-        outer_job.warn_once(who, options.group or trial.experiment)
+        outer_job.warn_once(public_name, options.group or trial.experiment)
     excludes = excludes_of(options.excludes, options.unmask)
     spec = run_spec.spec(options, trial, excludes.config(rest), login.settings)
     router = Router(excludes, log_config=bool(options.log_config)) if options.log_results else None
     return RunPlan(spec._replace(objective=login.objective), login, trouble, router)
 
 
-def _warn(who: str, options: RunOptions, inner_key: str | None) -> None:
+def _warn(public_name: str, options: RunOptions, inner_key: str | None) -> None:
     """Warn of what no driver could refuse before there was a trial."""
     if not options.project and not wandb_settings.wandb_setting("project"):
         logger.warning(
             "%s W&B puts this trial's run into the project 'uncategorized'.",
-            run_spec.no_project(who),
+            run_spec.no_project(public_name),
         )
     if inner_key is not None and identity.rank() is None:
         logger.warning(
             '%s: config["wandb"] has an API key, and Tune has written it into the '
             "experiment's storage, in clear. %s.",
-            *(who, KEY_CURES),
+            *(public_name, KEY_CURES),
         )

@@ -39,36 +39,36 @@ class StartedRun(NamedTuple):
 
 
 def start_run(
-    who: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
+    public_name: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
 ) -> StartedRun:
     """Open the run that was planned, or a disabled one, with one warning.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         plan: what the run is to be.
         trial: the trial.
         on_stop: called when somebody presses "Stop run" at W&B; None if nothing can stop.
     """
     try:
-        return _start(who, plan, trial, on_stop)
+        return _start(public_name, plan, trial, on_stop)
     except WrittenByDriverError:
         logger.warning(
             "%s: the driver (WandbLoggerCallback or wandb_tuner) writes the run of trial %s "
             "already, because %s was called too late: after the first result, or %.0f s after "
             "the start. What the trial logs itself is dropped. Call it at the function's "
             "beginning, or use @wandb_trial.",
-            *(who, trial.trial_name, who, timeouts.CLAIM_S),
+            *(public_name, trial.trial_name, public_name, timeouts.CLAIM_S),
         )
     except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
         logger.warning(
             "%s: trial %s has no run at W&B: %s: %s. The trial continues without it.",
-            *(who, trial.trial_name, type(error).__name__, error),
+            *(public_name, trial.trial_name, type(error).__name__, error),
         )
     return StartedRun(opening.disabled_run(), plan.spec)
 
 
 def _start(
-    who: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
+    public_name: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
 ) -> StartedRun:
     spec, login, trouble = plan.spec, plan.login, plan.trouble
     claim_trouble = _claim(trial)
@@ -79,7 +79,7 @@ def _start(
     attempt = _attempt(trial, spec)
     run = opening.open_run(spec, login.secret, on_stop=on_stop)
     if trouble:
-        _warn_of_offline(who, run, trouble)
+        _warn_of_offline(public_name, run, trouble)
     return StartedRun(run, spec, attempt)
 
 
@@ -112,12 +112,12 @@ def _attempt(trial: identity.Identity, spec: run_spec.RunSpec) -> int:
     return 1 + sum(run_files.attempts(trial.directory, run_id) for run_id in spec.ids)
 
 
-def _warn_of_offline(who: str, run: Run, trouble: str) -> None:
+def _warn_of_offline(public_name: str, run: Run, trouble: str) -> None:
     """Warn that a run which was to be uploaded is kept on disk, and why."""
     folder = Path(run.dir).parent
     run_files.mark_not_uploaded(folder)
     logger.warning(
         "%s: %s Run %s is kept on disk meanwhile; send it by: wandb sync %s",
-        *(who, trouble if trouble.endswith(".") else f"{trouble}.", run.id),
+        *(public_name, trouble if trouble.endswith(".") else f"{trouble}.", run.id),
         shlex.quote(str(folder)),
     )

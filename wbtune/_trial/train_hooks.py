@@ -38,6 +38,6 @@ def attach_to_worker(worker: ray_train.TrainWorker, trial_run: TrialRun) -> None
         logger.warning(
             "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
             "@wandb_trial, or call run.finish() in the end.",
-            trial_run.who,
+            trial_run.public_name,
             error,
         )

@@ -40,13 +40,13 @@ class TrialRun:
     """The run of the trial that this process works on, and of the next, if it is reused.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: the declaration, or the arguments of the call.
         api_key: an argument.
         declared: the options are a declaration, not arguments of a call in the trial.
 
     Attributes:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         options: of the run, or of the last one.
         can_stop: there is a `Trainable` whose results can end the trial.
         keeps_open: the run is closed when the trial ends, so that its user's ``finish`` is too
@@ -58,13 +58,13 @@ class TrialRun:
 
     def __init__(
         self,
-        who: str,
+        public_name: str,
         options: RunOptions,
         api_key: str | None = None,
         *,
         declared: bool = True,
     ) -> None:
-        self.who = who
+        self.public_name = public_name
         self.options = options
         self.can_stop = self.keeps_open = False
         self.has_trained = True
@@ -128,26 +128,30 @@ class TrialRun:
         self.close(FINISHED if self._left_open else STOPPED)
         last = self._forget_next()
         plan = plan_run(
-            *(self.who, self.options, self._api_key, trial, config),
+            *(self.public_name, self.options, self._api_key, trial, config),
             declared=self._declared,
             tuner_options=self.tuner_options,
         )
         self._ending, self._left_open = OutcomeTracker(trial.fit), False
         self._config, self._finished_with = config, None
-        started = start_run(self.who, plan, trial, self._ask_to_stop if self.can_stop else None)
+        started = start_run(
+            self.public_name, plan, trial, self._ask_to_stop if self.can_stop else None
+        )
         if last is not None:
             wandb_run.replace_ended(last, started.run)
             started = started._replace(run=last)
         run = started.run
         if self.keeps_open:
             wandb_run.keep_open(run, self._note_finish)
-        self._results = ResultLog(self.who, started, plan.router, self.iteration, self._warned_keys)
+        self._results = ResultLog(
+            self.public_name, started, plan.router, self.iteration, self._warned_keys
+        )
         self._is_open, self._trial = True, trial
         self._results.prepare()
         try:
             links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a wandb that nobody has read yet
-            logger.warning("%s: can't say where run %s is: %s", self.who, run.id, error)
+            logger.warning("%s: can't say where run %s is: %s", self.public_name, run.id, error)
         return run
 
     def _ask_to_stop(self) -> None:
@@ -172,7 +176,7 @@ class TrialRun:
         try:
             opening.update_config(self.run, {k: v for k, v in kept.items() if k != "wandb"})
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-            logger.warning("%s: could not update the config: %s", self.who, error)
+            logger.warning("%s: could not update the config: %s", self.public_name, error)
         return True
 
     def open_when_needed(self, trial: identity.Identity, config: Mapping[str, Any]) -> None:
@@ -268,7 +272,7 @@ class TrialRun:
                 results.close()
                 closing.close_run(run, outcome, self._notes(results))
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-                logger.warning("%s: could not close run %s: %s", self.who, run.id, error)
+                logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
                 _deliver(self._trial, run)
 

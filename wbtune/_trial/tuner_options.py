@@ -22,11 +22,13 @@ from wbtune._upstream import ray_trial
 from wbtune.errors import InvalidTrainableError
 
 
-def with_tuner_options(who: str, trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]:
+def with_tuner_options(
+    public_name: str, trainable: Any, options: RunOptions
+) -> tuple[Any, RunOptions]:
     """The trainable with a tuner's options, and the options with its declaration laid on top.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         trainable: a function, a class, or the name of a registered one.
         options: the tuner's.
 
@@ -40,13 +42,16 @@ def with_tuner_options(who: str, trainable: Any, options: RunOptions) -> tuple[A
         return _with_options(trainable, options)
     registered = ray_trial.registered(trainable)
     if registered is None:
-        msg = f"{who}: no trainable is registered as {trainable!r}. Give the trainable itself."
+        msg = (
+            f"{public_name}: no trainable is registered as {trainable!r}. "
+            "Give the trainable itself."
+        )
         raise InvalidTrainableError(msg)
     made, merged = _with_options(registered, options)
     return (trainable if made is registered else made), merged
 
 
-def check_takes_config(who: str, trainable: Any) -> None:
+def check_takes_config(public_name: str, trainable: Any) -> None:
     """Refuse a decorated function that can't be called with the config alone, as Tune does.
 
     Raises:
@@ -57,7 +62,7 @@ def check_takes_config(who: str, trainable: Any) -> None:
     try:
         inspect.signature(trainable).bind({})
     except TypeError as error:
-        msg = f"{who}: Tune calls {trainable.__name__} with the config alone: {error}."
+        msg = f"{public_name}: Tune calls {trainable.__name__} with the config alone: {error}."
         cure = (
             f"If it is for the run, name it 'run'; else tune.with_parameters({trainable.__name__}"
         )
