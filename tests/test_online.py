@@ -106,7 +106,7 @@ class Driver:
                 "settings": {**QUICK, "base_url": self.server.url, **settings},
             },
         )
-        who = Identity(trial, f"trial {trial}", "sweep", str(self.folder), mark=self.mark)
+        who = Identity(trial, f"trial {trial}", "sweep", str(self.folder), experiment_key=self.mark)
         made = spec(options, who, {"lr": 0.1})
         self.writer.start(trial, made._replace(objective=objective), Router(), self.secret)
 

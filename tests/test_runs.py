@@ -190,7 +190,7 @@ def test_the_config_of_the_options_is_filtered_as_the_trials_is() -> None:
 
 def test_a_run_may_have_to_give_way_to_another_experiments() -> None:
     """So that whoever looks for it on disk has to know both ids; a chosen id is what it is."""
-    who = Identity("a", "trial", "sweep", None, mark="x1")
+    who = Identity("a", "trial", "sweep", None, experiment_key="x1")
     assert spec(RunOptions(), who, {}).ids == ("a-x1", "a")
     assert spec(RunOptions(init_kwargs={"id": "mine"}), who, {}).ids == ("mine",)
     assert spec(RunOptions(), Identity(), {}).ids == ()

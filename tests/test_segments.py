@@ -23,7 +23,7 @@ from wbtune._data.outcomes import FINISHED, Kind, Outcome
 
 def spec(**given):
     options = RunOptions(project="p", group="g", init_kwargs={"mode": "offline", **given})
-    who = Identity("a", "trial a", "experiment", sys.argv[1], mark="123456")
+    who = Identity("a", "trial a", "experiment", sys.argv[1], experiment_key="123456")
     return run_spec.spec(options, who, {"lr": 1})
 
 def opened(**given):

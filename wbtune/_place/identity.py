@@ -36,8 +36,8 @@ class Identity(NamedTuple):
         experiment: the name of the experiment's folder; None outside Tune.
         directory: the experiment's folder on this machine, which holds ``wandb/``; None
             where W&B's own default is to be used.
-        mark: a short text that tells this experiment's runs from those of others, which may
-            have trials of the same ids.
+        experiment_key: a short text that tells this experiment's runs from those of others,
+            which may have trials of the same ids.
         remote: the experiment's storage, where ``directory`` is only on the way there.
         contested: a callback on the driver may want to write the same run.
         fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune._place.handover`); empty
@@ -52,14 +52,14 @@ class Identity(NamedTuple):
     directory: str | None = None
     remote: Remote | None = None
     contested: bool = False
-    mark: str = ""
+    experiment_key: str = ""
     fit: str = ""
     sender: str = ""
 
     @property
     def claim(self) -> str:
         """Names the trial among those of the whole cluster."""
-        return f"{self.fit or self.mark}/{self.trial_id}"
+        return f"{self.fit or self.experiment_key}/{self.trial_id}"
 
 
 def of_trainable(
@@ -85,7 +85,7 @@ def of_trainable(
         directory,
         remote,
         contested=True,
-        mark=_mark(storage),
+        experiment_key=_experiment_key(storage),
         fit=fit,
         sender=sender,
     )
@@ -118,7 +118,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
         directory,
         remote,
         contested=found is not None,
-        mark=_mark(storage),
+        experiment_key=_experiment_key(storage),
         fit=ray_loop.fit_of(storage),
     )
 
@@ -132,12 +132,12 @@ def of_trial(trial: Trial) -> Identity:
         experiment=trial.experiment_dir_name,
         directory=directory or trial.local_experiment_path,
         remote=remote,
-        mark=_mark(trial.storage),
+        experiment_key=_experiment_key(trial.storage),
         fit=ray_loop.fit_of(trial.storage),
     )
 
 
-def _mark(storage: Any) -> str:
+def _experiment_key(storage: Any) -> str:
     # The same in the driver, on every node, and after a restore.
     return hashlib.sha256(ray_storage.experiment_path(storage).encode()).hexdigest()[:6]
 
@@ -173,7 +173,7 @@ def of_worker(
         directory=directory,
         remote=remote,
         contested=worker.trial is not None and only,
-        mark=_mark(worker.storage),
+        experiment_key=_experiment_key(worker.storage),
         fit=ray_loop.fit_of(worker.storage) or (trial.fit if trial is not None else ""),
         sender=trial.sender if trial is not None else "",
     )

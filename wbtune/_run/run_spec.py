@@ -143,7 +143,7 @@ def spec(
         settings=settings,
         video_kwargs=dict(options.video_kwargs or {}),
         image_kwargs=dict(options.image_kwargs or {}),
-        experiment="" if "id" in given or not identity.trial_id else identity.mark,
+        experiment="" if "id" in given or not identity.trial_id else identity.experiment_key,
         plain=identity == Identity(),
     )
 
