@@ -39,7 +39,7 @@ from wbtune._upstream import ray_stops
 
 
 class RecordingWriter:
-    """A writer that holds orders to their contract: nothing for a run that is not open."""
+    """A writer that holds its callers to the contract: nothing for a run that is not open."""
 
     def __init__(self):
         self.open = {}

@@ -129,7 +129,7 @@ class FakeRun:
 
 @dataclass
 class Expected:
-    """What one run has to be in the end, from its orders alone, one after the other."""
+    """What one run has to be in the end, from its messages alone, one after the other."""
 
     key: str
     number: int
@@ -145,8 +145,8 @@ class Expected:
     def opens(self):
         return self.trouble != "open"
 
-    def take(self, order):
-        match order:
+    def take(self, message):
+        match message:
             case Log(row=row, config=config) if not self.opens or "boom" in row:
                 self.lost += 1
                 if self.opens:
@@ -161,7 +161,7 @@ class Expected:
             case Configure(config=config) if "boom" not in config:
                 self.config.update(config)
             case End():
-                self.outcome, self.notes = order.outcome, order.notes
+                self.outcome, self.notes = message.outcome, message.notes
             case _:
                 pass
 
@@ -174,21 +174,21 @@ class Model:
         self.open: dict[str, Expected] = {}
         self.homeless: set[str] = set()
 
-    def take(self, order):
-        run = self.open.get(order.key)
-        if isinstance(order, Start):
+    def take(self, message):
+        run = self.open.get(message.key)
+        if isinstance(message, Start):
             if run is None:
-                init = order.spec.init
+                init = message.spec.init
                 trouble, free = init["trouble"], init["starting_step"]
-                run = Expected(order.key, init["number"], trouble, free)
+                run = Expected(message.key, init["number"], trouble, free)
                 self.runs.append(run)
-                self.open[order.key] = run
+                self.open[message.key] = run
         elif run is not None:
-            run.take(order)
-            if isinstance(order, End):
-                del self.open[order.key]
-        elif not isinstance(order, End):
-            self.homeless.add(order.key)
+            run.take(message)
+            if isinstance(message, End):
+                del self.open[message.key]
+        elif not isinstance(message, End):
+            self.homeless.add(message.key)
 
     def driver_ended(self):
         for key in list(self.open):
@@ -208,7 +208,7 @@ configs = st.dictionaries(st.sampled_from(["lr", "pid", "boom"]), st.integers(0,
 
 
 class HelperMachine(RuleBasedStateMachine):
-    """Any orders for many runs at once, while opening and closing take any time."""
+    """Any messages for many runs at once, while opening and closing take any time."""
 
     def __init__(self):
         super().__init__()
@@ -226,12 +226,12 @@ class HelperMachine(RuleBasedStateMachine):
             self.permits[key]
         read, write = os.pipe()
         self.pipe = os.fdopen(write, "wb")
-        self.orders = os.fdopen(read, "rb")
+        self.messages = os.fdopen(read, "rb")
         helper = Helper(
             lambda key, text: self.said.append((key, text)),
             backend=Backend(open_run=self.opening, close_run=self.closing, most_open=5),
         )
-        self.serving = threading.Thread(target=helper.serve, args=(self.orders,), daemon=True)
+        self.serving = threading.Thread(target=helper.serve, args=(self.messages,), daemon=True)
         self.serving.start()
 
     def wait(self, key):
@@ -254,8 +254,8 @@ class HelperMachine(RuleBasedStateMachine):
         self.wait(run.id)
         closing.close_run(run, outcome, notes)
 
-    def order(self, order):
-        self.batch.append(order)
+    def gather(self, message):
+        self.batch.append(message)
 
     # --- rules ---
 
@@ -274,7 +274,7 @@ class HelperMachine(RuleBasedStateMachine):
             "trouble": trouble,
             "starting_step": starting_step,
         }
-        self.order(Start(key, RunSpec(init), "key"))
+        self.gather(Start(key, RunSpec(init), "key"))
 
     @precondition(lambda self: not self.over)
     @rule(key=keys, results=st.lists(rows, min_size=1, max_size=4))
@@ -282,7 +282,7 @@ class HelperMachine(RuleBasedStateMachine):
         """Some rows; the iterations go where they want."""
         for row in results:
             self.number += 1
-            self.order(Log(key, {**row, "number": self.number}, {}))
+            self.gather(Log(key, {**row, "number": self.number}, {}))
 
     @precondition(lambda self: not self.over)
     @rule(key=keys, config=configs, boom=st.booleans())
@@ -291,27 +291,27 @@ class HelperMachine(RuleBasedStateMachine):
         self.number += 1
         config.pop("boom", None)
         row = {"number": self.number, **({"boom": 1} if boom else {})}
-        self.order(Log(key, row, config))
+        self.gather(Log(key, row, config))
 
     @precondition(lambda self: not self.over)
     @rule(key=keys, config=configs)
     def configure(self, key, config):
         """A perturbation, say."""
-        self.order(Configure(key, config))
+        self.gather(Configure(key, config))
 
     @precondition(lambda self: not self.over)
     @rule(key=keys, outcome=outcomes, attempt=st.integers(1, 3))
     def end(self, key, outcome, attempt):
         """Also of a run that was never started, or has ended."""
-        self.order(End(key, outcome, {"wbtune/attempt": attempt}))
+        self.gather(End(key, outcome, {"wbtune/attempt": attempt}))
 
     @precondition(lambda self: not self.over and self.batch)
     @rule()
     def send(self):
         """What has gathered, as the writer sends it."""
-        for order in self.batch:
-            self.model.take(order)
-        self.pipe.write(framed([pack(order) for order in self.batch]))
+        for message in self.batch:
+            self.model.take(message)
+        self.pipe.write(framed([pack(message) for message in self.batch]))
         self.pipe.flush()
         self.batch = []
 
@@ -325,7 +325,7 @@ class HelperMachine(RuleBasedStateMachine):
     def driver_dies(self, cut):
         """In the middle of a batch, which is lost with it."""
         if self.batch:
-            sent = framed([pack(order) for order in self.batch])
+            sent = framed([pack(message) for message in self.batch])
             self.pipe.write(sent[: int(cut * (len(sent) - 1))])
         self.pipe.close()
         self.over = True
@@ -342,7 +342,7 @@ class HelperMachine(RuleBasedStateMachine):
             self.permits[key].release(100)
         self.serving.join(HANGS_S)
         assert not self.serving.is_alive(), "the helper does not end"
-        self.orders.close()
+        self.messages.close()
         self.model.driver_ended()
         self.compare()
 
@@ -378,16 +378,16 @@ TestHelper = HelperMachine.TestCase
 TestHelper.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)
 
 
-# --- single orders that have stopped a helper ------------------------------------------------
+# --- single messages that have stopped a helper ----------------------------------------------
 
 
 def serve(tmp_path, batches, open_run, close_run=closing.close_run, most_open=math.inf):
     """Let a helper work off the batches; what it said."""
     said: list[tuple[str, str]] = []
-    path = Path(tmp_path, "orders")
+    path = Path(tmp_path, "messages")
     with path.open("wb") as stream:
         for batch in batches:
-            stream.write(framed([pack(order) for order in batch]))
+            stream.write(framed([pack(message) for message in batch]))
     helper = Helper(
         lambda key, text: said.append((key, text)),
         backend=Backend(open_run=open_run, close_run=close_run, most_open=most_open),
@@ -499,10 +499,10 @@ def test_a_checkpoint_is_taken_in_time_or_later_and_its_copy_never_stays(late, t
     saved = SavedCheckpoint("checkpoint_a", "checkpoint_000000", str(copy))
     upload = Upload("a", saved, Reopen(fake_spec("a"), 3))
     opened: list[FakeRun] = []
-    orders = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
+    messages = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
     if late:
-        orders[1:] = [End("a", FINISHED), upload]
-    said = serve(tmp_path, [orders], opener(opened))
+        messages[1:] = [End("a", FINISHED), upload]
+    said = serve(tmp_path, [messages], opener(opened))
     runs_seen = [(len(run.artifacts), run.exit_codes) for run in opened]
     assert runs_seen == ([(0, [0]), (1, [3])] if late else [(1, [0])])
     assert opened[-1].summary.get("wbtune/dropped") == (None if late else 0)
@@ -531,14 +531,14 @@ def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
     copy = tmp_path / ".checkpoint-1"
     copy.mkdir()
     saved = SavedCheckpoint("checkpoint_a", "checkpoint_000007", str(copy))
-    orders = [Start("a", fake_spec("a")), Upload("a", saved, Reopen(fake_spec("a"), 0))]
+    messages = [Start("a", fake_spec("a")), Upload("a", saved, Reopen(fake_spec("a"), 0))]
     if late:
-        del orders[0]
+        del messages[0]
 
     def open_run(spec, secret, **how):
         raise TroubleError("no server")
 
-    said = serve(tmp_path, [orders], open_run)
+    said = serve(tmp_path, [messages], open_run)
     assert ["checkpoint_000007 (checkpoint_a)" in text for _, text in said] == [False, True]
     assert not copy.exists()
 
@@ -879,7 +879,7 @@ def test_the_helper_is_killed(writer, tmp_path, caplog):
 
 
 def test_the_helper_is_killed_while_it_closes(writer, tmp_path):
-    """The last orders were sent and nobody has done them: another helper does, before `close`."""
+    """Messages that were sent, and not carried out: another helper does it, before `close`."""
     writer.start("t", spec(tmp_path, "t"), Router(), None)
     writer.log("t", {"i": 0})
     wait_until(lambda: rows_on_disk(tmp_path, "t") == [0])
@@ -991,11 +991,11 @@ def test_a_message_that_does_not_get_through(bad, writer, tmp_path, caplog):
 
 
 def test_what_is_remembered_does_not_show_the_key():
-    """The orders carry it, in clear or packed; nobody prints it with them."""
-    order = Start("a", fake_spec("a"), "sentinel")
-    sent = Sent(order, pack(order))
+    """The messages carry it, in clear or packed; nobody prints it with them."""
+    message = Start("a", fake_spec("a"), "sentinel")
+    sent = Sent(message, pack(message))
     assert b"sentinel" in sent.packed.data
-    for shown in (order, sent, SentMessages(sent=deque([sent]), start=sent)):
+    for shown in (message, sent, SentMessages(sent=deque([sent]), start=sent)):
         assert "sentinel" not in repr(shown)
     rest = UploadRest("folder", "https://wandb.example.com", 1.0, "sentinel")
     assert "sentinel" not in repr(rest)

@@ -64,15 +64,13 @@ class Experiment:
     ) -> None:
         self._options = options
         self._stops = stops
+        self._place = place
         self._writer = Writer() if writer is None else writer
         self._trials = Trials(
             public_name, options, login or Login(), objective=objective, restored=restored
         )
         self._runs = TrialRuns(self._trials, self._writer)
         self._artifacts = Artifacts(self._trials, self._runs, self._writer)
-        self._end = ExperimentEnd(
-            *(self._trials, self._runs, self._artifacts, self._writer), stops=stops, place=place
-        )
         self._interrupted: threading.Event | None = None
         self._passed_interruption_on = False
 
@@ -169,4 +167,12 @@ class Experiment:
 
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and say where the runs are."""
-        self._end.close(trials)
+        end = ExperimentEnd(
+            self._trials,
+            self._runs,
+            self._artifacts,
+            self._writer,
+            stops=self._stops,
+            place=self._place,
+        )
+        end.close(trials)

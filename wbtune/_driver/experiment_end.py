@@ -161,8 +161,7 @@ class ExperimentEnd:
             spec = spec._replace(init=where_it_is(spec.init, log))
         self._writer.start(state.key, spec, state.router, self._trials.login.secret)
         if state.perturbations:
-            changes = {"wbtune/perturbations": state.perturbations}
-            self._writer.configure(state.key, changes)
+            self._writer.configure(state.key, state.perturbations_in_config)
         self._writer.end(state.key, outcome, state.notes)
 
     # --- afterwards ---

@@ -90,7 +90,7 @@ class TrialRuns:
             self._writer.log_all(state.key, partial(self._missing, state, state.fill_in_from))
             state.fill_in_from = None
         if state.perturbations:
-            self._writer.configure(state.key, {"wbtune/perturbations": state.perturbations})
+            self._writer.configure(state.key, state.perturbations_in_config)
 
     def _writer_of(self, state: TrialState) -> str:
         """Which process writes the run; if that can't be asked, rather two than none."""

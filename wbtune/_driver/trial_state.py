@@ -77,6 +77,13 @@ class TrialState:
         """What the run's summary says in addition to the outcome."""
         return {"wbtune/attempt": self.attempt} if self.attempt > 1 else {}
 
+    @property
+    def perturbations_in_config(self) -> dict[str, Any]:
+        """What the run's config says of the perturbations; empty without any."""
+        if not self.perturbations:
+            return {}
+        return {"wbtune/perturbations": list(self.perturbations)}
+
     def for_restoring(self) -> dict[str, Any]:
         """What a restored experiment has to know: plain data, without a secret."""
         return {

@@ -164,4 +164,4 @@ class Trials:
         state.config = kept
         state.spec = state.spec._replace(config={**state.spec.config, **kept})
         state.perturbations.append(found.plain())
-        return {**found.new, "wbtune/perturbations": list(state.perturbations)}
+        return {**found.new, **state.perturbations_in_config}
