@@ -41,7 +41,7 @@ from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
 from wbtune._driver.writer import Writer
-from wbtune._helper.helper import AT_ONCE
+from wbtune._helper.backend import AT_ONCE
 from wbtune._helper.messages import Reopen
 from wbtune._place.identity import Identity
 from wbtune._place.server import Server

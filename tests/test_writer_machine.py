@@ -39,7 +39,8 @@ from wbtune._driver.message_queue import BATCH, BATCH_BYTES
 from wbtune._driver.supervisor import MAX_HELPERS
 from wbtune._driver.unacknowledged import Sent, SentMessages
 from wbtune._driver.writer import Writer
-from wbtune._helper.helper import AT_ONCE, Backend, Helper
+from wbtune._helper.backend import AT_ONCE, Backend
+from wbtune._helper.helper import Helper
 from wbtune._helper.messages import (
     Configure,
     End,

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wbtune._helper import messages
-from wbtune._helper.helper import Backend, Helper
+from wbtune._helper.backend import Backend
+from wbtune._helper.helper import Helper
 from wbtune._helper.messages import Packed
 from wbtune._run import without_core
 

@@ -20,8 +20,7 @@ from wbtune._driver.helper_thread import HelperThread
 from wbtune._driver.message_queue import MessageQueue
 from wbtune._driver.notices import Notices
 from wbtune._driver.unacknowledged import Unacknowledged
-from wbtune._helper.helper import STOP
-from wbtune._helper.messages import Packed
+from wbtune._helper.messages import STOP, Packed
 
 #: Helper processes that are started, one after the other, before a thread does their work.
 MAX_HELPERS: Final = 3

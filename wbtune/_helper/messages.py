@@ -17,6 +17,9 @@ from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._run import run_spec
 
+#: What the helper reports of a run that somebody has stopped at W&B, in the place of a warning.
+STOP: Final = "stop"
+
 #: What ends a job as a whole (SLURM, systemd, a closed terminal) is not for the helper: it ends
 #: when its driver does, and has to close the runs first.
 NOT_FOR_HELPER: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The process around a `Helper`: what it is told by its driver and the system, and what it says.
+"""The process around a `Helper`: its driver, its signals, its limits, and its replies.
 
 It ends when its driver does, whatever ended that, and nothing else ends it before: a job's SIGTERM
 goes to all processes, and the runs still have to be closed.
@@ -22,7 +22,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wbtune._data import timeouts
-from wbtune._helper.helper import AT_ONCE, Backend, Helper
+from wbtune._helper.backend import AT_ONCE, Backend
+from wbtune._helper.helper import Helper
 from wbtune._helper.messages import NOT_FOR_HELPER
 from wbtune._run import environment, opening, run_spec
 
@@ -35,7 +36,7 @@ OTHER_FILES: Final = 128
 
 
 def helper_main(driver: int) -> None:
-    """The helper process: messages on stdin, what has to be said on stdout.
+    """The helper process: messages on stdin, replies on stdout.
 
     Args:
         driver: the pid of the process whose helper it is.
@@ -105,33 +106,33 @@ def _end_if_stuck(helper: Helper) -> None:
 
 
 class Replies:
-    """What the helper says to its driver: a line each, by a thread of its own.
+    """Writes what the helper replies to its driver, a line each, by a thread of its own.
 
-    So nothing waits for a driver that does not listen: because it is stopped, or because it is
+    So nothing waits for a driver that does not read: because it is stopped, or because it is
     gone, and a child of it holds its end.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="wbtune-say", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="wbtune-replies", daemon=True)
         self._thread.start()
 
     def write(self, reply: dict[str, Any]) -> None:
-        """Say something."""
+        """Write a reply."""
         self._lines.put(json.dumps(reply) + "\n")
 
     def warn(self, key: str, text: str) -> None:
-        """Say what a person should know of a run, or of none."""
+        """Write what a person should know of a run, or of none."""
         self.write({"key": key, "text": text})
 
     def close(self) -> None:
-        """Wait until it was heard, if somebody listens."""
+        """Wait until everything was read, if somebody reads."""
         self._lines.put(None)
         self._thread.join(timeouts.LAST_WORDS_S)
 
     def _work(self) -> None:
-        with contextlib.suppress(OSError):  # the driver is gone: nobody listens
+        with contextlib.suppress(OSError):  # the driver is gone: nobody reads
             while (line := self._lines.get()) is not None:
                 self._stream.write(line)
                 self._stream.flush()
@@ -141,11 +142,11 @@ class Replies:
 
 
 class _Forward(logging.Handler):
-    """Has the helper's own warnings said by the driver, where somebody reads them."""
+    """Sends the helper's own warnings to the driver, where somebody reads them."""
 
-    def __init__(self, say: Callable[[str, str], None], is_run: Callable[[str], bool]) -> None:
+    def __init__(self, warn: Callable[[str, str], None], is_run: Callable[[str], bool]) -> None:
         super().__init__()
-        self._forward, self._is_run = say, is_run
+        self._forward, self._is_run = warn, is_run
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, as of the run that it names."""

@@ -1,4 +1,4 @@
-"""The frames of who has called: where Ray tells something nowhere else."""
+"""The frames of the calling functions, for what Ray tells nowhere else."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from types import FrameType
 
 
 def callers() -> Iterator[FrameType]:
-    """The frames above the function that asks, from the inside out."""
+    """Yield the frames above the function that asks, from the inside out."""
     return up(sys._getframe(2))  # noqa: SLF001 - documented, and needed
 
 
 def up(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and those above it."""
     while frame is not None:
         yield frame
         frame = frame.f_back

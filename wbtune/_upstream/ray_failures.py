@@ -1,18 +1,15 @@
-"""What Ray's errors say of a trial's end. On the driver."""
+"""What Ray's errors say about a trial's end, on the driver."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from wbtune._upstream import frames
 
-if TYPE_CHECKING:
-    pass
-
 
 def is_actor_death(error: BaseException) -> bool:
-    """Did the trial's process die, or its node, instead of raising?"""
+    """Return whether the trial's process or its node died, instead of raising."""
     from ray import exceptions  # noqa: PLC0415 - needs ray
 
     gone = (exceptions.OutOfMemoryError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
@@ -22,9 +19,9 @@ def is_actor_death(error: BaseException) -> bool:
 
 
 def own_exit(error: BaseException) -> BaseException | None:
-    """What a trial raised by which Ray ended its process or its task; None for another end.
+    """Return the exception of a trial by which Ray ended its process or task; None for another end.
 
-    Of a ``SystemExit``, the actor's death has its code, as text: that of a process which was
+    The death of an actor by ``SystemExit`` has its code, as text: that of a process which was
     killed has none, and that of one which got SIGTERM says so. A ``KeyboardInterrupt`` is
     passed on as a cancelled task; Tune cancels none
     [Ray 2.60, ``_raylet.pyx``, ``execute_task``, ``task_execution_handler``].
@@ -39,7 +36,7 @@ def own_exit(error: BaseException) -> BaseException | None:
     return SystemExit(found["code"])
 
 
-#: Ray gives its own exits a code, too: of a worker that can't import the trial's class, say.
+#: Ray's own exits have a code, too: that of a worker that can't import the trial's class, say.
 _RAYS_OWN_EXITS: Final = (
     "The process receives a SIGTERM",
     "An unexpected internal error occurred while the worker was executing a task",
@@ -52,7 +49,7 @@ _EXIT: Final = re.compile(
 
 
 def failure_of(trial: Any) -> BaseException | None:
-    """In a callback that is told of a trial's error: the error, if Tune keeps it for itself.
+    """Return the error of a trial, in a callback that hears of it, if Tune keeps it for itself.
 
     It writes only those that are a task's or an actor's, not that Ray has killed the process
     for want of memory [Ray 2.60, ``Trial.handle_error``; ``tune_controller.py``,

@@ -1,15 +1,12 @@
-"""What Tune is about to start, as the frames of ``fit`` tell it. On the driver."""
+"""What Tune is about to start, read on the driver from the frames of ``fit``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from wbtune._upstream import frames
-
-if TYPE_CHECKING:
-    pass
 
 
 class Launch(NamedTuple):
@@ -29,9 +26,9 @@ class Launch(NamedTuple):
 
 
 def launch() -> Launch | None:
-    """What the ``tune.run`` that is calling, as ``Tuner.fit`` does, starts; None elsewhere.
+    """Return what the calling ``tune.run`` is about to start, also for ``fit``; None elsewhere.
 
-    It tells neither a trainable nor a callback; both have it in their caller's locals
+    Tune hands this to neither a trainable nor a callback; both find it in their caller's locals
     [Ray 2.60, ``tune/tune.py``, ``run``: ``run_or_experiment``, ``config``, ``all_start``].
     """
     for frame in frames.callers():
@@ -43,7 +40,7 @@ def launch() -> Launch | None:
 
 
 def runtime_environment() -> dict[str, str]:
-    """The variables that this job's ``runtime_env`` gives its workers, or this worker has."""
+    """Return the variables that the ``runtime_env`` of this job, or of this worker, has."""
     import ray  # noqa: PLC0415 - needs ray
 
     if not ray.is_initialized():
@@ -52,7 +49,7 @@ def runtime_environment() -> dict[str, str]:
 
 
 def has_started_cluster() -> bool:
-    """Did this driver start its cluster, so that workers have its environment?
+    """Return whether this driver started its cluster, so that workers have its environment.
 
     [Ray 2.60, ``worker._global_node``.]
     """
@@ -63,9 +60,9 @@ def has_started_cluster() -> bool:
 
 
 def own_environment() -> dict[str, str]:
-    """The variables that this worker has, and not just from the node that it runs on.
+    """Return this worker's variables, without those that it has from the node it runs on.
 
-    They are a ``runtime_env``'s, or were set by the user's code in this process; the others
+    They come from a ``runtime_env``, or the user's code set them in this process; the others
     are what the node's raylet was started with, which may be long ago
     [Ray 2.60: a worker's parent is its raylet].
     """

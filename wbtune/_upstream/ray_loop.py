@@ -1,4 +1,4 @@
-"""Tune's loop: how it ends, what it looks for, which callbacks it has. On the driver."""
+"""Tune's loop on the driver: how it ends, what it optimizes, which callbacks it has."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from wbtune._upstream import frames
-
-if TYPE_CHECKING:
-    pass
-from wbtune._upstream import ray_storage
+from wbtune._upstream import frames, ray_storage
 
 
 class End(NamedTuple):
-    """Why Tune's loop has ended, as far as callbacks are not told.
+    """Why Tune's loop has ended, as far as Tune does not tell its callbacks.
 
     Attributes:
         error: that it raised.
@@ -34,7 +30,7 @@ class End(NamedTuple):
 
 
 def interrupted_from_now() -> Callable[[], bool]:
-    """Tells whether somebody has pressed Ctrl-C since this was called, in a callback of Tune's.
+    """Return a function that tells whether somebody has pressed Ctrl-C since; in a callback.
 
     The first one is caught by Tune, which only notes it: at the end of an experiment, that its
     loop is to end [Ray 2.60, ``tune/tune.py``, ``_setup_signal_catching``].
@@ -47,7 +43,7 @@ def interrupted_from_now() -> Callable[[], bool]:
 
 
 def end_of_loop() -> End:
-    """Why the experiment is ending, in ``on_experiment_end``.
+    """Return why the experiment is ending, in ``on_experiment_end``.
 
     Tune tells its callbacks the same for a finished experiment, Ctrl-C, and an error in its
     loop. An error that is being handled is the loop's if it came through the loop; else
@@ -77,7 +73,7 @@ def end_of_loop() -> End:
 
 
 def interruption_event() -> threading.Event | None:
-    """What a signal sets, while Tune's loop runs [Ray 2.60, ``tune/tune.py``, ``run``]."""
+    """Return the event that a signal sets while Tune's loop runs [Ray 2.60, ``tune.run``]."""
     for frame in frames.callers():
         event = frame.f_locals.get("experiment_interrupted_event")
         if isinstance(event, threading.Event):
@@ -90,7 +86,7 @@ def _is_task_failure(frame: FrameType) -> bool:
 
 
 def _being_handled() -> Iterator[BaseException]:
-    """The exceptions that are being handled, the innermost first."""
+    """Yield the exceptions that are being handled, the innermost first."""
     error = sys.exception()
     while error is not None:
         yield error
@@ -98,7 +94,7 @@ def _being_handled() -> Iterator[BaseException]:
 
 
 def _passed(error: BaseException) -> Iterator[FrameType]:
-    """The frames that an exception came through."""
+    """Yield the frames that an exception came through."""
     step = error.__traceback__
     while step is not None:
         yield step.tb_frame
@@ -106,7 +102,7 @@ def _passed(error: BaseException) -> Iterator[FrameType]:
 
 
 class Sweep(NamedTuple):
-    """What Tune was asked to do, as far as callbacks are not told.
+    """What Tune was asked to do, as far as it does not tell its callbacks.
 
     Attributes:
         metric: that the tuner, or else its scheduler, looks at.
@@ -124,7 +120,7 @@ class Sweep(NamedTuple):
 
 
 def sweep() -> Sweep:
-    """What Tune was asked to do, in `Callback.setup`; elsewhere nothing is known.
+    """Return what Tune was asked to do, in `Callback.setup`; elsewhere nothing is known.
 
     ``setup`` is told the experiment's ``public_spec``, which has neither metric nor
     storage; its caller has both [Ray 2.60, ``tune/tune.py``, ``run``: ``metric``,
@@ -146,7 +142,7 @@ def sweep() -> Sweep:
 
 
 def tune_run() -> dict[str, Any] | None:
-    """The locals of the ``tune.run`` that is calling; None elsewhere [Ray 2.60]."""
+    """Return the locals of the calling ``tune.run``; None elsewhere [Ray 2.60]."""
     for frame in frames.callers():
         names = frame.f_locals
         if frame.f_code.co_name == "run" and {"metric", "scheduler", "experiments"} <= set(names):
@@ -155,7 +151,7 @@ def tune_run() -> dict[str, Any] | None:
 
 
 def keeps(trial: Any, checkpoint: Any) -> bool:
-    """Does Tune still keep this checkpoint? It forgets one before it begins to delete it.
+    """Return whether Tune still keeps a checkpoint: it forgets one before it deletes it.
 
     [Ray 2.60, ``train/_internal/checkpoint_manager.py``, ``register_checkpoint``.]
     """
@@ -167,7 +163,7 @@ def keeps(trial: Any, checkpoint: Any) -> bool:
 
 
 def callbacks_of(tuner: Any) -> list[Any]:
-    """The callbacks of a restored tuner, which unpickled them.
+    """Return the callbacks of a restored tuner, which unpickled them.
 
     [Ray 2.60, ``tune/tuner.py``, ``tune/impl/tuner_internal.py``.]
     """
@@ -175,7 +171,7 @@ def callbacks_of(tuner: Any) -> list[Any]:
 
 
 def name_fit(name: str) -> bool:
-    """In `Callback.setup`: let the trials of this ``fit()`` know it by this name.
+    """Give this ``fit()`` a name that its trials can read; in `Callback.setup`.
 
     Two of them can have the same experiment, storage and second. Tune sends its
     ``StorageContext`` to each trial, which is the only thing of one ``fit()`` that a trial
@@ -196,5 +192,5 @@ def name_fit(name: str) -> bool:
 
 
 def fit_of(storage: Any) -> str:
-    """The name of the ``fit()`` that a ``StorageContext`` came from, if that has one."""
+    """Return the name of the ``fit()`` that a ``StorageContext`` came from; empty for none."""
     return str(getattr(storage, "wbtune_fit", ""))

@@ -1,15 +1,12 @@
-"""Who stops a trial, and why: schedulers and stoppers, as Tune's loop asks them. On the driver."""
+"""Who stops a trial, and why: schedulers and stoppers, as Tune's loop asks them on the driver."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from wbtune._upstream import frames
-
-if TYPE_CHECKING:
-    pass
 
 
 class Decision(NamedTuple):
@@ -27,7 +24,7 @@ class Decision(NamedTuple):
 
 
 def decision_on_result() -> Decision | None:
-    """The decision that led to the callback that is being called; None elsewhere.
+    """Return the decision that led to the callback that is being called; None elsewhere.
 
     Tune writes ``done=True`` into the result that it hands to callbacks; what the trial
     itself said is left in a local of the caller
@@ -43,7 +40,7 @@ def decision_on_result() -> Decision | None:
 
 
 class Stops:
-    """What ``stop=`` and ``time_budget_s`` have said, which Tune keeps to itself.
+    """What ``stop=`` and ``time_budget_s`` have decided, which Tune keeps to itself.
 
     Attributes:
         trial: which of them has just ended a trial by its result; empty for none.
@@ -57,7 +54,7 @@ class Stops:
 
 
 class _Observed:
-    """Stands in for a stopper: it is asked as often as without this, and its answer is noted.
+    """Stands in for a stopper, asks it as often as Tune does, and notes its answer.
 
     In the experiment's state, which Tune pickles, it is the stopper itself.
     """
@@ -86,7 +83,7 @@ class _Observed:
 
 
 def observe_stops(time_budget: object) -> Stops | None:
-    """Note from now on what ends trials, and the experiment; in `Callback.setup`.
+    """Note from now on which stoppers end trials, and the experiment; in `Callback.setup`.
 
     A stopper may have a state, so it can't be asked once more, and Tune tells its callbacks
     nothing of its answer. In the controller, which is our caller, each is put behind an
@@ -120,7 +117,7 @@ def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
 
     asks, name = stopper, f"stop={type(stopper).__name__}"
     if type(stopper) is CombinedStopper:
-        # Of a time budget and other stoppers, Tune makes one, with the budget as its last.
+        # Tune combines a time budget and other stoppers, with the budget as the last.
         *others, last = stopper._stoppers or (None,)  # noqa: SLF001 - as above
         members = [_observed(one, stops, None) for one in others]
         members += [] if last is None else [_observed(last, stops, time_budget)]
@@ -134,7 +131,7 @@ def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
 
 
 def stopped_by() -> str | None:
-    """Who has just had the trial stopped of whose end the callback is being told.
+    """Return who stopped the trial whose end the callback is being told.
 
     A scheduler may stop another trial than the one whose result it is looking at, as
     synchronous HyperBand does; it is our caller's caller then

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def storage_of(trainable: Trainable | None) -> Any:
-    """A trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
+    """Return a trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
     return getattr(trainable, "_storage", None)
 
 
 def trial_folder(storage: Any) -> tuple[str, str]:
-    """The names of an experiment's and of its trial's folder; empty for none.
+    """Return the names of an experiment's folder and of its trial's; empty for none.
 
     [Ray 2.60, ``StorageContext.experiment_dir_name``, ``trial_dir_name``.]
     """
@@ -26,7 +26,7 @@ def trial_folder(storage: Any) -> tuple[str, str]:
 
 
 def storage_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The ``StorageContext`` among what Tune builds a trainable with; None for none.
+    """Return the ``StorageContext`` among a trainable's arguments; None for none.
 
     [Ray 2.60, ``tune/experiment/trial.py``, ``_get_trainable_kwargs``, gives it by name.]
     """
@@ -36,7 +36,7 @@ def storage_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 
 def local_experiment_path(storage: Any) -> str | None:
-    """``<storage_path>/<experiment>`` where that is a folder of this machine.
+    """Return ``<storage_path>/<experiment>`` where that is a folder of this machine.
 
     [Ray 2.60, ``train/_internal/storage.py``.]
     """
@@ -46,28 +46,28 @@ def local_experiment_path(storage: Any) -> str | None:
 
 
 def node_address() -> str:
-    """This node's, as results name it (``node_ip``)."""
+    """Return this node's address, as results name it (``node_ip``)."""
     import ray  # noqa: PLC0415 - `import wbtune` is quick without ray
 
     return str(ray.util.get_node_ip_address())
 
 
 def experiment_path(storage: Any) -> str:
-    """``<storage_path>/<experiment>``, wherever that is [Ray 2.60, as above]."""
+    """Return ``<storage_path>/<experiment>``, wherever that is [Ray 2.60, as above]."""
     return "" if storage is None else str(storage.experiment_fs_path)
 
 
 def remote_experiment_path(storage: Any) -> tuple[Any, str] | None:
-    """The experiment's folder and its file system, where that is not this machine's."""
+    """Return the file system and folder of an experiment that is not on this machine; else None."""
     if storage is None or is_local(storage.storage_filesystem):
         return None
     return storage.storage_filesystem, str(storage.experiment_fs_path)
 
 
 def staging_path(storage: Any) -> str:
-    """A folder of this node, in Ray's session, that Ray does not copy to the storage.
+    """Return a folder of this node, in Ray's session, that Ray does not copy to the storage.
 
-    Beside those that Tune copies now and then, as they are in that moment
+    It is beside those that Tune copies now and then, as they are in that moment
     [Ray 2.60, ``experiment_driver_staging_path``; of Train V2, ``local_working_directory``].
     """
     ours = "wbtune"
@@ -77,7 +77,7 @@ def staging_path(storage: Any) -> str:
 
 
 def is_local(filesystem: object) -> bool:
-    """Is this pyarrow's file system of this machine?"""
+    """Return whether this is pyarrow's file system of this machine."""
     from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
 
     return isinstance(filesystem, LocalFileSystem)

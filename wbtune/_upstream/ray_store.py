@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 #
 # It lives in the memory of the cluster's head process. Neither it nor what is asked of it
 # shows in the session's folder, in ``ps`` or in an environment. Each call waits as long as
@@ -16,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def job() -> str | None:
-    """The id of the job that this process works for; None without a cluster.
+    """Return the id of the job that this process works for; None without a cluster.
 
     A driver has one, and all processes that it starts, directly or not, have the same.
     """
@@ -26,7 +20,7 @@ def job() -> str | None:
 
 
 def is_driver() -> bool:
-    """Is this process the driver of its job, and no worker? [Ray 2.60, ``worker.mode``]."""
+    """Return whether this process is the driver of its job [Ray 2.60, ``worker.mode``]."""
     from ray._private import worker  # noqa: PLC0415 - needs ray
 
     return bool(worker.global_worker.mode == worker.SCRIPT_MODE)
@@ -46,7 +40,7 @@ def store(key: str, text: str, *, overwrite: bool = True) -> None:
 
 
 def stored(key: str) -> str | None:
-    """What was put there; None for nothing."""
+    """Return the text that `store` put under a key; None for nothing."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     text = internal_kv._internal_kv_get(_bytes(key), namespace=_NAMESPACE)  # noqa: SLF001
@@ -54,7 +48,7 @@ def stored(key: str) -> str | None:
 
 
 def stored_keys(prefix: str) -> list[str]:
-    """The keys that begin like this."""
+    """Return the keys that begin with a prefix."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     found = internal_kv._internal_kv_list(_bytes(prefix), namespace=_NAMESPACE)  # noqa: SLF001
@@ -62,7 +56,7 @@ def stored_keys(prefix: str) -> list[str]:
 
 
 def remove_stored(prefix: str) -> None:
-    """Remove everything whose key begins like this."""
+    """Remove all texts whose keys begin with a prefix."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - needs ray
 
     internal_kv._internal_kv_del(  # noqa: SLF001 - see above

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, NamedTuple
 
 
 # Small records are NamedTuples, here and elsewhere: a frozen dataclass takes seven times as
@@ -33,7 +30,7 @@ class TrainWorker(NamedTuple):
 
 
 def train_worker() -> TrainWorker | None:
-    """This worker of Ray Train; None in a trial of Tune, and outside Ray.
+    """Return the worker of Ray Train that this process is; None in a trial of Tune and outside Ray.
 
     ``ray.train.get_context()`` is public, but raises or warns outside a worker, and knows
     neither a Train run's id nor whether it is V1's or V2's
@@ -67,7 +64,7 @@ def watch_training_loop(
     ended: Callable[[BaseException | None], None],
     shut_down: Callable[[], None],
 ) -> None:
-    """Hear of the end of a training loop, which Ray tells nobody on the worker.
+    """Call functions when a training loop ends, which Ray tells nobody on the worker.
 
     Args:
         worker: this one.
@@ -84,7 +81,7 @@ def watch_training_loop(
 def _watch_v2(
     runner: Any, ended: Callable[[BaseException | None], None], shut_down: Callable[[], None]
 ) -> None:
-    """V2's loop [Ray 2.60, ``ThreadRunner._run_target``, ``RayTrainWorker.shutdown``].
+    """Watch V2's loop [Ray 2.60, ``ThreadRunner._run_target``, ``RayTrainWorker.shutdown``].
 
     Its thread puts what the loop raised, or None, into a queue of the runner's, and Ray
     takes the worker to be running until the thread ends.
@@ -92,11 +89,11 @@ def _watch_v2(
     from ray._private.worker import global_worker  # noqa: PLC0415 - needs ray
     from ray.train.v2._internal.execution.callback import WorkerCallback  # noqa: PLC0415
 
-    told, queue = _told, runner._exc_queue  # noqa: SLF001 - see above
+    unwrap, queue = _unwrapped, runner._exc_queue  # noqa: SLF001 - see above
 
-    class Overheard:
+    class ObservedQueue:
         def put(self, error: Any) -> None:
-            ended(told(error))
+            ended(unwrap(error))
             queue.put(error)
 
         def get(self) -> Any:
@@ -106,7 +103,7 @@ def _watch_v2(
         def before_worker_shutdown(self) -> None:
             shut_down()
 
-    runner._exc_queue = Overheard()  # noqa: SLF001 - as above
+    runner._exc_queue = ObservedQueue()  # noqa: SLF001 - as above
     for actor in global_worker.actors.values():
         callbacks = getattr(actor, "_callbacks", None)
         if isinstance(callbacks, list):
@@ -114,10 +111,10 @@ def _watch_v2(
 
 
 def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> None:
-    """V1's loop [Ray 2.60, ``air/_internal/util.py``, ``RunnerThread.run``].
+    """Watch V1's loop [Ray 2.60, ``air/_internal/util.py``, ``RunnerThread.run``].
 
-    Its thread stores what the loop returned in an attribute, which is made to tell; what
-    it raised, it hands to a method of its own.
+    Its thread stores what the loop returned in an attribute, which is replaced by a property here;
+    what it raised, it hands to a method of its own.
     """
 
     def returned(self: Any, value: Any) -> None:
@@ -130,14 +127,14 @@ def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> Non
     original = thread._propagate_exception  # noqa: SLF001 - as above
 
     def propagate(error: BaseException) -> None:
-        ended(_told(error))
+        ended(_unwrapped(error))
         original(error)
 
     thread._propagate_exception = propagate  # noqa: SLF001 - as above
 
 
-def _told(error: Any) -> BaseException | None:
-    """What the loop raised, in Ray's wrappings."""
+def _unwrapped(error: Any) -> BaseException | None:
+    """Return what the loop raised, without Ray's wrappers around it."""
     from ray.air._internal.util import StartTraceback  # noqa: PLC0415 - needs ray
 
     error = getattr(error, "_base_exc", error)  # V2: ``UserExceptionWithTraceback``

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find_trainable() -> Trainable | None:
-    """The `Trainable` on whose behalf this code runs, in a trial's process.
+    """Return the `Trainable` for which this code runs, in a trial's process; None elsewhere.
 
     Ray has no public way from a trainable function to its `Trainable`. It is the ``self``
     of a frame of the calling stack, for class trainables as for a function's training
@@ -42,7 +42,7 @@ def find_trainable() -> Trainable | None:
 
 
 def training_thread() -> threading.Thread | None:
-    """The thread that a function trainable runs in [Ray 2.60, ``_TrainSession``]."""
+    """Return the thread that a function trainable runs in [Ray 2.60, ``_TrainSession``]."""
     from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
 
     session = get_session()
@@ -73,7 +73,7 @@ def on_training_error(report: Callable[[BaseException], None]) -> None:
 
 
 def with_parameters_of(trainable: Any) -> Any:
-    """The function that ``tune.with_parameters`` was given; None of anything else.
+    """Return the function that ``tune.with_parameters`` was given; None for any other object.
 
     [Ray 2.60, ``tune/trainable/util.py``, ``with_parameters``: ``inner``, in its closure.]
     """
@@ -84,7 +84,7 @@ def with_parameters_of(trainable: Any) -> Any:
 
 
 def with_parameters_around(trainable: types.FunctionType, inner: Any) -> types.FunctionType:
-    """The same parameters for another function; the user's own stays as it is."""
+    """Return another function with the same parameters; the user's own stays as it is."""
     names = trainable.__code__.co_freevars
     cells = [
         types.CellType(inner) if name == "trainable" else cell
@@ -103,7 +103,7 @@ def with_parameters_around(trainable: types.FunctionType, inner: Any) -> types.F
 
 
 def is_tunes_stop(error: BaseException) -> bool:
-    """Is this how Tune ends a function: by ``sys.exit(0)`` inside of ``report``?
+    """Return whether Tune ended a function by this: ``sys.exit(0)`` inside of ``report``.
 
     The user's own ``sys.exit`` is none, whatever its code: Tune fails the trial
     [Ray 2.60, ``train/_internal/session.py``, ``report``].
@@ -123,7 +123,7 @@ def is_tunes_stop(error: BaseException) -> bool:
 
 
 def registered(name: str) -> Any:
-    """What ``tune.register_trainable`` stored under a name; None for an unknown one.
+    """Return what ``tune.register_trainable`` stored under a name; None for an unknown one.
 
     A function, where Tune made its class of one: that keeps it in a closure
     [Ray 2.60, ``tune/registry.py``; ``function_trainable.py``, ``wrap_function``].
@@ -141,7 +141,7 @@ def registered(name: str) -> Any:
 
 
 def function_returned(trainable: Trainable) -> bool:
-    """Did this function trainable's function return by itself?
+    """Return whether the function of this function trainable returned by itself.
 
     Its last result is then Tune's "duplicate" [Ray 2.60, ``FunctionTrainable.step``].
     """
@@ -150,14 +150,14 @@ def function_returned(trainable: Trainable) -> bool:
 
 
 def is_duplicate(result: Any) -> bool:
-    """Is this Tune's word that a function has returned? [Ray 2.60, ``RESULT_DUPLICATE``]."""
+    """Return whether a result only says that a function has returned [``RESULT_DUPLICATE``]."""
     from ray.tune.result import RESULT_DUPLICATE  # noqa: PLC0415 - needs ray
 
     return isinstance(result, dict) and RESULT_DUPLICATE in result
 
 
 def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = None) -> Any:
-    """Tune's ``_TrialInfo``: of a trainable, or still in the config that builds one.
+    """Return Tune's ``_TrialInfo`` of a trainable, or of the config that builds one.
 
     [Ray 2.60, ``Trainable.__init__`` takes it out of the config before ``setup``.]
     """
@@ -168,7 +168,7 @@ def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = N
 
 
 def is_function(trainable: type | None) -> bool:
-    """Is this the class that Tune made of a function?"""
+    """Return whether this is a class that Tune made of a function."""
     from ray.tune.trainable import FunctionTrainable  # noqa: PLC0415 - needs ray
 
     return trainable is not None and issubclass(trainable, FunctionTrainable)
@@ -176,7 +176,7 @@ def is_function(trainable: type | None) -> bool:
 
 @functools.cache
 def is_a_function_to_tune(kind: type) -> None:
-    """Don't let Tune say of objects of this class that they are an "unknown callable".
+    """Keep Tune from calling objects of this class an "unknown callable".
 
     For a function it says nothing; it asks for the very type, which a wrapper can't have. A
     filter of its logger leaves out the line for these alone

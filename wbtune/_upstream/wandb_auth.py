@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def logged_in(base_url: str) -> bool:
-    """Would wandb find credentials for this server: a netrc entry, a key, a token file?
+    """Return whether wandb finds credentials for a server: a netrc entry, a key, a token file.
 
     ``wandb.login(prompt=False)`` is public but prints, writes settings files and says
     False when offline [wandb 0.31, ``wandb.sdk.lib.wbauth``].
@@ -19,7 +16,7 @@ def logged_in(base_url: str) -> bool:
 
 
 def found_key(base_url: str) -> str | None:
-    """The key that wandb finds for this server by itself; None for none, or another kind."""
+    """Return the key that wandb finds for a server by itself; None for none, or another kind."""
     return getattr(_credentials(base_url), "api_key", None)
 
 
@@ -34,7 +31,7 @@ def _credentials(base_url: str) -> Any:
 
 
 def log_in(base_url: str, key: str) -> None:
-    """Let this process's runs use this key.
+    """Let the runs of this process use a key.
 
     ``Settings(api_key=...)`` is public, but says so on the terminal for every trial, and
     ``wandb.login`` writes a netrc file
@@ -51,7 +48,7 @@ def log_in(base_url: str, key: str) -> None:
 
 
 def sync(folders: list[Path], base_url: str, key: str) -> None:
-    """``wandb sync``, in this process: the command could only be given its key by its environment.
+    """Do what ``wandb sync`` does, in this process: its environment would have to hold the key.
 
     [wandb 0.31, ``wandb.cli.beta_sync``; what was synced gets a ``.synced`` marker.]
     """
@@ -65,7 +62,7 @@ def sync(folders: list[Path], base_url: str, key: str) -> None:
 
 
 def key_problem(key: str) -> str | None:
-    """Why wandb would refuse this key, by its form; None for a good one.
+    """Return why wandb would refuse a key for its form; None for a good one.
 
     Otherwise each trial would find out for itself
     [wandb 0.31, ``wandb.sdk.lib.wbauth.validation``].

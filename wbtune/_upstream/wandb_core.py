@@ -1,4 +1,4 @@
-"""wandb-core: the process that W&B writes its runs by. Its start, its death, its end."""
+"""wandb-core, the process that writes W&B's runs: its start, its death, its end."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from wbtune._upstream import frames
-
-if TYPE_CHECKING:
-    pass
 from wbtune._data import notice
+from wbtune._upstream import frames
 
 
 def core_of(run: Any) -> object:
-    """The wandb-core that a run sends to [wandb 0.31, ``InterfaceSock._client``]."""
+    """Return the wandb-core that a run sends to [wandb 0.31, ``InterfaceSock._client``]."""
     return run._interface._client  # noqa: SLF001 - there is nothing public
 
 
@@ -32,7 +29,7 @@ _GONE: Final = {
 
 @functools.cache
 def core_is_gone() -> tuple[type[BaseException], ...]:
-    """What is raised when wandb-core is no more."""
+    """Return the exceptions that wandb raises when wandb-core is no more."""
     found: list[type[BaseException]] = [ConnectionError]
     for path, names in _GONE.items():
         with contextlib.suppress(ImportError):
@@ -49,7 +46,7 @@ _OWNERS: Final[set[int]] = set()
 
 
 def ensure_core(*, own: bool) -> None:
-    """Connect this process to a wandb-core; leave it to wandb where no address was inherited.
+    """Connect this process to a wandb-core, unless it inherited no address: then wandb does it.
 
     ``wandb.login``, ``init`` and ``setup`` export the address of their core, and every process
     that is started later, Ray's workers among them, connects to that. It may have gone, it
@@ -98,8 +95,8 @@ def _ensure_core(*, own: bool) -> None:
 
 
 @functools.cache
-def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
-    """Have `tell` told the arguments of each ``wandb.init`` of this process that is not ours.
+def when_init_is_called(call: Callable[[Mapping[str, Any]], None]) -> None:
+    """Call a function with the arguments of each ``wandb.init`` of this process that is not ours.
 
     By wandb's own hooks, which its Keras and TensorBoard integrations use; they are told
     nothing, but the caller's arguments are on the stack [wandb 0.31, ``wandb.trigger``,
@@ -114,7 +111,7 @@ def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
             return
         for frame in callers:
             if frame.f_code.co_name == "init" and "init_settings" in frame.f_locals:
-                tell(dict(frame.f_locals))
+                call(dict(frame.f_locals))
                 return
 
     trigger.register("on_init", init_is_called)
@@ -122,7 +119,7 @@ def when_init_is_called(tell: Callable[[Mapping[str, Any]], None]) -> None:
 
 @functools.cache
 def keep_core_from_debugging() -> None:
-    """Have the wandb-core of this process keep the usual log, also with ``WANDB_DEBUG=true``.
+    """Keep the log of this process's wandb-core as usual, also with ``WANDB_DEBUG=true``.
 
     Its detailed one has the key, in each request, and lies in the experiment's storage
     [wandb 0.31, ``service_process.core_debug``, asked when a core is started].
@@ -142,7 +139,7 @@ def forget_core() -> None:
 
 
 def core_killer() -> Callable[[], None]:
-    """What kills this process's own wandb-core, if that does not answer any more.
+    """Return a function that kills this process's own wandb-core, should it not answer any more.
 
     A core that another process has started is left alone. To be asked for before the core
     is let go of [wandb 0.31, ``wandb_setup._singleton``, ``ServiceConnection._proc``].

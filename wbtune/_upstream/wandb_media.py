@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def is_answered(artifact: Any) -> bool:
-    """Has wandb-core said what became of a logged artifact? False where that can't be seen.
+    """Return whether wandb-core said what became of a logged artifact; False if nobody can see it.
 
     ``Artifact.wait`` is public, but cancels the upload when its time is over, be that 0
     [wandb 0.31, ``MailboxResponseHandle.wait_async``].
@@ -22,14 +19,14 @@ def is_answered(artifact: Any) -> bool:
 
 
 def gave_up_waiting() -> tuple[type[BaseException], ...]:
-    """What wandb raises when its core ends before it has answered [wandb 0.31]."""
+    """Return what wandb raises when its core ends before it has answered [wandb 0.31]."""
     from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
 
     return (mailbox.HandleAbandonedError,)
 
 
 def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
-    """A copy of one of W&B's objects (Image, Table, a chart, ...) that is tied to no run.
+    """Copy one of W&B's objects (Image, Table, a chart, ...); the copy is tied to no run.
 
     To log one ties it to the run, which can't be pickled, and moves its file into the run's
     folder; the same for what it holds: masks, the images in a table
@@ -55,7 +52,7 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
         if not isinstance(part, (WBValue, CustomChart, Visualize)):
             return part
         if id(part) not in copies:
-            # Of wandb's own class: a user's may be one that no other process has.
+            # An object of wandb's own class: no other process may have the user's.
             kind = next(k for k in type(part).__mro__ if k.__module__.startswith("wandb."))
             copy: Any = object.__new__(kind)
             copies[id(part)] = copy
@@ -73,7 +70,7 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
 
 
 def media_json(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:
-    """Put one of W&B's objects, or a list of them, into a run; what its row is to say of it.
+    """Put one of W&B's objects, or a list of them, into a run, and return what its row says of it.
 
     ``run.log`` does it with all of a row, which is lost for one that fails
     [wandb 0.31, ``wandb.sdk.data_types.utils``, ``Run._serialize_custom_charts``].

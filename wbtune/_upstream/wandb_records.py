@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def record_type() -> Any:
-    """The type of the records in a run's transaction log [wandb 0.31].
+    """Return the type of the records in a run's transaction log [wandb 0.31].
 
     ``wandb leet inspect --json`` is the supported reader, and takes half a second a run.
     """
@@ -20,7 +17,7 @@ def record_type() -> Any:
 
 
 def not_a_record() -> type[Exception]:
-    """What parsing something else as a record raises."""
+    """Return what is raised by parsing something else as a record."""
     from google.protobuf import message  # noqa: PLC0415 - a package of wandb's
 
     error: type[Exception] = message.DecodeError

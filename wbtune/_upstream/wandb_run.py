@@ -1,4 +1,4 @@
-"""One run's object: what it does when it is logged to, finished, or replaced."""
+"""The object of one run: how it is logged to, finished, and replaced."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    pass
 from wbtune._data import notice
 from wbtune._upstream import wandb_core
 
@@ -26,7 +24,7 @@ _GUARDED_BY: Final = (
 
 
 def can_be_guarded(run: Any) -> bool:
-    """Has this run what `wbtune._run.guard` stands below? If not, that is said."""
+    """Return whether a run has what `wbtune._run.guard` stands below; if not, warn."""
     missing = [name for name in _GUARDED_BY if not hasattr(run, name)]
     if missing:
         notice.warn_once(
@@ -37,7 +35,7 @@ def can_be_guarded(run: Any) -> bool:
 
 
 def same_global_run(new: object, run: object) -> None:
-    """Let ``wandb.run`` be ``run`` where it has become ``new`` [wandb 0.31, ``wandb_init``]."""
+    """Make ``run`` the `wandb.run` if ``new`` has become that [wandb 0.31, ``wandb_init``]."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
     from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - as above
 
@@ -46,7 +44,7 @@ def same_global_run(new: object, run: object) -> None:
 
 
 def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
-    """Have `send` call what ``run.config`` and ``run.summary`` call when they are used.
+    """Let `send` make the calls that ``run.config`` and ``run.summary`` make when they are used.
 
     [wandb 0.31, ``wandb_config.Config``, ``wandb_summary.Summary``.]
     """
@@ -60,29 +58,29 @@ def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
 
 
 def send_rows_by(run: Any, send: Callable[..., None]) -> Callable[..., None]:
-    """Have `send` send the rows of this run, and get the method that it stands in for.
+    """Let `send` send the rows of a run, and return the method that it stands in for.
 
     ``run.log`` stays wandb's own method, and so does ``wandb.log``; what ``wandb.watch``
     logs by ``run._log`` comes here, too [wandb 0.31, ``Run._partial_history_callback``].
     The method is got without what wraps it: that would set which run's debug log is
     written, as ``run.log`` has already, and take as long as a guarded row's guard.
     """
-    tell = run._telemetry_callback  # noqa: SLF001 - there is no public one
+    send_telemetry = run._telemetry_callback  # noqa: SLF001 - there is no public one
 
-    def tell_if_it_can(what: Any) -> None:
+    def send_if_possible(what: Any) -> None:
         # Of a row with a step, this comes first; the row finds the core dead in its turn.
         with contextlib.suppress(*wandb_core.core_is_gone()):
-            tell(what)
+            send_telemetry(what)
 
-    run.__dict__.update(_partial_history_callback=send, _telemetry_callback=tell_if_it_can)
+    run.__dict__.update(_partial_history_callback=send, _telemetry_callback=send_if_possible)
     method = inspect.unwrap(type(run)._partial_history_callback)  # noqa: SLF001 - as above
     return types.MethodType(method, run)
 
 
 def rows_through(run: Any, log: Callable[..., None]) -> Callable[..., None] | None:
-    """Have the rows of a guarded run (`send_rows_by`) go to `log`, and get where they went.
+    """Let the rows of a guarded run (`send_rows_by`) go to `log`, and return where they went.
 
-    None for a run that is not guarded, as a disabled one.
+    Returns None for a run that is not guarded, as a disabled one.
     """
     send: Callable[..., None] | None = vars(run).get("_partial_history_callback")
     if send is not None:
@@ -91,7 +89,7 @@ def rows_through(run: Any, log: Callable[..., None]) -> Callable[..., None] | No
 
 
 def before_summary_is_used(run: Any, do: Callable[[], None]) -> None:
-    """Have `do` called before a run's summary is read or changed.
+    """Call `do` each time before a run's summary is read or changed.
 
     [wandb 0.31, ``wandb_summary.Summary``, whose own ``__setattr__`` sets a value of it.]
     """
@@ -108,7 +106,7 @@ def before_summary_is_used(run: Any, do: Callable[[], None]) -> None:
 
 
 def share_state(run: Any, new: Any, **more: Any) -> None:
-    """Let ``run`` be what ``new`` is, and ``new`` the same, with ``more`` as attributes.
+    """Give ``run`` and ``new`` one state, that of ``new`` and the attributes ``more``.
 
     Its config and its summary stay the objects that they are: somebody may hold them. What
     they and what rows are sent by call is bound to ``run``, and so is the step that it is
@@ -132,7 +130,7 @@ def share_state(run: Any, new: Any, **more: Any) -> None:
 
 
 def replace_ended(run: Any, new: Any) -> None:
-    """Let ``run``, which has ended, be ``new`` from now on, whoever holds it.
+    """Turn ``run``, which has ended, into ``new`` for everybody who holds it.
 
     Its config and its summary stay the objects that they are, with what is in the new ones
     [wandb 0.31, ``Run``, ``Config``, ``Summary``].
@@ -151,7 +149,7 @@ def replace_ended(run: Any, new: Any) -> None:
 
 
 def before_next_use(run: Any, wake: Callable[[], None]) -> None:
-    """Have `wake` called before the next use of this object, which has ended.
+    """Call `wake` before the next use of a run's object, whose run has ended.
 
     Nobody but its class is asked for an attribute first, so it gets a class of its own until
     then. `wandb.run` and what belongs to it are this object's again.
@@ -176,21 +174,21 @@ def before_next_use(run: Any, wake: Callable[[], None]) -> None:
     if isinstance(run, wandb.Run):
         _set_global_run(run)
     names = {"__getattribute__": used, "__setattr__": changed, "__module__": kind.__module__}
-    object.__setattr__(run, "__class__", type(kind.__name__, (kind,), {**names, _SLEEPS: kind}))
+    object.__setattr__(run, "__class__", type(kind.__name__, (kind,), {**names, _OWN_CLASS: kind}))
 
 
 def restore_class(run: Any) -> None:
-    """Give an object back the class that `before_next_use` took from it."""
-    kind = vars(type(run)).get(_SLEEPS)
+    """Give an object the class back that `before_next_use` took from it."""
+    kind = vars(type(run)).get(_OWN_CLASS)
     if kind is not None:
         object.__setattr__(run, "__class__", kind)
 
 
-_SLEEPS: Final = "wbtune_class"
+_OWN_CLASS: Final = "wbtune_class"
 
 
 def keep_open(run: Any, finished: Callable[[int | None], None]) -> None:
-    """Have this run's ``finish`` call `finished` instead, until `let_finish`.
+    """Let a run's ``finish`` call `finished` instead, until `let_finish`.
 
     ``wandb.finish`` and ``wandb.init(reinit=True)`` call it; ``with run:`` calls what it calls
     [wandb 0.31, ``Run._finish``].
@@ -204,13 +202,13 @@ def keep_open(run: Any, finished: Callable[[int | None], None]) -> None:
 
 
 def let_finish(run: Any) -> None:
-    """Give a run that is kept open its ``finish`` back."""
+    """Give a run its ``finish`` back that `keep_open` took from it."""
     for name in ("finish", "_finish"):
         vars(run).pop(name, None)
 
 
 def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Have `send` send what ``run.define_metric`` defines, and get what it stands in for.
+    """Let `send` send what ``run.define_metric`` defines, and return what it stands in for.
 
     ``wandb.define_metric`` is the run's method, so it comes here, too
     [wandb 0.31, ``Run._metric_callback``].
@@ -221,7 +219,7 @@ def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], No
 
 
 def core_step(run: Any, seconds: float) -> int | None:
-    """W&B's step of the next row, whichever process logs it; None without an answer in time.
+    """Return W&B's step of the next row of any process; None without an answer in time.
 
     ``run.step`` is public, but waits for half a minute [wandb 0.31, ``Run.step``].
     """
@@ -233,10 +231,10 @@ def core_step(run: Any, seconds: float) -> int | None:
 
 
 def is_finished(run: Any) -> bool:
-    """Was ``finish`` called already? Nothing public tells [wandb 0.31, ``Run._is_finished``]."""
+    """Return whether ``finish`` was called [wandb 0.31, ``Run._is_finished``; nothing is public]."""
     return bool(getattr(run, "_is_finished", False))
 
 
 def finish_timed_out(run: Any) -> bool:
-    """Did ``finish`` end before all was uploaded? [wandb 0.31, ``Run._finish_timed_out``]."""
+    """Return whether ``finish`` ended before all was uploaded [``Run._finish_timed_out``]."""
     return bool(getattr(run, "_finish_timed_out", False))

@@ -7,26 +7,23 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from wbtune._data.masking import without_userinfo
-
-if TYPE_CHECKING:
-    pass
 
 
 @functools.cache
 def init_parameters() -> frozenset[str]:
-    """The names that the installed ``wandb.init`` takes."""
+    """Return the names of the parameters of the installed ``wandb.init``."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     return frozenset(inspect.signature(wandb.init).parameters)
 
 
 def wandb_setting(name: str) -> Any:
-    """One of W&B's settings as this process has it, without starting its core.
+    """Return one of W&B's settings as this process has it, without starting its core.
 
-    None for a name that W&B does not know.
+    Returns None for a name that W&B does not know.
 
     ``wandb.setup()`` is public but starts wandb-core and exports ``WANDB_SERVICE``, which
     every process started later would attach to [wandb 0.31, ``wandb_setup.singleton``].
@@ -39,7 +36,7 @@ def wandb_setting(name: str) -> Any:
 
 
 def app_url(base_url: str) -> str:
-    """Where a server's pages are: ``wandb.ai`` for ``api.wandb.ai`` [wandb 0.31, ``wandb.util``].
+    """Return where a server's pages are: ``wandb.ai`` for ``api.wandb.ai`` [wandb 0.31, ``util``].
 
     ``Settings.app_url`` is public, but of the settings that start wandb-core.
     """
@@ -49,14 +46,14 @@ def app_url(base_url: str) -> str:
     return str(override or util.api_to_app_url(base_url)).rstrip("/")
 
 
-#: Of settings of this process that are left out for the moment: what they were, and for how many.
+#: The settings of this process that are left out now: their values, and for how many runs.
 _LEFT_OUT: Final[dict[int, tuple[Any, dict[str, Any], list[int]]]] = {}
 _LEAVING_OUT = threading.Lock()
 
 
 @contextlib.contextmanager
 def settings_left_out(names: frozenset[str]) -> Iterator[None]:
-    """While a run is opened, W&B's settings of this process say nothing of these.
+    """Reset some of W&B's settings of this process to their defaults while a run is opened.
 
     ``wandb.Settings`` that are given to ``wandb.init`` can't unset one, and what
     `WANDB_SWEEP_ID` and `WANDB_LAUNCH` do is decided by the process's own
@@ -87,7 +84,7 @@ def settings_left_out(names: frozenset[str]) -> Iterator[None]:
 
 @functools.cache
 def _defaults(names: frozenset[str]) -> dict[str, Any]:
-    """What these settings are where nobody says anything: neither environment nor file."""
+    """Return these settings' values where neither the environment nor a file says anything."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     nothing = wandb.Settings()

@@ -10,10 +10,8 @@ import threading
 import time
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-if TYPE_CHECKING:
-    pass
 from wbtune._data import notice
 from wbtune._upstream import wandb_run
 
@@ -90,7 +88,7 @@ _JSON: Final[dict[type, Callable[[Any], str]]] = {
 
 
 def is_simple_row(run: Any, row: Mapping[str, Any]) -> bool:
-    """Is it known, without wandb, what ``run.log`` sends for this row?
+    """Return whether it is known what ``run.log`` sends for a row, without asking wandb.
 
     It is for numbers and text, in the wandb that was read, if nothing that was found there makes
     a difference: a run that is finished or disabled, TensorBoard, ``mode="shared"``, another
@@ -114,7 +112,7 @@ def is_simple_row(run: Any, row: Mapping[str, Any]) -> bool:
 
 
 def simple_row(run: Any, row: Mapping[str, Any], step: int) -> HeldRow:
-    """Log a simple row, up to where it is sent: ``run.log(row, step=step, commit=True)``.
+    """Do what ``run.log(row, step=step, commit=True)`` does for a simple row, except sending it.
 
     There is nothing to convert or to store; to look for that in each value, and in each run
     whether it may log, is most of what ``run.log`` takes. One thing is left out: wandb measures
@@ -145,7 +143,7 @@ def _messages() -> Any:
 
 
 def send_together(rows: list[HeldRow]) -> None:
-    """Send rows of one core: wandb writes them, and what it writes is sent at once.
+    """Send rows of one core together: wandb writes them, and what it writes is sent in one piece.
 
     By itself, it has its thread write each row, twice, while who logs waits; and wandb-core
     wakes up for each [wandb 0.31, ``ServiceClient.publish``].
@@ -178,7 +176,7 @@ def send_together(rows: list[HeldRow]) -> None:
 
 
 def send_packages(run: Any) -> None:
-    """Let a run say which packages are installed, read once for all runs of the process.
+    """Log which packages are installed; they are read once for all runs of the process.
 
     Reading them takes several times as long as opening a run, and ``x_save_requirements``
     does it for each [wandb 0.31, ``Run._on_start``].

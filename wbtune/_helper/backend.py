@@ -1,0 +1,52 @@
+"""What a `Helper` works by: wandb, unless something else is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from wbtune._helper.outbox import Outbox
+from wbtune._run import closing, media, opening
+
+#: Runs that are opened or closed at the same time; more would storm the server.
+AT_ONCE: Final = 8
+
+
+class RowSink(Protocol):
+    """Where rows go; as `Outbox`."""
+
+    def log(self, run: Any, row: dict[str, Any], step: int) -> None:
+        """Log a row, now or when `send` is called."""
+
+    def send(self) -> dict[int, int]:
+        """Send them all; how many rows were lost, by ``id(run)``."""
+
+
+def _workers(name: str) -> Executor:
+    return ThreadPoolExecutor(AT_ONCE, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The functions that carry out messages.
+
+    Attributes:
+        open_run: as `opening.open_run`.
+        close_run: as `closing.close_run`.
+        no_uploads: why nothing can be uploaded; empty when it can.
+        log_media: as `media.log_media`.
+        rows: makes the place where rows go.
+        workers: makes the threads that open, or close, runs.
+        most_open: runs that can be open at the same time; each holds files.
+    """
+
+    open_run: Callable[..., Any] = opening.open_run
+    close_run: Callable[..., None] = closing.close_run
+    no_uploads: str = ""
+    log_media: Callable[..., tuple[dict[str, Any], dict[str, str]]] = media.log_media
+    rows: Callable[[], RowSink] = Outbox
+    workers: Callable[[str], Executor] = _workers
+    most_open: float = math.inf

@@ -1,0 +1,77 @@
+"""Rows and configs on their way into the runs that are open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from wbtune._helper.backend import Backend
+from wbtune._helper.messages import Configure, Log
+from wbtune._helper.stream import Stream
+from wbtune._run import media, opening, run_spec
+
+
+class RowLogger:
+    """Logs rows, counts those that are in no run, and changes configs.
+
+    Args:
+        backend: makes the place where rows go.
+        warn: gets what a person should know: ``warn(key, text)``.
+        report: gets ``lost=``, how many rows are in no run.
+        streams: the runs.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        warn: Callable[[str, str], None],
+        report: Callable[..., None],
+        streams: Mapping[str, Stream],
+    ) -> None:
+        self._backend = backend
+        self._warn = warn
+        self._report = report
+        self._streams = streams
+        self._rows = backend.rows()
+
+    def log(self, stream: Stream, message: Log) -> None:
+        """Log a row; it is sent with the next `send`, if not before."""
+        if stream.run is None:
+            stream.dropped += 1
+            return
+        try:
+            row = message.row
+            step = stream.steps.next(row.get(run_spec.X_AXIS))
+            if media.has_media(row):
+                self.send()  # a video takes seconds, which no other row waits for
+                row, left_out = self._backend.log_media(stream.run, row, stream.spec, step)
+                for key in left_out.keys() - stream.left_out:
+                    self._warn(message.key, f"left out {key} ({left_out[key]})")
+                stream.left_out |= left_out.keys()
+            if message.config:
+                opening.update_config(stream.run, message.config)
+            self._rows.log(stream.run, row, step)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
+            self.lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
+
+    def configure(self, stream: Stream, message: Configure) -> None:
+        """Change the config of a run."""
+        try:
+            if stream.run is not None:
+                opening.update_config(stream.run, message.config)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+            self._warn(message.key, f"the config was not updated: {type(error).__name__}: {error}")
+
+    def send(self) -> None:
+        """Send all rows."""
+        lost = self._rows.send()
+        if lost:
+            for stream in self._streams.values():
+                stream.dropped += lost.get(id(stream.run), 0)
+
+    def lose(self, key: str, stream: Stream | None, text: str) -> None:
+        """Warn of a row that is in no run, and count it."""
+        self._warn(key, text)
+        if stream is None:
+            self._report(lost=1, key=key)
+        else:
+            stream.dropped += 1

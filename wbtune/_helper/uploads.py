@@ -1,0 +1,118 @@
+"""Checkpoints on their way to the server, and what is left on disk when the experiment is over.
+
+Everything here waits for a server, so it runs in the helper's side threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from wbtune._data import timeouts
+from wbtune._data.checkpoint import SavedCheckpoint
+from wbtune._data.secret import Secret
+from wbtune._helper.backend import Backend
+from wbtune._helper.messages import Upload, UploadRest
+from wbtune._helper.stream import Stream, secret_of
+from wbtune._run import closing
+from wbtune._upstream import wandb_media
+
+
+class Uploads:
+    """Logs checkpoints as artifacts, and deletes their copies when they have arrived.
+
+    Args:
+        backend: opens runs.
+        warn: gets what a person should know: ``warn(key, text)``.
+    """
+
+    def __init__(self, backend: Backend, warn: Callable[[str, str], None]) -> None:
+        self._backend = backend
+        self._warn = warn
+
+    def upload(self, stream: Stream, message: Upload) -> None:
+        """Log a checkpoint to a run that is open."""
+        checkpoint = message.checkpoint
+        self.settle(message.key, stream, closed=False)
+        try:
+            if stream.run is None:
+                raise RuntimeError("its run could not be opened")  # noqa: TRY301 - said below
+            artifact = closing.log_checkpoint(stream.run, checkpoint)
+            stream.uploads.append((checkpoint, artifact))
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            self.give_up(message.key, checkpoint, error)
+
+    def upload_reopened(self, stream: Stream, message: Upload) -> None:
+        """Log a checkpoint to a run that has ended: it is opened again for that."""
+        try:
+            if stream.run is None:
+                stream.run = self._backend.open_run(
+                    message.reopen.spec, secret_of(message.secret), for_trial_elsewhere=True
+                )
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            self._warn(message.key, f"could not be opened: {type(error).__name__}: {error}")
+        self.upload(stream, message)
+
+    def close_reopened(self, stream: Stream, message: Upload) -> None:
+        """Close a run that was opened again, and leave it as it was."""
+        try:
+            if stream.run is not None:
+                closing.close_reopened(stream.run, message.reopen.exit_code)
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+            self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
+        self.settle(message.key, stream, closed=True)
+
+    def settle(self, key: str, stream: Stream, *, closed: bool) -> None:
+        """Delete the copies of the checkpoints that have arrived, and warn of those that have not.
+
+        A copy that is left tells the driver, if this process is killed, that it has not arrived.
+
+        Args:
+            key: the run.
+            stream: the run's.
+            closed: the run is closed, which has waited for the uploads: now it is known.
+        """
+        deadline = time.monotonic() + timeouts.UPLOAD_RESULT_S
+        waiting = []
+        for checkpoint, artifact in stream.uploads:
+            try:
+                assert stream.run is not None  # noqa: S101 - it has uploads
+                if not (closed or closing.upload_has_ended(artifact)):
+                    waiting.append((checkpoint, artifact))
+                    continue
+                left = max(0.0, deadline - time.monotonic())
+                closing.wait_for_upload(stream.run, artifact, left)
+                checkpoint.discard()
+            except BaseException as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+                self.give_up(key, checkpoint, error)
+        stream.uploads = waiting
+
+    def give_up(self, key: str, checkpoint: SavedCheckpoint, error: BaseException) -> None:
+        """Warn that a checkpoint was not uploaded, and delete its copy."""
+        what = f"{checkpoint.source} ({checkpoint.name}) was not uploaded"
+        self._warn(key, f"{what}: {type(error).__name__}: {error}")
+        checkpoint.discard()
+
+
+def upload_rest(message: UploadRest, until: float, warn: Callable[[str, str], None]) -> None:
+    """Upload what the experiment's runs have left on disk, as far as there is time.
+
+    Args:
+        message: says what to upload.
+        until: a moment; `time.monotonic`.
+        warn: as of `Uploads`.
+    """
+
+    def upload() -> None:
+        try:
+            closing.upload_rest(message.directory, message.base_url, Secret(message.secret))
+        except wandb_media.gave_up_waiting():
+            pass  # its time was up; the driver says what is left
+        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
+            warn("", f"not all was uploaded: {type(error).__name__}: {error}")
+
+    # It has no time limit of its own; what it leaves stays marked on disk.
+    thread = threading.Thread(target=upload, daemon=True)
+    thread.start()
+    thread.join(max(0.0, until - time.monotonic()))
