@@ -23,7 +23,7 @@ WITHOUT_CORE: Final = Backend(
     close_run=without_core.close_run,
     no_uploads=without_core.NO_HELPER,  # only wandb-core can; what is left is marked
     log_media=without_core.log_media,
-    rows=without_core.Rows,
+    rows=without_core.SegmentRows,
     workers=lambda _: without_core.InlineExecutor(),
 )
 

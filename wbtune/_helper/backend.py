@@ -1,4 +1,4 @@
-"""What a `Helper` works by: wandb, unless something else is given."""
+"""The functions that a `Helper` works by: wandb's, unless others are given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RowSink(Protocol):
         """Log a row, now or when `send` is called."""
 
     def send(self) -> dict[int, int]:
-        """Send them all; how many rows were lost, by ``id(run)``."""
+        """Send them all, and return how many rows were lost, by ``id(run)``."""
 
 
 def _workers(name: str) -> Executor:

@@ -1,4 +1,4 @@
-"""Runs that are being closed, and checkpoints for runs: what waits for a server, at the side."""
+"""Runs that are being closed, and their checkpoints: what waits for a server, in side threads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RunCloser:
         self._workers.submit(self._upload_reopened, stream, message)
 
     def give_up(self, message: Upload, reason: str) -> None:
-        """Upload nothing, and say why."""
+        """Warn that a checkpoint is not uploaded, and delete its copy."""
         self._uploads.give_up(message.key, message.checkpoint, RuntimeError(reason))
 
     def shutdown(self) -> None:

@@ -86,7 +86,7 @@ class Helper:
         self._closed_runs = 0
 
     def has(self, key: str) -> bool:
-        """Is there a run of this name, open or on its way?"""
+        """Return whether there is a run of this name, open or on its way."""
         return key in self._streams
 
     def serve(self, stream: IO[bytes], when_over: Callable[[], None] = lambda: None) -> None:

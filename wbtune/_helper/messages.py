@@ -53,7 +53,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """How a run that has ended is opened once more, and what it is left with."""
+    """How to open a run again that has ended, and the exit code to close it with."""
 
     spec: run_spec.RunSpec
     exit_code: int
@@ -85,7 +85,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class UploadRest:
-    """When every run is closed: upload what an outage of the server has left on disk."""
+    """Upload what an outage of the server has left on disk, when every run is closed."""
 
     directory: str
     base_url: str
@@ -94,11 +94,11 @@ class UploadRest:
 
 
 class Unread(NamedTuple):
-    """In the place of a message that could not be read.
+    """Stands in for a message that could not be read.
 
     Attributes:
         key: whose it was.
-        what: its class, and of an `End` the kind of the outcome.
+        what: its class, and for an `End` the kind of the outcome.
         why: what was raised.
     """
 
@@ -108,7 +108,7 @@ class Unread(NamedTuple):
 
     @property
     def ending(self) -> Outcome | None:
-        """Of an `End`, what it must have said; without the details."""
+        """The outcome that an `End` must have had, without the details; None for other messages."""
         name, _, kind = self.what.partition(" ")
         return Outcome(Kind(kind)) if name == "End" else None
 
@@ -155,7 +155,7 @@ def pack(message: Message | UploadRest) -> Packed:
 
 
 def framed(batch: list[Packed]) -> bytes:
-    """A batch as it is sent."""
+    """Return a batch as it is sent."""
     parts = [_BATCH.pack(len(batch))]
     for key, what, data in batch:
         names = key.encode("utf-8", "surrogatepass"), what.encode()

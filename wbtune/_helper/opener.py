@@ -1,4 +1,4 @@
-"""Runs that are to be opened: a few at the same time, and no more than can be open."""
+"""Runs that are being opened: a few at the same time, and no more than can be open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """What hears how it went, in the thread that owns the runs: the `Helper`."""
+    """Owns the runs, in one thread: the `Helper`."""
 
     def put(self, event: Callable[[], None]) -> None:
         """Have something called in that thread."""
@@ -59,7 +59,7 @@ class RunOpener:
         self._fewer_close = threading.Condition()
 
     def open(self, message: Start) -> None:
-        """Open a run; if there is no room for it, when another has ended."""
+        """Open a run, or if there is no room for it, wait until another has ended."""
         if self._open >= self._backend.most_open:
             self._warn(
                 "",

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 #: Bytes that are sent at once: the core begins with these while other rows are made ready.
 TOGETHER: Final = 100_000
-#: Rows of one run that are. Its guard forgets what came long before the last `replay.KEEP`,
-#: because a dead core would not have taken those; but what is held was not yet sent.
+#: Rows of one run that are sent at once. Its guard forgets what came long before the last
+#: `replay.KEEP`, because a dead core would not have taken those; but what is held was not yet sent.
 OF_ONE_RUN: Final = replay.KEEP - 1
 
 
 class Outbox:
-    """Rows that were logged and are not yet sent. Of one thread; `send` before it waits."""
+    """Rows that one thread has logged and not yet sent; it calls `send` before it waits."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Run, wandb_wire.HeldRow]] = []
@@ -34,7 +34,7 @@ class Outbox:
         self._lost: Counter[int] = Counter()
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
-        """As ``run.log(row, step=step, commit=True)``; it is sent later, in order.
+        """Log a row as ``run.log(row, step=step, commit=True)``; it is sent later, in order.
 
         Args:
             run: an open one.
@@ -70,11 +70,11 @@ class Outbox:
             try:
                 wandb_wire.send_together([held for _, held in of_core])
             except Exception:  # noqa: BLE001 - whatever it was: the runs' guards have the rows
-                self._go_on([run for run, _ in of_core], core)
+                self._recover([run for run, _ in of_core], core)
         lost, self._lost = self._lost, Counter()
         return lost
 
-    def _go_on(self, runs: list[Run], core: object) -> None:
+    def _recover(self, runs: list[Run], core: object) -> None:
         for run in {id(run): run for run in runs}.values():
             protection = guard.of(run)
             # Else it has found out before, and has sent again what this core was not sent.

@@ -36,7 +36,7 @@ OTHER_FILES: Final = 128
 
 
 def helper_main(driver: int) -> None:
-    """The helper process: messages on stdin, replies on stdout.
+    """Run the helper process: messages on stdin, replies on stdout.
 
     Args:
         driver: the pid of the process whose helper it is.
@@ -68,13 +68,13 @@ def helper_main(driver: int) -> None:
 
 
 def _open_run(spec: run_spec.RunSpec, *args: Any, **kwargs: Any) -> Any:
-    """As `opening.open_run`; the run describes its driver's program."""
+    """Open a run as `opening.open_run` does; it describes its driver's program."""
     environment.set_command(spec.command)
     return opening.open_run(spec, *args, **kwargs)
 
 
 def _open_runs() -> float:
-    """How many runs can be open at once, with the limit of open files as high as it may be.
+    """Raise the limit of open files, and return how many runs can be open at once.
 
     The soft limit is a default, often 1024, and the hard one the rule.
     """

@@ -43,5 +43,5 @@ class Stream:
 
 
 def secret_of(key: str | None) -> Secret | None:
-    """The key of a message."""
+    """Return the key of a message, wrapped so that nobody prints it."""
     return None if key is None else Secret(key)

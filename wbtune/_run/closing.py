@@ -63,14 +63,14 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
 
 
 def upload_has_ended(artifact: Any) -> bool:
-    """Is it known already what became of an artifact? Waiting for that would cancel the upload."""
+    """Return whether it is known what became of an artifact; waiting would cancel the upload."""
     return wandb_media.is_answered(artifact)
 
 
 def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
-    """Hear what became of an artifact, when its run is closed; nothing is known offline.
+    """Raise what kept an artifact from the server, once its run is closed; nothing offline.
 
-    Its failure is told to who waits for it, and to nobody else (wandb 0.31). Closing the
+    wandb raises its failure where somebody waits for it, and nowhere else (wandb 0.31). Closing the
     run waits for uploads already, and within its bounds.
 
     Raises:
@@ -82,13 +82,13 @@ def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
 
 def close_reopened(run: Run, exit_code: int) -> None:
     """Close a run that had ended before and was opened again, and change nothing else."""
-    segments.bring_outcome(run)
+    segments.carry_over_outcome(run)
     run.finish(exit_code=exit_code)
     _note_timeout(run)
 
 
 def reopen_if_finished(run: Run) -> Run:
-    """The run itself, or another segment of it if its user has finished it in the middle.
+    """Return the run, or another segment of it if its user has finished it in the middle.
 
     ``wandb.init(reinit=True)`` finishes it, too. The other segment is no `wandb.run`: that is
     its user's affair from there on.
@@ -103,19 +103,19 @@ def reopen_if_finished(run: Run) -> Run:
 
 
 def is_ours(run: Run) -> bool:
-    """Is it this process's to close? Not in a forked child."""
+    """Return whether the run is this process's to close, and not that of its parent."""
     protection = guard.of(run)
     return protection is None or protection.is_ours
 
 
 def next_step(run: Run) -> int:
-    """The step of the run's next row, however many its user has logged."""
+    """Return the step of the run's next row, however many its user has logged."""
     protection = guard.of(run)
     return run.step if protection is None else protection.step
 
 
 def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
-    """Tell W&B how it ended, and wait until what was logged is safe.
+    """Close a run with its outcome, and wait until what was logged is safe.
 
     When wandb-core does not answer, it is killed, and the run is closed in a new one, with
     the rows that are not on disk. When that hangs, too (the disk does, say), the run stays
@@ -150,9 +150,9 @@ def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
         # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
         _note_timeout(run)
         segments.wait_for_end(run)
-        part = protection.reopen()
-        _close(part, outcome, notes)
-        _note_timeout(part)
+        segment = protection.reopen()
+        _close(segment, outcome, notes)
+        _note_timeout(segment)
         return
     try:
         _close(run, outcome, notes)
@@ -170,7 +170,7 @@ def discard_unused(run: Run) -> bool:
     folder = Path(run.dir).parent
     if not folder.name.startswith("offline-run-"):
         return False
-    unused = segments.says_nothing(run)
+    unused = segments.adds_nothing(run)
     if unused:
         shutil.rmtree(folder, ignore_errors=True)
     return unused
@@ -195,7 +195,7 @@ def upload_rest(directory: str, base_url: str, secret: Secret) -> None:
 
 
 def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
-    """Close a run once more, in another part, if its log is not whole: its disk was full.
+    """Close a run once more, in another segment, if its log is not whole: its disk was full.
 
     If it still is, the rows that are not there are counted.
     """
@@ -219,7 +219,7 @@ def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     run.summary.update({**outcome.summary(), **notes})
-    segments.bring_computed(run)
+    segments.carry_over_computed(run)
     # An earlier attempt may have left its own.
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):

@@ -1,4 +1,4 @@
-"""What a run that the driver writes says of its program: as a trial's own run does by itself.
+"""What a run that the driver writes says of its program, as a trial's own run does by itself.
 
 That is the command line, git's commit, the installed packages, the machine, and what its
 trial's process uses of it. It is asked for by ``system_metrics=True``.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: What `runs` switches off otherwise, because the process that writes is not the trial's.
+#: What `opening` switches off otherwise, because the process that writes is not the trial's.
 _SHOWN: Final = {
     "x_disable_stats": False,
     "x_disable_meta": False,
@@ -29,7 +29,7 @@ _SHOWN: Final = {
 
 
 def command_line() -> tuple[str, ...]:
-    """The driver's program and its arguments, without secrets; the program alone in a notebook."""
+    """Return the driver's program and arguments, without secrets; in a notebook, no arguments."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     program = str(main or sys.argv[0] or "<python with no main file>")
     in_notebook = "kernel_launcher" in program or "kernel_launcher" in sys.argv[0]
@@ -37,7 +37,7 @@ def command_line() -> tuple[str, ...]:
 
 
 def masked(arguments: list[str]) -> list[str]:
-    """A command line's arguments without secrets.
+    """Return a command line's arguments with secrets masked.
 
     >>> masked(["--api_key=abc", "--token", "abc", "--lr", "0.1", "db.password=abc"])
     ['--api_key=****', '--token', '****', '--lr', '0.1', 'db.password=****']
@@ -58,13 +58,13 @@ def masked(arguments: list[str]) -> list[str]:
 
 
 def described(spec: RunSpec, command: tuple[str, ...]) -> RunSpec:
-    """The run, with the program that it belongs to."""
+    """Return what to open for a run that shows the program that it belongs to."""
     settings = {**_SHOWN, "program": command[0], **spec.settings}
     return spec._replace(settings=settings, command=command)
 
 
 def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
-    """The run, with the metrics of its trial's process.
+    """Return what to open for a run with the metrics of its trial's process.
 
     Args:
         spec: what `described` gave.
@@ -76,13 +76,13 @@ def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
 
 
 def set_command(command: tuple[str, ...]) -> None:
-    """In the helper process: let wandb take the driver's command line for this process's own."""
+    """Let wandb take the driver's command line for this process's own; in the helper."""
     if command:
         sys.argv[:] = command
 
 
 def log_packages(run: Any, command: tuple[str, ...]) -> None:
-    """Let the run say which packages are installed."""
+    """Log which packages are installed."""
     if not command or run.disabled:
         return
     try:

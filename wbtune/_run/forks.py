@@ -67,5 +67,5 @@ def _notice_forks() -> None:
 
 
 def in_child() -> bool:
-    """Was this process forked from one that had runs? They are not its own, nor is its core."""
+    """Return whether this process was forked from one that had runs, which are not its own."""
     return FORKS.in_child

@@ -104,7 +104,7 @@ class Guard:
         return self._sender.hold(row, step)
 
     def look(self) -> None:
-        """See to the run's log: what is written there need not be remembered.
+        """Look at the run's log: what is written there need not be remembered.
 
         If nothing is, though there is room: a write has failed, after which wandb-core
         writes no more.
@@ -126,7 +126,7 @@ class Guard:
             pass
 
     def leave_to_parent(self) -> None:
-        """From now on, in a forked child: send, and neither remember nor recover."""
+        """Only send from now on, and neither remember nor recover; in a forked child."""
         self._sender.leave_to_parent()
 
     def extend_to(self, run: Run) -> None:
@@ -174,7 +174,7 @@ class Guard:
         self._recover()
 
     def open_next_segment(self) -> None:
-        """After ``finish``: open another segment of the run, with the rows that are not on disk."""
+        """Open another segment with the rows that are not on disk; after ``finish``."""
         with self._sender.lock:
             self._recover(same_core=True)
 
@@ -202,7 +202,7 @@ class Guard:
         return self._reopen(create_new=create_new, on_disk=on_disk)
 
     def is_whole(self) -> bool:
-        """After ``finish``: does the log say so?
+        """Return whether the log says that the run was finished; after ``finish``.
 
         wandb-core notes in its own log alone that it could not write, and writes nothing
         from there on: then there is no exit record.
@@ -211,7 +211,7 @@ class Guard:
         return not logs or run_files.wait_for_end(logs[0])
 
     def lost(self) -> int:
-        """How many rows are neither on disk nor remembered; of a log that is not whole."""
+        """Count the rows that are neither on disk nor remembered, where the log is not whole."""
         if self._sender.has_others:
             return 0  # whose rows these are is not known
         written = 0
@@ -222,13 +222,13 @@ class Guard:
 
 
 def protect(run: Run, reopen: Callable[..., Run], *, patience: float, may_be_shared: bool) -> None:
-    """Give a run its `Guard`; without what that needs of wandb, it does without."""
+    """Give a run its `Guard`, if this wandb has what that needs."""
     if wandb_run.can_be_guarded(run):
         Guard(run, reopen, patience=patience, may_be_shared=may_be_shared)
 
 
 def of(run: Run) -> Guard | None:
-    """The guard of a run, if it has one."""
+    """Return the guard of a run; None if it has none."""
     guard = run.__dict__.get("wbtune_guard")
     return guard if isinstance(guard, Guard) else None
 
@@ -238,5 +238,5 @@ def _folder(run: Run) -> Path:
 
 
 def _logs(run: Run) -> list[Path]:
-    """The log of the segment that a run is in, if it has one."""
+    """Return the log of the segment that a run is in, if it has one."""
     return list(_folder(run).glob("*.wandb"))

@@ -1,7 +1,7 @@
 """Where runs can be looked at: W&B's pages of them, or the folder and the command to upload it.
 
-What is said is said once, in one line: by the driver of its experiment, and by a trial that
-opens its own run in that trial's own log. In a notebook, the links can be clicked.
+Each is printed once, in one line: by the driver for its experiment, and by a trial that opens its
+own run in that trial's own log. In a notebook, the links can be clicked.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Place(NamedTuple):
 
 
 def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place | None:
-    """On the driver: where the runs of an experiment will be; None where nobody knows.
+    """Return where the runs of an experiment will be, on the driver; None where nobody knows.
 
     Args:
         options: located.
@@ -97,15 +97,15 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
 
 
 def print_experiment(place: Place) -> None:
-    """When an experiment starts: where it can be watched."""
+    """Print where an experiment can be looked at, when it starts."""
     print_line(f"wbtune: project {place.project_url} group {place.group_url}")
 
 
 def print_run(run: Run) -> None:
-    """In a trial, or by hand: where the run is that was just opened."""
+    """Print where a run is that was just opened, in a trial or by hand."""
     if run.disabled:
         return
-    wandb_core.when_init_is_called(_say_no_effect)
+    wandb_core.when_init_is_called(_warn_of_no_effect)
     if not run.offline:
         print_line(f"wbtune: run {run.name or run.id}: {_without_login(run.url or '')}")
     else:
@@ -118,8 +118,8 @@ def print_run(run: Run) -> None:
 _OF_A_RUN: Final = ("project", "entity", "id", "name", "group", "job_type", "tags")
 
 
-def _say_no_effect(given: Mapping[str, Any]) -> None:
-    """``wandb.init(project=...)`` gives the run that is open, and wandb's own word is silenced."""
+def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
+    """Print that arguments of ``wandb.init`` have no effect; wandb's own warning is silenced."""
     import wandb  # noqa: PLC0415 - it is imported: its `init` was called
 
     run = wandb.run
@@ -137,12 +137,12 @@ def _say_no_effect(given: Mapping[str, Any]) -> None:
 
 
 def print_best(place: Place, trial: Trial, said: str, run_id: str) -> None:
-    """When an experiment ends: its best trial's page."""
+    """Print the page of the best trial, when an experiment ends."""
     print_line(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
 
 
 def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial, float] | None:
-    """The trial whose last result is the best, as ``ResultGrid.get_best_result`` takes it."""
+    """Return the trial whose last result is the best, as ``ResultGrid.get_best_result`` does."""
     best: tuple[Trial, float] | None = None
     for trial in trials:
         value = None if objective is None else objective.value(trial.last_result or {})
@@ -153,7 +153,7 @@ def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial
 
 
 def sync_command(folder: Path) -> str:
-    """What uploads the offline runs of a folder, from where its reader stands.
+    """Return the command that uploads a folder's offline runs, from the current directory.
 
     >>> sync_command(Path("/tmp/two words/wandb"))
     "wandb sync '/tmp/two words/wandb'/offline-run-*"
@@ -166,7 +166,7 @@ def sync_command(folder: Path) -> str:
 def print_line(text: str) -> None:
     """Print a line; in a notebook, with links that can be clicked.
 
-    A standard output that is closed, or can't hold the text, ends nobody's experiment.
+    A standard output that is closed, or can't encode the text, ends nobody's experiment.
     """
     try:
         display = _notebooks_display()
@@ -179,7 +179,7 @@ def print_line(text: str) -> None:
 
 
 def _linked(text: str) -> str:
-    """As HTML.
+    """Return a text as HTML, with its links.
 
     >>> _linked("a<b https://x.y/z")
     'a&lt;b <a href="https://x.y/z" target="_blank">https://x.y/z</a>'
@@ -189,7 +189,7 @@ def _linked(text: str) -> str:
 
 
 def _notebooks_display() -> Any:
-    """``IPython.display`` in a notebook; None elsewhere, IPython in a terminal included."""
+    """Return ``IPython.display`` in a notebook; None elsewhere, also for IPython in a terminal."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if getattr(shell, "kernel", None) is None:
@@ -198,7 +198,7 @@ def _notebooks_display() -> Any:
 
 
 def _without_login(url: str) -> str:
-    """Less a user and password: it is printed.
+    """Return an address without user and password, because it is printed.
 
     >>> _without_login("https://me:secret@wandb.corp:8080/app")
     'https://wandb.corp:8080/app'

@@ -31,7 +31,7 @@ LONGEST: Final = 256 * 1024 * 1024
 
 
 def payloads(path: Path, *, last_blocks: int | None = None) -> Iterator[bytes]:
-    """The records of a ``.wandb`` file, as far as it is whole.
+    """Yield the records of a ``.wandb`` file, as far as it is whole.
 
     Args:
         path: the file.
@@ -62,7 +62,7 @@ def payloads(path: Path, *, last_blocks: int | None = None) -> Iterator[bytes]:
 
 
 def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[bytes]:
-    """The records that these chunks are parts of.
+    """Yield the records that these chunks are parts of.
 
     Args:
         chunks: their types and data.
@@ -92,7 +92,7 @@ def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[byt
 
 
 def _chunks(file: IO[bytes], position: int) -> Iterator[tuple[int, bytes]]:
-    """The chunks from a block's beginning on, while their checksums are right.
+    """Yield the chunks from a block's beginning on, while their checksums are right.
 
     Args:
         file: is there.

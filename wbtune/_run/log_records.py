@@ -67,12 +67,12 @@ def payloads(
 
 
 def json_value(item: Any) -> Any:
-    """The value of a record's item."""
+    """Return the value of a record's item."""
     return json.loads(item.value_json) if item.value_json else None
 
 
 def inner_dict(outermost: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The dict inside of a dict that these names lead to; it is made where it is missing."""
+    """Return the dict inside a dict that these names lead to; it is made where it is missing."""
     inner = outermost
     for name in names:
         inner = inner.setdefault(name, {})

@@ -15,7 +15,7 @@ STAMP: Final = "_timestamp"
 
 
 def rows(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of one run's logs, the oldest log first, each as far as it is whole."""
+    """Yield the rows of one run's logs, the oldest log first, each as far as it is whole."""
     free = 0
     for path in paths:
         for row in _rows(path):
@@ -44,7 +44,7 @@ def _row(history: Any, free: int) -> dict[str, Any]:
 
 
 def _nested(items: Any) -> dict[str, Any]:
-    """A row; wandb-core takes dicts apart (an image, a histogram), here they are whole."""
+    """Return a row with whole dicts: wandb-core takes them apart (an image, a histogram)."""
     row: dict[str, Any] = {}
     for item in items:
         *outer, last = item.nested_key or [item.key]
@@ -82,7 +82,7 @@ class _Number:
 
 
 def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | None, ...]]:
-    """These numbers of each row of a run's logs, as far as each is whole; None for no number.
+    """Yield these numbers of each row of a run's logs, as far as each is whole; None for none.
 
     A log of a million rows is read in a few seconds, and not held in memory. What may be a
     row, but is none, has no numbers.
@@ -97,18 +97,18 @@ def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | 
 
 
 def steps(path: Path) -> Iterator[int]:
-    """The steps of a log's rows, as far as it is whole."""
+    """Yield the steps of a log's rows, as far as it is whole."""
     for record in records(path, ROWS):
         if record.WhichOneof("record_type") == "history":
             yield record.history.step.num
 
 
 def last_step(paths: Iterable[Path]) -> int:
-    """The last step of a run that is on disk; -1 before the first row."""
+    """Return the last step of a run that is on disk; -1 before the first row."""
     return max((step for path in paths for step in steps(path)), default=-1)
 
 
 def stamps(paths: Iterable[Path], since: float = 0.0) -> set[float]:
-    """When the rows that are on disk were logged: those of a moment and later."""
+    """Return the times at which the rows on disk were logged, from a moment on."""
     found = (stamp for (stamp,) in numbers(paths, STAMP))
     return {stamp for stamp in found if stamp is not None and stamp >= since}

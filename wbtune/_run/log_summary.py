@@ -20,7 +20,7 @@ from wbtune._run.log_records import (
 )
 from wbtune._upstream import wandb_records
 
-#: What is computed of a metric (``define_metric(summary="min")``), of two logs of a run.
+#: How to merge what two logs of a run computed of a metric (``define_metric(summary="min")``).
 _MERGED_BY: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "min": min,
     "max": max,
@@ -30,12 +30,12 @@ _MERGED_BY: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 #: Bytes that are before the first place that an item of a record names.
 _SHORTEST: Final = 3
 
-#: Of so many kinds of summary records, one row's after the other, the last ones are kept.
+#: Kinds of summary records whose last record is remembered at the same time.
 _KINDS: Final = 8
 
 
 def summary(paths: Iterable[Path], summarized: Collection[str] = ()) -> dict[str, Any]:
-    """What the logs of one run make of its summary.
+    """Return the summary that the logs of one run add up to.
 
     wandb-core writes each change of it into the log: what was set, and what it computes
     from the rows.
@@ -77,7 +77,7 @@ class _Kind(NamedTuple):
     before: bytes = b""
 
     def change(self) -> Any:
-        """What they set: the last of them, which nobody has parsed yet, if it can be."""
+        """Return what they set: what the last of them says, if it can be parsed."""
         new_record = wandb_records.record_type()
         try:
             return new_record.FromString(self.last).summary
@@ -89,7 +89,7 @@ class _Kind(NamedTuple):
             return new_record().summary
 
     def is_of(self, payload: bytes) -> bool:
-        """Is this one of them? It has as many places as these."""
+        """Return whether this is one of them; it has as many places as these."""
         for place in self.places:
             at = payload.find(place)
             # An item begins before it, with a length of one byte or two; not an outer name.
@@ -99,7 +99,7 @@ class _Kind(NamedTuple):
 
 
 def _last_changes(path: Path) -> Iterator[Any]:
-    """The changes of the summary in a log, less those that later ones undo.
+    """Yield the changes of the summary in a log, without those that later ones undo.
 
     With each row, wandb-core sets the same places again. Of such records the last counts,
     and to parse it alone is what makes a long log quick to read.
@@ -133,7 +133,7 @@ def _last_changes(path: Path) -> Iterator[Any]:
 
 
 def _in_bytes(item: Any) -> bytes:
-    """The place that an item of a summary sets, as it stands in its bytes."""
+    """Return the place that an item of a summary sets, as it stands in its bytes."""
     names = [(0x12, name) for name in item.nested_key] or [(0x0A, item.key)]
     parts = [(tag, name.encode()) for tag, name in names]
     return b"".join(bytes([tag, len(name) & 0xFF]) + name for tag, name in parts) + VALUE
@@ -172,7 +172,7 @@ def _tree(leaves: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
 
 
 def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict[str, Any]:
-    """What wandb-core has computed of these metrics: as ``{"min": 0.1}``."""
+    """Return what wandb-core has computed of these metrics: as ``{"min": 0.1}``."""
     return {
         key: value
         for key, value in summary.items()
@@ -183,7 +183,7 @@ def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict
 
 
 def merge_computed(earlier: Any, later: Any) -> Any:
-    """What was computed of the rows of two logs of a run, as of all their rows.
+    """Merge what was computed of the rows of two logs, as if of all their rows.
 
     A mean can't be told from two: the later one stands.
     """

@@ -55,9 +55,9 @@ class LogWriter:
         self._at += len(data)
 
     def flush(self) -> None:
-        """Have it on disk, whatever happens to this process."""
+        """Write it to disk, whatever happens to this process."""
         self._file.flush()
 
     def close(self) -> None:
-        """There is no more."""
+        """Close the log: there is no more."""
         self._file.close()

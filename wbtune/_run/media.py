@@ -37,17 +37,17 @@ _FRAMES_PER_S: Final = 4  # wandb's default
 
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """This process's, until it ends; a run moves its files from there into its own folder."""
+    """Return this process's folder for media; a run moves its files from there into its own."""
     return tempfile.TemporaryDirectory(prefix="wbtune-media-", ignore_cleanup_errors=True)
 
 
 def detached_copy(value: Any) -> Any:
-    """A copy of a W&B object that is tied to no run, with files of its own."""
+    """Copy a W&B object; the copy is tied to no run, and has files of its own."""
     return wandb_media.detached_copy(value, _take_file)
 
 
 def _take_file(path: str, *, changes: bool) -> str | None:
-    """Another name for a file, or a copy of it; None if it is gone, or is no file.
+    """Return another name for a file, or a copy of it; None if it is gone, or is no file.
 
     Args:
         path: of the file.
@@ -67,7 +67,7 @@ def _take_file(path: str, *, changes: bool) -> str | None:
 
 
 def is_media(value: Any) -> bool:
-    """Has this to be put into a run by `log_media`? A list with W&B's objects has, too."""
+    """Return whether `log_media` has to log a value: one of W&B's objects, or a list with some."""
     if value is None or isinstance(value, (int, float, str)):
         return False
     if type(value) is list:
@@ -78,7 +78,7 @@ def is_media(value: Any) -> bool:
 
 
 def has_media(row: Mapping[str, Any]) -> bool:
-    """Is there anything for `log_media`?"""
+    """Return whether a row has anything for `log_media`."""
     return any(map(is_media, row.values()))
 
 
@@ -121,14 +121,14 @@ def log_media(
 
 
 def described(value: Any) -> str:
-    """In text, what can't be logged."""
+    """Describe in text what can't be logged."""
     if arrays.is_media_array(value):
         return f"array of {value.dtype} {value.shape}"
     return f"{type(value).__name__} (not logged)"
 
 
 def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
-    """What the row says of a value: mostly by one key, of a chart by that of its table."""
+    """Return what the row says of a value: mostly by one key, but a chart by its table's."""
     if run.disabled:
         return {key: described(value)}
     if type(value) is list and not all(map(arrays.is_media, value)):
@@ -149,7 +149,7 @@ def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
 
 
 def made(array: Any, spec: RunSpec) -> Any:
-    """The image, the video, or the list of them, that an array is (see `log_media`).
+    """Return the image, the video, or the list of them, that an array is (see `log_media`).
 
     Raises:
         Exception: what wandb raises of its form, or an encoder.
@@ -168,7 +168,7 @@ def made(array: Any, spec: RunSpec) -> Any:
 
 
 def _video(array: Any, given: dict[str, Any]) -> Any:
-    """A video of an array (T, C, H, W), in a format that can be made here, unless it is given.
+    """Return a video of an array (T, C, H, W), in a format that can be made here or that is given.
 
     Raises:
         RuntimeError: when there is nothing to make it with.
@@ -193,7 +193,7 @@ def _video(array: Any, given: dict[str, Any]) -> Any:
 
 def _gif(array: Any, given: dict[str, Any]) -> Any:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
-    from PIL import Image  # noqa: PLC0415 - only who logs videos needs it
+    from PIL import Image  # noqa: PLC0415 - needed for videos only
 
     pixels = array.astype("uint8").transpose(0, 2, 3, 1)  # as wandb.Video does
     grey = pixels.shape[-1] == 1

@@ -89,7 +89,7 @@ def open_run(
         if spec.init.get("resume") in {"allow", "must", "auto", True}:
             if first:
                 segments.wait_for_newest(run)
-            segments.bring(run)
+            segments.carry_over(run)
         return run
 
     run = core.with_living_core(partial(opened, first=True))
@@ -106,13 +106,13 @@ def open_run(
 
 
 def _upload_s(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool) -> float:
-    """Seconds that a run's end waits for its uploads."""
+    """Return the seconds that a run's end waits for its uploads."""
     longest = timeouts.DRIVER_UPLOAD_S if for_trial_elsewhere else timeouts.TRIAL_UPLOAD_S
     return min(spec.settings.get("finish_timeout") or longest, longest)
 
 
 def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool) -> float:
-    """Seconds after which a run that is being closed is taken to hang."""
+    """Return the seconds after which a run that is being closed is taken to hang."""
     if for_trial_elsewhere:
         return _upload_s(spec, for_trial_elsewhere=True) + timeouts.DRIVER_CLOSES_S
     if online:
@@ -123,7 +123,7 @@ def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool
 def _placed(
     spec: run_spec.RunSpec, secret: Secret, patience: float
 ) -> tuple[run_spec.RunSpec, bool]:
-    """The run's place at the server, once that was asked: an id of its own, or offline.
+    """Ask the server for the run's id, and give it another id or keep it offline if need be.
 
     Returns:
         ``(spec, away)``: what to open, and whether the server is away.
@@ -201,7 +201,7 @@ def _init(
 
 
 def prepare_for_many() -> None:
-    """Let this process have what all of its runs have in common, once: the helper's.
+    """Set up once what all runs of this process have in common; in the helper.
 
     wandb checks each setting that a run is given many times over, collects the garbage of
     all that it has imported, and has every open run look at each line of its own log.
@@ -218,7 +218,7 @@ def prepare_for_many() -> None:
 
 
 def disabled_run() -> Run:
-    """A run that takes everything and keeps nothing."""
+    """Return a run that takes everything and keeps nothing."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     run = wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
@@ -227,7 +227,7 @@ def disabled_run() -> Run:
 
 
 def define_metrics(run: Run, spec: run_spec.RunSpec, *, logs_results: bool = True) -> None:
-    """How W&B draws and sorts the run: over Tune's iteration, and by its best result.
+    """Let W&B draw a run over Tune's iteration, and sort it by its best result.
 
     Args:
         run: an open run.

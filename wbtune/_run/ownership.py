@@ -1,4 +1,4 @@
-"""Trainables that own their runs, and what is checked when Tune is about to send one.
+"""Trainables that open their own runs, and the checks when Tune is about to send one.
 
 A decorated function or a class with the mixin has no hook in `tune.Tuner`. But ``fit`` pickles
 the one and derives a class of the other: then what can be known before any trial is checked.
@@ -52,7 +52,7 @@ class OwnsRun:
 
 
 def send(who: str, before: str) -> str:
-    """Do what there is to do when an object of ours is about to be sent.
+    """Check and hand over the login when one of our objects is about to be sent to a trial.
 
     Args:
         who: what was called.
@@ -74,7 +74,7 @@ def send(who: str, before: str) -> str:
 
 
 def check(who: str) -> None:
-    """Check what the ``fit()`` that is calling is about to start, if one is.
+    """Check what the calling ``fit()`` is about to start, if there is one.
 
     Raises:
         ConfigurationError: for an API key in its ``param_space``; for a declaration without
@@ -106,7 +106,7 @@ def _has_project(who: str, options: RunOptions, launch: ray_launch.Launch) -> bo
 
 
 def _declared(trainable: Any) -> RunOptions | None:
-    """The declaration of a decorated function or a class with the mixin; None for others."""
+    """Return the declaration of a decorated function or a class with the mixin; else None."""
     for mixin in getattr(trainable, "__mixins__", ()):
         if getattr(mixin, "wbtune_tuner_options", None) is not None:
             return None  # `wandb_tuner` has checked it

@@ -16,7 +16,7 @@ _NOT_UPLOADED: Final = "wbtune-not-uploaded"
 
 
 def logs(directory: Path | str, run_id: str | None = None) -> list[Path]:
-    """The logs of all runs below ``<directory>/wandb``, or of one run; the oldest first."""
+    """Return the logs of all runs below ``<directory>/wandb``, or of one; the oldest first."""
     wandb = Path(directory, "wandb")
     try:
         folders = [entry.name for entry in os.scandir(wandb) if "run-" in entry.name]
@@ -31,17 +31,17 @@ def logs(directory: Path | str, run_id: str | None = None) -> list[Path]:
 
 
 def _begun(path: Path) -> str:
-    """When a log was begun, by its folder's name: (offline-)run-<time>-<id>."""
+    """Return when a log was begun, by its folder's name: (offline-)run-<time>-<id>."""
     return path.parent.name.partition("run-")[2]
 
 
 def run_ids(directory: Path | str) -> set[str]:
-    """The ids of the runs that have a log below ``<directory>/wandb``."""
+    """Return the ids of the runs that have a log below ``<directory>/wandb``."""
     return {path.stem.removeprefix("run-") for path in logs(directory)}
 
 
 def ends(directory: Path | str) -> dict[str, int | None]:
-    """How each run below ``<directory>/wandb`` ended, read from the last blocks alone.
+    """Return how each run below ``<directory>/wandb`` ended, from the last blocks alone.
 
     Returns:
         By run id, the exit code of its newest segment; None where that has no exit record.
@@ -51,7 +51,7 @@ def ends(directory: Path | str) -> dict[str, int | None]:
 
 
 def exit_code(path: Path) -> int | None:
-    """What a log's last blocks say of its end; None without an exit record."""
+    """Return the exit code in a log's last blocks; None without an exit record."""
     code = None
     for record in log_records.records(path, last_blocks=2):
         if record.WhichOneof("record_type") == "exit":
@@ -74,17 +74,17 @@ def wait_for_end(path: Path) -> bool:
 
 
 def attempts(directory: Path | str, run_id: str) -> int:
-    """How often a run was begun and did not end well: killed, crashed or failed."""
+    """Count how often a run was begun and did not end well: killed, crashed or failed."""
     return sum(exit_code(path) != 0 for path in logs(directory, run_id))
 
 
 def mark_not_uploaded(folder: Path) -> None:
     """Note in a run's folder that not all of it is at the server."""
-    with contextlib.suppress(OSError):  # a full disk: that is said elsewhere
+    with contextlib.suppress(OSError):  # a full disk: the run's guard warns of that
         (folder / _NOT_UPLOADED).touch()
 
 
 def not_uploaded(directory: Path | str) -> list[Path]:
-    """The folders of the runs below ``<directory>/wandb`` that are yet to be uploaded."""
+    """Return the folders of the runs below ``<directory>/wandb`` that are yet to be uploaded."""
     marked = (path.parent for path in Path(directory, "wandb").glob(f"*run-*/{_NOT_UPLOADED}"))
     return sorted(folder for folder in marked if not any(folder.glob("*.wandb.synced")))

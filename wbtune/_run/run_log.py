@@ -160,7 +160,7 @@ def _key(item: Any) -> str:
 
 
 def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, RunLog]:
-    """All runs below ``<directory>/wandb``, or one of them, by id, the segments of each merged.
+    """Read all runs below ``<directory>/wandb``, or one, by id, with merged segments.
 
     As ``wandb sync`` merges them: in the order in which they were begun, each row's step
     the greater of its own and the next that is free.
@@ -172,7 +172,7 @@ def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, Run
 
 
 def merged(paths: Iterable[Path]) -> RunLog:
-    """The segments of one run, the oldest first, as one."""
+    """Read the segments of one run, the oldest first, and merge them."""
     return _merged(_read_all(paths))
 
 

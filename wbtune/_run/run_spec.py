@@ -38,7 +38,7 @@ SETTINGS: Final = {
 
 
 class RunSpec(NamedTuple):
-    """Everything that opening one run needs, but the key; picklable.
+    """Everything that opening one run needs, except the key; picklable.
 
     Attributes:
         init: arguments for ``wandb.init``, without ``settings`` and ``config``.
@@ -49,8 +49,8 @@ class RunSpec(NamedTuple):
         experiment: marks the run on the server as one of this experiment; empty when the
             id was chosen by the user, who may want to continue another's.
         objective: what is best; None where nobody said.
-        command: of the program that the run belongs to; empty where that is not to be said.
-        plain: nobody's trial: a run as ``wandb.init`` opens it, by what the environment says.
+        command: the command line that the run shows; empty for none.
+        plain: the run is no trial's: it is opened as ``wandb.init`` does, by the environment.
     """
 
     init: Mapping[str, Any]
@@ -65,7 +65,7 @@ class RunSpec(NamedTuple):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that the run may have, the one that counts where both are there first.
+        """The ids that the run may have; if there are runs of both, the first one counts.
 
         A run of another experiment may have had its own before it: see `open_run`.
         """
@@ -78,8 +78,9 @@ class RunSpec(NamedTuple):
 def locate(who: str, options: RunOptions) -> RunOptions:
     """Fill in project and group from the environment and the location hook.
 
-    The guide's order: the argument, the environment variables ``WANDB_PROJECT_NAME`` and
-    ``WANDB_GROUP_NAME``, then ``WANDB_POPULATE_RUN_LOCATION_HOOK``, which sets those.
+    In this order: the argument, the environment variables ``WANDB_PROJECT_NAME`` and
+    ``WANDB_GROUP_NAME``, then ``WANDB_POPULATE_RUN_LOCATION_HOOK``, which sets those
+    (https://docs.ray.io/en/latest/tune/examples/tune-wandb.html).
 
     Raises:
         ConfigurationError: when the hook can't be imported or raises.
@@ -99,7 +100,7 @@ def locate(who: str, options: RunOptions) -> RunOptions:
 
 
 def no_project(who: str) -> str:
-    """The message for a callback or a tuner that was given no project."""
+    """Return the message for a callback or a tuner that was given no project."""
     return f"{who}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
 
 
@@ -109,7 +110,7 @@ def spec(
     config: Mapping[str, Any],
     login: Mapping[str, str] | None = None,
 ) -> RunSpec:
-    """What to open for this trial: explicit options first, then who the trial is.
+    """Return what to open for a trial: explicit options first, then the trial's identity.
 
     Args:
         options: located (see `locate`).
@@ -149,7 +150,7 @@ def spec(
 
 
 def _sendable(value: Any) -> Any:
-    """An argument for ``wandb.init`` whose text W&B's protocol can send: names, tags, notes."""
+    """Return an argument for ``wandb.init`` with text that W&B's protocol can send."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -158,5 +159,5 @@ def _sendable(value: Any) -> Any:
 
 
 def offline(spec: RunSpec) -> RunSpec:
-    """The same run, kept on disk."""
+    """Return what to open for the same run, kept on disk."""
     return spec._replace(init={**spec.init, "mode": "offline"})

@@ -1,4 +1,4 @@
-"""A run that goes on in another segment: what its earlier segments hold is brought into that.
+"""A run that continues in another segment, which has to say what its earlier segments say.
 
 Whatever opens a run again (a retry, a restored experiment, a dead wandb-core, an upload
 after its end) begins another log with the same run id. ``wandb sync`` sends one after the
@@ -30,11 +30,11 @@ _OF_EACH_SEGMENT: Final = frozenset({"_wandb", "_runtime"})
 
 
 class Earlier(NamedTuple):
-    """What is still to be said of earlier segments when a segment ends.
+    """What a segment's end has to know of the segments before it.
 
     Attributes:
-        summary: what this segment was told of theirs.
-        outcome: how the run had ended, for a segment that changes nothing in that.
+        summary: their summary, which was set in this segment when it was opened.
+        outcome: how the run had ended, for a segment that does not change that.
         computed: what wandb-core had made of metrics that have a summary of their own.
     """
 
@@ -44,7 +44,7 @@ class Earlier(NamedTuple):
 
 
 def earlier_segments(run: Run) -> list[Path]:
-    """The logs of earlier segments of a run on this machine, the oldest first."""
+    """Return the logs of a run's earlier segments on this machine, the oldest first."""
     here = Path(run.dir).parent
     return [path for path in run_files.logs(here.parent.parent, run.id) if path.parent != here]
 
@@ -54,36 +54,36 @@ def _own(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wait_for_end(run: Run) -> None:
-    """Wait until what was logged to a finished run can be read: it may take a moment longer."""
+    """Wait until the log of a finished run is complete, which may take a moment longer."""
     for path in Path(run.dir).parent.glob("*.wandb"):
         run_files.wait_for_end(path)
 
 
 def wait_for_newest(run: Run) -> None:
-    """The same for the newest of the earlier segments, if it was written to just now."""
+    """Wait until the newest earlier segment is complete, if it was written to just now."""
     for newest in earlier_segments(run)[-1:]:
         with contextlib.suppress(OSError):
             if time.time() - newest.stat().st_mtime < timeouts.EXIT_RECORD_S:
                 run_files.wait_for_end(newest)
 
 
-def bring(run: Run) -> None:
-    """Have a newly opened run say what its earlier segments say.
+def carry_over(run: Run) -> None:
+    """Set in a newly opened run what its earlier segments say.
 
-    The summary (but how an earlier segment ended is not how this one will), the tags, and a
-    name or notes that were changed meanwhile. Rows that come later change the summary as ever.
+    That is the summary (except how an earlier segment ended), the tags, and a name or notes that
+    were changed meanwhile. Rows that come later change the summary as ever.
     """
     try:
         paths = earlier_segments(run)
         if paths:
-            _bring(run, paths)
+            _carry_over(run, paths)
     except wandb_core.core_is_gone():
         raise
     except Exception as error:  # noqa: BLE001 - the run itself is open
         logger.warning("wbtune: run %s begins without its earlier summary: %s", run.id, error)
 
 
-def _bring(run: Run, paths: list[Path]) -> None:
+def _carry_over(run: Run, paths: list[Path]) -> None:
     before = run_log.merged(paths)
     summary = _own(before.summary)
     outcome = {key: summary.pop(key) for key in OUTCOME_KEYS if key in summary}
@@ -99,8 +99,8 @@ def _bring(run: Run, paths: list[Path]) -> None:
         setattr(run, name, getattr(before, name))
 
 
-def says_nothing(run: Run) -> bool:
-    """Is there nothing of its user's in the run's log but what its earlier segments say?"""
+def adds_nothing(run: Run) -> bool:
+    """Return whether the user logged nothing in this segment that earlier ones do not say."""
     earlier = run.__dict__.get("wbtune_earlier")
     before = earlier.summary if isinstance(earlier, Earlier) else {}
     for path in Path(run.dir).parent.glob("*.wandb"):
@@ -115,7 +115,7 @@ def says_nothing(run: Run) -> bool:
 
 
 def ended_well(run: Run) -> Outcome | None:
-    """How the run has ended in another segment, written by another process meanwhile."""
+    """Return how the run ended in a segment that another process wrote; None if not well."""
     for path in reversed(earlier_segments(run)):
         if run_files.exit_code(path) == 0:
             summary = run_log.read(path).summary
@@ -124,15 +124,15 @@ def ended_well(run: Run) -> Outcome | None:
     return None
 
 
-def bring_outcome(run: Run) -> None:
-    """At the end of a segment that changes nothing: the run has ended as it had before."""
+def carry_over_outcome(run: Run) -> None:
+    """Let the run end as it had ended before, for a segment that does not change that."""
     earlier = run.__dict__.get("wbtune_earlier")
     if isinstance(earlier, Earlier) and earlier.outcome:
         run.summary.update(earlier.outcome)
 
 
-def bring_computed(run: Run) -> None:
-    """At the end of a segment: the least of all rows, where it has computed that of its own."""
+def carry_over_computed(run: Run) -> None:
+    """Extend the minima and maxima of a segment that ends to the rows of the earlier segments."""
     earlier = run.__dict__.get("wbtune_earlier")
     if not isinstance(earlier, Earlier):
         return

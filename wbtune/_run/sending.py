@@ -70,7 +70,7 @@ class RunSender:
         return self._forks != FORKS.count
 
     def leave_to_parent(self) -> None:
-        """In a forked child: only send from now on."""
+        """Only send from now on; in a forked child."""
         self.lock = threading.RLock()
         self.is_ours = False
 
@@ -92,7 +92,7 @@ class RunSender:
         if step is not None:
             step = index(step)  # what is no step is refused here, as wandb would
         buffer = self._buffer
-        # For a user's threads, and the one that logs Tune's results. Not `with`: on this path,
+        # The user's threads log, and the one that logs Tune's results. Not `with`: on this path,
         # which is all that a guarded row costs, that takes twice as long.
         lock = self.lock
         lock.acquire()
@@ -142,7 +142,7 @@ class RunSender:
     def _beside_others(
         self, step: int | None, commit: bool | None
     ) -> tuple[int | None, bool | None]:
-        """The step and commit by which a row is to be logged, if other processes log as well.
+        """Return the step and commit to log a row by, if other processes log as well.
 
         They attach to the same core, where their rows advance the run's step. A step that
         was chosen here may be taken by then, and W&B would drop the row; so if there are

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Final
 
 #: Above this no number is a step: W&B's web page could not tell it from the next one, and the
 #: protocol's numbers end soon after.

@@ -1,6 +1,6 @@
 """Notice a wandb-core that hangs, or that has written nothing since its disk was full.
 
-Neither is told to whoever logs. A core that hangs takes rows until the socket to it is full;
+Nobody who logs hears of either. A core that hangs takes rows until the socket to it is full;
 then ``run.log`` waits for ever. One whose write has failed takes them and writes nothing more
 (wandb 0.31). One thread of each process looks at the logs of the runs now and then, and asks
 the core something; a core that is found out is killed, and its runs go on in another.
@@ -28,7 +28,7 @@ FULL: Final = 100_000
 
 
 class Progress:
-    """How far the log of a run is known to have got.
+    """How much of a run is known to be in its log.
 
     Attributes:
         safe: what was sent before this moment is on disk; in the seconds of `look`.
@@ -77,7 +77,7 @@ class Progress:
         return time.monotonic() - self._waiting > patience
 
 
-class Watched(Protocol):
+class Watchable(Protocol):
     """What the watchdog asks of the guard of a run."""
 
     @property
@@ -96,17 +96,17 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """The one thread of this process that looks; there is none before the first run."""
+    """Looks after the runs of this process, in one thread that begins with the first run."""
 
     def __init__(self) -> None:
-        self._watched: dict[int, weakref.ref[Watched]] = {}
+        self._guards: dict[int, weakref.ref[Watchable]] = {}
         self._thread: threading.Thread | None = None
         self._asked = time.monotonic()
         self._silent = 0
 
-    def watch(self, watched: Watched) -> None:
-        """Look after it until it is over."""
-        self._watched[id(watched)] = weakref.ref(watched)
+    def watch(self, guard: Watchable) -> None:
+        """Look after a run until it is over."""
+        self._guards[id(guard)] = weakref.ref(guard)
         if self._thread is None or not self._thread.is_alive():  # as in a forked child
             self._thread = threading.Thread(target=self._run, name="wbtune-watchdog", daemon=True)
             self._thread.start()
@@ -121,23 +121,23 @@ class Watchdog:
 
     def _look(self) -> None:
         living = []
-        for key, reference in list(self._watched.items()):
-            watched = reference()
-            if watched is None or watched.is_over:
-                self._watched.pop(key, None)
+        for key, reference in list(self._guards.items()):
+            guard = reference()
+            if guard is None or guard.is_over:
+                self._guards.pop(key, None)
                 continue
-            watched.look()
-            living.append(watched)
+            guard.look()
+            living.append(guard)
         if living and time.monotonic() > self._asked + timeouts.ASKS_EVERY_S:
             self._ask(living[0])
             self._asked = time.monotonic()
 
-    def _ask(self, watched: Watched) -> None:
+    def _ask(self, guard: Watchable) -> None:
         kill = wandb_core.core_killer()
         answers = True
         with contextlib.suppress(Exception):  # dead: whoever logs next finds out
-            answers = Waiting(watched.answers).done_within(timeouts.CORE_ANSWERS_S)
-        self._silent = 0 if answers or watched.is_over else self._silent + 1
+            answers = Waiting(guard.answers).done_within(timeouts.CORE_ANSWERS_S)
+        self._silent = 0 if answers or guard.is_over else self._silent + 1
         if self._silent > 1:
             self._silent = 0
             logger.warning("wbtune: wandb-core does not answer, and is killed.")

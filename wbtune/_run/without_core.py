@@ -1,10 +1,9 @@
-"""Segments of runs that this process writes itself, without wandb-core: for want of a helper.
+"""Segments of runs that this process writes itself, without wandb-core, where it has no helper.
 
-Where the helper process can't be started, or hangs, a thread of the driver carries out what it
-should have, and must leave the driver alone: no core in it, no login, no run of wandb's. All that
-is needed is to append records to a log, which is read by `wandb sync`
-(:mod:`wbtune._run.log_writer`). What only wandb-core can do is not done, which is said: media,
-and uploads.
+Where the helper process can't be started, or hangs, a thread of the driver does its work, and must
+leave the driver alone: no core in it, no login, no run of wandb's. All that is needed is to append
+records to a log, which `wandb sync` reads (:mod:`wbtune._run.log_writer`). What only wandb-core can
+do, media and uploads, is left out with a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from wbtune._upstream import wandb_settings
 if TYPE_CHECKING:
     from wbtune._data.secret import Secret
 
-#: Why something is missing.
+#: Why something was left out.
 NO_HELPER: Final = "there was no helper process"
 
 
@@ -42,7 +41,7 @@ class _Changes(dict[str, Any]):
 
 
 class Segment:
-    """A part of a run, and as much of `wandb.Run` as a helper needs.
+    """A segment of a run, with as much of `wandb.Run` as a helper needs.
 
     Args:
         spec: the run.
@@ -61,7 +60,7 @@ class Segment:
         self.folder = _new_folder(Path(directory, "wandb"), self.id)
         self.dir = str(self.folder / "files")
         self._log = LogWriter(self.folder / f"run-{self.id}.wandb")
-        # The last part that is sent has the last word on the summary: it has to bring all of it.
+        # The last segment that is sent has the last word on the summary: it has to say all of it.
         self.summary = _Changes()
         for row in before.rows if before else ():
             self._sum_up(row)
@@ -100,7 +99,7 @@ class Segment:
     def define_metric(
         self, name: str, step_metric: str | None = None, *, hidden: bool = False, summary: str = ""
     ) -> None:
-        """As wandb's, for what `runs.define_metrics` says."""
+        """As wandb's, for what `opening.define_metrics` says."""
         of_all = {"glob_name": name} if "*" in name else {"name": name}
         options = {"hidden": hidden, "step_sync": bool(step_metric), "defined": True}
         more = {"step_metric": step_metric} if step_metric else {}
@@ -126,7 +125,7 @@ class Segment:
         self.summary.update({**row, **(best or {})})
 
     def flush(self) -> None:
-        """Have everything on disk, whatever happens to this process."""
+        """Write everything to disk, whatever happens to this process."""
         self._log.flush()
 
     def end(self, exit_code: int) -> None:
@@ -167,7 +166,7 @@ def _json(value: Any) -> str:
 def open_run(
     spec: run_spec.RunSpec, secret: Secret | None = None, **_: Any
 ) -> Segment | DisabledRun:
-    """Open a run as a segment on disk; where it should have been online, that is noted."""
+    """Open a run as a segment on disk, and note where it should have been online."""
     mode = (
         spec.init.get("mode") or spec.settings.get("mode") or wandb_settings.wandb_setting("mode")
     )
@@ -180,7 +179,7 @@ def open_run(
 
 
 class DisabledRun:
-    """A run that takes everything and keeps nothing: of ``mode="disabled"``."""
+    """A run with ``mode="disabled"``: it takes everything and keeps nothing."""
 
     offline, starting_step, tags = True, 0, ()
 
@@ -188,13 +187,13 @@ class DisabledRun:
         self.config, self.summary = _Changes(), _Changes()
 
     def define_metric(self, *_: Any, **__: Any) -> None:
-        """As asked for, nothing."""
+        """Do nothing, as was asked for."""
 
     log = flush = end = define_metric
 
 
 def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
-    """As `runs.close_run`."""
+    """As `closing.close_run`."""
     run.summary.update({**outcome.summary(), **notes})
     run.tags = (*(tag for tag in run.tags if tag not in OUTCOME_TAGS), *outcome.tags)
     run.end(outcome.exit_code)
@@ -203,13 +202,13 @@ def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
 def log_media(
     _: Any, row: dict[str, Any], __: run_spec.RunSpec, ___: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """As `media.log_media`: each is described in text."""
+    """Describe each media object of a row in text, in the place of `media.log_media`."""
     left_out = {key: NO_HELPER for key, value in row.items() if media.is_media(value)}
     return {**row, **{key: media.described(row[key]) for key in left_out}}, left_out
 
 
-class Rows:
-    """Where the rows go: into their segments."""
+class SegmentRows:
+    """Writes rows into their segments; see `RowSink` of the helper."""
 
     def __init__(self) -> None:
         self._written: dict[int, Any] = {}
@@ -220,7 +219,7 @@ class Rows:
         self._written[id(run)] = run
 
     def send(self) -> dict[int, int]:
-        """Have all on disk."""
+        """Write all rows to disk."""
         written, self._written = self._written, {}
         for run in written.values():
             run.flush()
@@ -228,10 +227,10 @@ class Rows:
 
 
 class InlineExecutor(Executor):
-    """Does what it is given when it is given it: a thread would be waited for at exit."""
+    """Runs what is submitted at once: a thread would be waited for at exit."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """Do it."""
+        """Run it."""
         done: Future[Any] = Future()
         done.set_result(work(*args, **more))
         return done

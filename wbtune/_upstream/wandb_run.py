@@ -231,7 +231,7 @@ def core_step(run: Any, seconds: float) -> int | None:
 
 
 def is_finished(run: Any) -> bool:
-    """Return whether ``finish`` was called [wandb 0.31, ``Run._is_finished``; nothing is public]."""
+    """Return whether ``finish`` was called [wandb 0.31, ``Run._is_finished``]."""
     return bool(getattr(run, "_is_finished", False))
 
 
