@@ -33,7 +33,7 @@ lint: .venv/ready
 
 # It measures: alone on the machine, please.
 endings: .venv/ready
-	$(BIN)/python benchmarks/endings.py --write README.md
+	$(BIN)/python tests/endings_program.py --write README.md
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --group bench --constraint constraints.txt

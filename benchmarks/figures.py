@@ -27,12 +27,12 @@ class Figure:
     @classmethod
     def ratio(cls, over: Sequence[float], under: Sequence[float]) -> Figure:
         """The ratios of the pairs, which ran side by side."""
-        return cls.of([a / b for a, b in zip(over, under, strict=False)])
+        return cls.of([a / b for a, b in zip(over, under, strict=True)])
 
     @classmethod
     def difference(cls, of: Sequence[float], beyond: Sequence[float]) -> Figure:
         """The differences of the pairs."""
-        return cls.of([a - b for a, b in zip(of, beyond, strict=False)])
+        return cls.of([a - b for a, b in zip(of, beyond, strict=True)])
 
     def __str__(self) -> str:
         if isinstance(self.median, int):  # a count

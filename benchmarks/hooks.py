@@ -3,28 +3,50 @@
 So there can be 64 of them open at once on two cores, and a thousand in half a minute.
 """
 
-# Over 250 lines: how fast, how much, and the hooks that both call.
-
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import bare_loop
 import processes
-from bare_loop import PROJECT, result
 from processes import Footprint
 from ray import tune
 from ray.air.integrations import wandb as peer
-from sweeps import WrongRowsError
+from sweeps import PROJECT, WrongRowsError
 
 import wbtune
 from wbtune._run import run_files, run_log
+
+#: Trials that start, report and end within a moment, before others do.
+BATCH = 50
+#: How often what is held is measured: the core's garbage comes and goes.
+TIMES = 3
+
+
+def result(iteration: int) -> dict[str, Any]:
+    """A result with everything that Tune puts into one."""
+    return {
+        "loss": 1.0 / iteration,
+        "accuracy": iteration * 0.001,
+        "timestamp": 1700000000 + iteration,
+        "checkpoint_dir_name": None,
+        "done": False,
+        "training_iteration": iteration,
+        "trial_id": "fake",
+        "date": "2026-01-01_00-00-00",
+        "time_this_iter_s": 0.01,
+        "time_total_s": 0.01 * iteration,
+        "pid": 1,
+        "hostname": "localhost",
+        "node_ip": "127.0.0.1",
+        "config": {"lr": 0.1, "layers": [1, 2]},
+        "time_since_restore": 0.01 * iteration,
+        "iterations_since_restore": iteration,
+        "experiment_tag": "fake",
+    }
 
 
 class FakeTrial:
@@ -54,7 +76,6 @@ class FakeTrial:
         return self._trainable
 
     def is_finished(self) -> bool:
-        """Has it ended?"""
         return self.status == "TERMINATED"
 
 
@@ -75,7 +96,6 @@ class Hooked:
         self.callback.on_experiment_end(trials=self.trials)
 
     def open(self) -> FakeTrial:
-        """A trial starts."""
         trial = FakeTrial(f"t{len(self.trials):05d}", self.folder)
         Path(trial.local_path).mkdir()
         self.trials.append(trial)
@@ -83,38 +103,33 @@ class Hooked:
         return trial
 
     def report(self, trial: FakeTrial, rows: int) -> None:
-        """A trial reports."""
         for i in range(trial.rows + 1, trial.rows + rows + 1):
             self.callback.on_trial_result(0, self.trials, trial, result(i))
         trial.rows += rows
 
     def end(self, trial: FakeTrial) -> None:
-        """A trial ends."""
         trial.status = "TERMINATED"
         self.callback.on_trial_complete(0, self.trials, trial)
 
     def end_all(self) -> None:
-        """All that have not ended end."""
         for trial in self.trials:
             if not trial.is_finished():
                 self.end(trial)
 
-    def until_closed(self, trials: list[FakeTrial]) -> None:
-        """Wait until the runs of these trials are on disk, with their exit codes."""
-        deadline = time.monotonic() + 60
-        for trial in trials:
-            one = f"wandb/*run-*-{trial.trial_id}/run-{trial.trial_id}.wandb"
-            while not any(run_files.exit_code(path) is not None for path in self.folder.glob(one)):
-                if time.monotonic() > deadline:
-                    raise WrongRowsError(f"{self.folder.name}: {trial} is not closed")
-                time.sleep(0.01)
-
     def whole(self, trials: int, rows: int) -> None:
-        """Trials from their start to their end, one after the other."""
+        """Trials from their start to their runs' end on disk."""
+        done = len(self.trials)
         for _ in range(trials):
             trial = self.open()
             self.report(trial, rows)
             self.end(trial)
+        deadline = time.monotonic() + 60
+        for trial in self.trials[done:]:
+            log = f"wandb/*run-*-{trial.trial_id}/run-{trial.trial_id}.wandb"
+            while not any(run_files.exit_code(path) is not None for path in self.folder.glob(log)):
+                if time.monotonic() > deadline:
+                    raise WrongRowsError(f"{self.folder.name}: {trial} is not closed")
+                time.sleep(0.01)
 
 
 def ours(folder: Path) -> Hooked:
@@ -127,14 +142,18 @@ def peers(folder: Path) -> Hooked:
     return Hooked(peer.WandbLoggerCallback(PROJECT, mode="offline"), folder)
 
 
-# --- how fast ---------------------------------------------------------------------------
+def check(hooked: Hooked) -> None:
+    """Read back every run of an experiment that has ended.
 
-#: Trials that start, report and end within a moment, before others do.
-BATCH = 50
-
-
-#: How often what is held is measured: the core's garbage comes and goes.
-TIMES = 3
+    Raises:
+        WrongRowsError: when a run or a row is missing.
+    """
+    logs = run_log.read_runs(hooked.folder)
+    for trial in hooked.trials:
+        log = logs.get(trial.trial_id, run_log.RunLog())
+        found = [row["training_iteration"] for row in log.rows]
+        if log.exit_code != 0 or found != list(range(1, trial.rows + 1)):
+            raise WrongRowsError(f"{hooked.folder.name}: {trial}: {found}, {log.exit_code}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,78 +164,32 @@ class Held:
     cpu_s: float
 
 
-def rate_of_ours(runs: int, rows: int, folder: Path, few: int) -> tuple[float, tuple[Held, Held]]:
-    """Trials through the callback, from its setup to the end of the experiment.
+def held_after(few: int, runs: int, rows: int, folder: Path) -> tuple[Held, Held]:
+    """What the callback holds after few trials have ended, and after all.
 
     Args:
-        runs: how many, of which a batch may be open at once.
+        few: so many are few, in whole batches.
+        runs: so many are all, of which one batch may be open at once.
         rows: of each.
         folder: the experiment's.
-        few: so many are few, in whole batches.
-
-    Returns:
-        Rows per second, and what was held after few and after all. Of its memory, that is the
-        median of the batches from there, or up to there; to measure it takes no time.
     """
     after_few = [few + BATCH * number for number in range(TIMES)]
     after_all = [runs - BATCH * number for number in range(TIMES)]
-    before, held, began = processes.own_mb(), {}, time.perf_counter()
+    before, held = processes.own_mb(), {}
     with ours(folder) as hooked:
-        while (done := len(hooked.trials)) < runs:
-            hooked.whole(min(BATCH, runs - done), rows)
-            hooked.until_closed(hooked.trials[done:])
+        while len(hooked.trials) < runs:
+            hooked.whole(BATCH, rows)
             if len(hooked.trials) in {*after_few, *after_all}:
-                paused = time.perf_counter()
                 processes.settle(0.5)
                 megabytes = processes.footprint().megabytes + processes.own_mb() - before
                 held[len(hooked.trials)] = Held(megabytes, sum(processes.cpu_s().values()))
-                began += time.perf_counter() - paused
-    rate = runs * rows / (time.perf_counter() - began)
     check(hooked)
 
-    def at(count: int, counts: list[int]) -> Held:
-        megabytes = statistics.median(held[each].megabytes for each in counts)
-        return Held(megabytes, held[count].cpu_s)
+    def at(counts: list[int]) -> Held:
+        megabytes = statistics.median(held[count].megabytes for count in counts)
+        return Held(megabytes, held[counts[0]].cpu_s)
 
-    return rate, (at(few, after_few), at(runs, after_all))
-
-
-def rate_of_bare(runs: int, rows: int, folder: Path) -> float:
-    """Rows per second of the bare loop, from importing wandb to the last ``finish``."""
-    command = [sys.executable, bare_loop.__file__, str(runs), str(rows), str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    check_runs(folder, {f"t{number:05d}": rows for number in range(runs)})
-    return runs * rows / float(done.stdout.split()[-1])
-
-
-def check(hooked: Hooked) -> None:
-    """Read back every run of an experiment that has ended; see `check_runs`."""
-    check_runs(hooked.folder, {trial.trial_id: trial.rows for trial in hooked.trials})
-
-
-def check_runs(folder: Path, expected: dict[str, int]) -> None:
-    """Read back runs that have ended.
-
-    Args:
-        folder: the experiment's.
-        expected: how many rows, by run id.
-
-    Raises:
-        WrongRowsError: when a run or a row is missing.
-    """
-    logs = run_log.read_runs(folder)
-    wrong = [
-        run_id
-        for run_id, rows in expected.items()
-        if (log := logs.get(run_id)) is None
-        or log.exit_code != 0
-        or [row["training_iteration"] for row in log.rows] != list(range(1, rows + 1))
-    ]
-    if wrong:
-        raise WrongRowsError(f"{folder.name}: of {len(expected)} runs, wrong: {wrong}")
-
-
-# --- how much ---------------------------------------------------------------------------
+    return at(after_few), at(after_all)
 
 
 def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footprint]:
@@ -227,8 +200,7 @@ def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footpr
         while len(hooked.trials) < count:
             hooked.report(hooked.open(), rows)
         processes.settle()
-        here = processes.footprint()
-        seen[count] = replace(here, driver_mb=processes.own_mb() - before)
+        seen[count] = replace(processes.footprint(), driver_mb=processes.own_mb() - before)
     return seen
 
 

@@ -1,10 +1,8 @@
 """Sweeps side by side, of which one moves at a time, for a second each.
 
-So whatever else the machine does meets them all alike. One after the other, two sweeps took 0.76
-to 1.33 of each other on a machine that others use as well, whose speed changes by a factor of two
-within seconds; side by side, two without logging took 0.97 and 1.00 of each other. A lane is a
-driver with a Ray of its own. While another one moves, all of its processes are stopped, and so is
-its clock (:mod:`stopwatch`).
+So whatever else the machine does meets them all alike (docs/decisions.md, "Sweeps in lanes"). A
+lane is a driver with a Ray of its own. While another one moves, all of its processes are stopped,
+and so is its clock (:mod:`stopwatch`).
 """
 
 from __future__ import annotations
@@ -33,14 +31,9 @@ SLICE_S = 1.0
 
 
 class Lane:
-    """A process that gets ready, and then does the sweeps that it is told to; a context."""
+    """A process that gets ready, and then does the sweeps that it is sent; a context."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it.
-
-        Args:
-            folder: everything that it writes goes below it.
-        """
         home = Path(tempfile.mkdtemp(prefix="", dir=folder))
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(home)],
@@ -62,13 +55,13 @@ class Lane:
         self._signal(signal.SIGKILL)
         self._process.communicate()
 
-    def tell(self, text: str) -> None:
-        """A line for the process."""
+    def start(self, how: str, load: Load) -> None:
+        """Give it a sweep to do, once it moves."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
-        self._process.stdin.write(f"{text}\n")
+        self._process.stdin.write(json.dumps([how, asdict(load)]) + "\n")
         self._process.stdin.flush()
 
-    def said(self) -> str:
+    def answer(self) -> str:
         """The next line of the process.
 
         Raises:
@@ -79,12 +72,12 @@ class Lane:
             return line
         raise WrongRowsError(f"a lane ended early, with {self._process.wait()}: see above")
 
-    def moves(self, seconds: float | None) -> Sweep | None:
+    def move(self, seconds: float | None) -> Sweep | None:
         """Let it move for some time, or until its sweep is done: what that took."""
         self._stopped_s[0] += time.perf_counter() - self._since
         self._signal(signal.SIGCONT)
         is_done = select.select([self._process.stdout], [], [], seconds)[0]
-        found = Sweep(**json.loads(self.said())) if is_done else None
+        found = Sweep(**json.loads(self.answer())) if is_done else None
         self.stop()
         return found
 
@@ -111,7 +104,7 @@ class Lanes:
         self._ends = contextlib.ExitStack()
 
     def side_by_side(self, ways: tuple[str, str], load: Load) -> dict[str, Sweep]:
-        """One sweep of each way, offline; who moves first is who comes first.
+        """One sweep of each way, offline; the first of them moves first.
 
         Args:
             ways: of logging.
@@ -125,10 +118,10 @@ class Lanes:
         found: dict[str, Sweep] = {}
         moving = deque(zip(ways, self._lanes, strict=True))
         for how, lane in moving:
-            lane.tell(json.dumps([how, asdict(load)]))
+            lane.start(how, load)
         while moving:
             how, lane = moving.popleft()
-            done = lane.moves(SLICE_S if moving else None)
+            done = lane.move(SLICE_S if moving else None)
             if done is None:
                 moving.append((how, lane))
             else:
@@ -136,14 +129,13 @@ class Lanes:
         return found
 
     def close(self) -> None:
-        """End them."""
         self._lanes = []
         self._ends.close()
 
     def _open(self) -> None:
         self._lanes = [self._ends.enter_context(Lane(self._folder)) for _ in range(2)]
         for lane in self._lanes:
-            lane.said()
+            lane.answer()
         for lane in self._lanes:
             lane.stop()
 

@@ -14,7 +14,7 @@ LEAST_MS = 0.01  # what is less, or lost in the noise, is drawn here
 
 def draw(measured: dict[str, Any], about: dict[str, Any], path: Path) -> None:
     """Draw what was measured; a part that was not is left out."""
-    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
+    import matplotlib as mpl  # noqa: PLC0415 - nothing but the picture needs it
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen

@@ -12,9 +12,6 @@ import psutil
 #: The actors that Ray's own callback starts for each trial.
 PEERS = ("ray::_WandbLoggingActor", "ray::_QueueActor")
 
-#: Children of the benchmark's that log nothing.
-NOT_LOGGING: set[int] = set()
-
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
@@ -36,9 +33,7 @@ def extra() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.pid in NOT_LOGGING or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if not _is_rays(process):
+            if process.status() != psutil.STATUS_ZOMBIE and not _is_rays(process):
                 found.append(process)
     return found
 
@@ -62,7 +57,7 @@ def pss(process: psutil.Process, kind: str = "Pss") -> float:
 
 
 def own_mb() -> float:
-    """What the driver itself holds: of its libraries' pages, its share would come and go."""
+    """What the driver itself holds; its share of its libraries' pages would come and go."""
     return pss(psutil.Process(), "Pss_Anon")
 
 
@@ -83,9 +78,9 @@ def cpu_s() -> dict[str, float]:
 
 
 def settle(quiet_s: float = 1.0, timeout: float = 120.0) -> None:
-    """Wait until what logs has nothing more to do: hardly any CPU for a while.
+    """Wait until what logs has nothing more to do, and takes hardly any CPU for a while.
 
-    The driver's, too: while it makes a large batch ready, the others wait for it.
+    The driver counts, too: while it prepares a large batch, the others wait for it.
     """
     deadline = time.monotonic() + timeout
     busy_s = quiet_s

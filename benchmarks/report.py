@@ -1,4 +1,4 @@
-"""What was measured, as text: lines, the table of the bounds, the README's section, JSON."""
+"""What was measured, as text: the table of the bounds, the README's section, JSON."""
 
 from __future__ import annotations
 
@@ -14,24 +14,6 @@ from sweeps import NONE, OURS
 from trial_side import OURS as OURS_IN_TRIAL
 
 Measured = dict[str, Any]
-
-
-def lines(measured: Measured, name: str = "") -> list[str]:
-    """Medians with their range, and each value of a few, one figure a line."""
-    said: list[str] = []
-    for key, value in measured.items():
-        path = f"{name}, {key}" if name else str(key)
-        if isinstance(value, dict):
-            said += lines(value, path)
-        elif isinstance(value, list):
-            if value and not any(value):
-                said.append(f"{path}: 0")
-            elif value:
-                each = "" if len(value) == 1 else f" of {[_rounded(item) for item in value]}"
-                said.append(f"{path}: {Figure.of(value)}{each}")
-        else:
-            said.append(f"{path}: {_rounded(value)}")
-    return said
 
 
 def table(bounds: list[Bound]) -> str:
@@ -53,14 +35,13 @@ def table(bounds: list[Bound]) -> str:
 def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
     """The README's section."""
     versions = f"Ray {about['ray']}, wandb {about['wandb']}, Python {about['Python']}"
-    _, less = measured["report-only"]
     apart = Figure.of(measured["in-the-trial"][OURS_IN_TRIAL]["log_ratio_apart"])
     return "\n\n".join(
         [
             table(bounds),
             f"{about['date']}, {versions}, {about['machine']}, measured in "
             f"{about['minutes']} minutes. A ratio is of sweeps side by side: the median, and "
-            f"from the least to the greatest pair; Ray's own is beside no logging of {less}. "
+            f"from the least to the greatest pair; Ray's own had two trials, as its pair had. "
             "A `run.log` that comes 20 ms or more after the last is guarded by itself, and takes "
             f"{apart} of a bare one.",
             "![What a result costs, and what is held](benchmarks/cost.png)",
@@ -77,18 +58,17 @@ def scale(measured: Measured) -> str:
     base = at_once[few]["megabytes"] + at_once[few]["driver_mb"]
     total = at_once[most]["megabytes"] + at_once[most]["driver_mb"]
     open_mb = (total - base) / (most - few)
-    early, late = many["finished trials"].items()
+    (fewer, before), (more, after) = many["finished trials"].items()
 
     def of_one(name: str) -> float:
         """What one more trial that has ended adds."""
-        (fewer, before), (more, after) = early, late
-        return (statistics.median(after[name]) - statistics.median(before[name])) / (more - fewer)
+        return float(after[name] - before[name]) / (more - fewer)
 
     cpu = crowd["CPU of a row, us"]
     row_us = cpu["client"] + cpu["core"]
     ended_mb = max(0.0, of_one("megabytes"))
     run_ms = 1000 * of_one("cpu_s") - ROWS * row_us / 1000
-    bare = next(iter(measured["report-only"].values()))[NONE]
+    bare = measured["report-only"]["ours"][NONE]
     tunes = bare["results"] / statistics.median(bare["wall_s"])
     fullest = 1e6 / max(cpu.values())
     return (

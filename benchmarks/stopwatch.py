@@ -6,7 +6,7 @@ import mmap
 import time
 from pathlib import Path
 
-#: Seconds of one process for which it was stopped, in a file, so that who stops it can say so.
+#: Seconds of one process for which it was stopped, in a file that the process that stops it writes.
 _stopped = memoryview(bytearray(8)).cast("d")
 
 

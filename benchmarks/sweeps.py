@@ -14,7 +14,6 @@ import ray
 import stopwatch
 from ray import tune
 from ray.air.integrations import wandb as peer
-from stand_in import StandIn
 from workload import train
 
 import wbtune
@@ -34,41 +33,31 @@ class Clock:
 
     Attributes:
         loop_us: microseconds in `log_trial_result`, which is Tune's loop's time.
-        end_s: seconds in `on_experiment_end`, which it waits for once.
-        last_result: when the last result reached Tune; `stopwatch.now`, as all of it.
+        last_result: when the last result reached Tune, by `stopwatch.now`.
     """
 
     loop_us: list[float] = field(default_factory=list)
-    end_s: float = 0.0
     last_result: float = 0.0
 
 
-#: Of the sweep that runs; the callbacks, which Tune pickles, can't hold it.
+#: The running sweep's; the callbacks, which Tune pickles, can't hold it.
 CLOCK = Clock()
 
 
 class NotesLastResult(tune.Callback):
-    """Is there in every sweep, so that it costs all the same."""
+    """Part of every sweep, so that each pays for it."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
-        """One result."""
         CLOCK.last_result = stopwatch.now()
 
 
 class Timed:
-    """A clock around the methods of a callback that Tune's loop calls."""
+    """A clock around the method of a callback that Tune's loop calls for each result."""
 
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        """One result."""
         began = stopwatch.now()
         super().log_trial_result(iteration, trial, result)
         CLOCK.loop_us.append(1e6 * (stopwatch.now() - began))
-
-    def on_experiment_end(self, *args: Any, **info: Any) -> None:
-        """The end."""
-        began = stopwatch.now()
-        super().on_experiment_end(*args, **info)
-        CLOCK.end_s = stopwatch.now() - began
 
 
 class Ours(Timed, wbtune.WandbLoggerCallback):
@@ -77,6 +66,9 @@ class Ours(Timed, wbtune.WandbLoggerCallback):
 
 class Peer(Timed, peer.WandbLoggerCallback):
     """Ray's own, timed."""
+
+
+CALLBACKS: dict[str, type] = {OURS: Ours, PEER: Peer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +95,12 @@ class Sweep:
         wall_s: seconds of ``fit()``.
         tail_s: of them, from the last result to the end.
         loop_us: microseconds of Tune's loop, for each result.
-        end_s: seconds in the callback's `on_experiment_end`.
-        missing: rows that did not arrive.
+        missing: rows that did not arrive; wbtune's raise `WrongRowsError` instead.
     """
 
     wall_s: float
     tail_s: float
     loop_us: Sequence[float]
-    end_s: float = 0.0
     missing: int = 0
 
 
@@ -128,14 +118,13 @@ def start_ray(folder: Path) -> None:
     )
 
 
-def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> Sweep:
-    """Run one sweep, and look whether all its rows arrived.
+def sweep(how: str, load: Load, folder: Path) -> Sweep:
+    """Run one sweep offline, and look whether all its rows arrived.
 
     Args:
         how: one of the ways of logging.
         load: what to do.
         folder: Ray's temporary folder; results go below it as well.
-        server: upload to it; offline without.
 
     Raises:
         WrongRowsError: when rows of wbtune's are missing.
@@ -143,11 +132,8 @@ def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> 
     processes.none_left()
     name = f"{load.name}-{time.monotonic_ns()}".replace(" ", "-")
     callbacks: list[Any] = [NotesLastResult()]
-    mode = "offline" if server is None else "online"
-    if how == OURS:
-        callbacks.append(Ours(PROJECT, mode=mode))
-    elif how == PEER:
-        callbacks.append(Peer(PROJECT, mode=mode))
+    if how != NONE:
+        callbacks.append(CALLBACKS[how](PROJECT, mode="offline"))
     tuner = tune.Tuner(
         train,
         param_space={"results": load.results, "work_s": load.work_s},
@@ -156,28 +142,22 @@ def sweep(how: str, load: Load, folder: Path, server: StandIn | None = None) -> 
             name=name, storage_path=str(folder / "results"), callbacks=callbacks, verbose=0
         ),
     )
-    CLOCK.loop_us, CLOCK.end_s = [], 0.0
+    CLOCK.loop_us = []
     began = stopwatch.now()
     results = tuner.fit()
     ended = stopwatch.now()
     if results.num_errors:
         raise WrongRowsError(f"{load.name}: {results.num_errors} trials failed: {results.errors}")
-    processes.none_left()  # whoever still writes may end
-    if how == NONE:
-        missing = 0
-    elif server is None:
-        missing = missing_rows(how, load, name, folder)
-    else:
-        run_ids = [str((one.metrics or {}).get("trial_id")) for one in results]
-        missing = missing_uploads(how, load, server.rows(run_ids, load.results))
-    return Sweep(ended - began, ended - CLOCK.last_result, CLOCK.loop_us, CLOCK.end_s, missing)
+    processes.none_left()  # what still writes may end
+    missing = 0 if how == NONE else missing_rows(how, load, name, folder)
+    return Sweep(ended - began, ended - CLOCK.last_result, CLOCK.loop_us, missing)
 
 
 def missing_rows(how: str, load: Load, name: str, folder: Path) -> int:
     """Read back every run of a sweep.
 
     Returns:
-        How many rows Ray's own lost. That happens to it, so it is said, and no more.
+        How many rows Ray's own lost. That happens to it, so it is counted, and no more.
 
     Raises:
         WrongRowsError: when wbtune's runs are anything but whole.
@@ -198,10 +178,3 @@ def missing_rows(how: str, load: Load, name: str, folder: Path) -> int:
             f"rows, for {load.results}: {wrong}; exit codes {codes}"
         )
     return load.trials * load.results - sum(map(len, iterations.values()))
-
-
-def missing_uploads(how: str, load: Load, rows: dict[str, int]) -> int:
-    """The same of what the stand-in was sent, by run."""
-    if how == OURS and list(rows.values()) != [load.results] * load.trials:
-        raise WrongRowsError(f"{load.name}: rows that were uploaded, for {load.results}: {rows}")
-    return load.trials * load.results - sum(rows.values())

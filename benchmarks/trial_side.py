@@ -27,54 +27,48 @@ from wbtune._run import replay, run_log
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
 ROWS = 50
-#: Of the comparison of one ``run.log`` with another: seconds, and rows of each in turn.
+#: The comparison of one ``run.log`` with another: seconds, and rows of each in turn.
 COMPARE_S, BLOCK = 3.0, 50
 
 
-def trial(config: dict[str, Any]) -> dict[str, float]:
-    """Open a run in one of the ways, log, close it; everything is imported by then."""
+def trial(config: dict[str, Any]) -> None:
+    """The trainable: open a run in one of the ways, log, close it; all is imported by then."""
     began = time.perf_counter()
-    return WAYS[config["how"]](config, began)
+    case = config["case"]
+    tune.report(WAYS[case["how"]]({**config, **case}, began=began))
 
 
 def bare(config: dict[str, Any], began: float) -> dict[str, float]:
     """As wandb's own quickstart."""
-    run = wandb.init(
-        project=PROJECT, mode="offline", id=tune.get_context().get_trial_id(), dir=config["dir"]
-    )
+    trial_id = tune.get_context().get_trial_id()
+    run = wandb.init(project=PROJECT, mode="offline", id=trial_id, dir=config["dir"])
     times = log(run, began)
     run.finish()
-    return times | {"whole_ms": (time.perf_counter() - began) * 1000}
+    return times
 
 
 def peers(config: dict[str, Any], began: float) -> dict[str, float]:
-    """As Ray's guide, and with the `finish` without which its rows are lost."""
+    """As https://docs.ray.io/en/latest/tune/examples/tune-wandb.html has it, and a `finish`.
+
+    Without that, its rows are lost.
+    """
     run = peer.setup_wandb(config, project=PROJECT, mode="offline", dir=config["dir"])
     times = log(run, began)
     run.finish()
-    return times | {"whole_ms": (time.perf_counter() - began) * 1000}
-
-
-def ours(config: dict[str, Any], began: float) -> dict[str, float]:
-    """As wbtune's README."""
-    times = decorated(config, began=began)
-    whole = time.perf_counter() - began - times.pop("compare_s", 0.0)
-    return times | {"whole_ms": whole * 1000}
+    return times
 
 
 @wbtune.wandb_trial(project=PROJECT, mode="offline")
 def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float]:
-    """The function of a user."""
+    """As wbtune's README."""
     times = log(run, began)
-    if config.get("compare"):
-        compared = time.perf_counter()
+    if config["compare"]:
         ratios = compare(run, COMPARE_S)
         with mock.patch.object(replay, "TOGETHER_S", 0.0):
             apart = compare(run, COMPARE_S / 2)
         times["log_ratio"] = statistics.median(ratios)
         times["log_ratio_apart"] = statistics.median(apart)
         times["compared"] = 2 * BLOCK * (len(ratios) + len(apart))
-        times["compare_s"] = time.perf_counter() - compared
     return times
 
 
@@ -90,7 +84,7 @@ def log(run: Any, began: float) -> dict[str, float]:
 def compare(run: Any, seconds: float) -> list[float]:
     """A ``run.log`` of the decorated trial over one of the same run without its guard, in turns.
 
-    Of the same run, because two bare runs of one process differ by up to 3 % from each other.
+    The same run, because two bare runs of one process differ by up to 3 % from each other.
     As fast as it goes, so that the guard remembers many rows as one; or where that is
     switched off, each by itself, as it does with rows that are some time apart.
     """
@@ -116,55 +110,44 @@ def compare(run: Any, seconds: float) -> list[float]:
     return ratios
 
 
-WAYS: dict[str, Callable[[dict[str, Any], float], dict[str, float]]] = {
-    BARE: bare,
-    OURS: ours,
-    PEER: peers,
-}
+WAYS: dict[str, Callable[..., dict[str, float]]] = {BARE: bare, OURS: decorated, PEER: peers}
 
 
-def measure(rounds: int, peers: int, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """The ways in turn, for some rounds; the first only warms up.
+def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+    """The ways in turn, for some rounds, Ray's own in the first of them.
 
     Args:
-        rounds: of bare wandb and wbtune, who goes first alternating.
-        peers: rounds that have Ray's own as well.
+        rounds: of bare wandb and wbtune, who goes first alternating; one before them warms up.
         folder: results go below it.
 
     Raises:
         WrongRowsError: when rows are missing.
     """
-    storage = folder / "results"
     name = f"trial-side-{time.monotonic_ns()}"
-    directory = storage / name
+    directory = folder / "results" / name
     (directory / "wandb").mkdir(parents=True)
     cases = [
         {"how": how, "round": number, "compare": how == OURS and number > 0}
         for number in range(rounds + 1)
-        for how in ((BARE, OURS) if number % 2 else (OURS, BARE)) + (PEER,) * (number <= peers)
+        for how in ((BARE, OURS) if number % 2 else (OURS, BARE)) + (PEER,) * (number <= 1)
     ]
     results = tune.Tuner(
-        one_case,
+        trial,
         param_space={"case": tune.grid_search(cases), "dir": str(directory)},
         tune_config=tune.TuneConfig(max_concurrent_trials=1),
-        run_config=tune.RunConfig(name=name, storage_path=str(storage), verbose=0),
+        run_config=tune.RunConfig(name=name, storage_path=str(directory.parent), verbose=0),
     ).fit()
     logs = run_log.read_runs(directory)
     found: dict[str, list[dict[str, float]]] = {how: [] for how in WAYS}
     for one in results:
         metrics, case = one.metrics or {}, (one.config or {})["case"]
-        rows = logs[metrics["trial_id"]].rows if metrics.get("trial_id") in logs else []
-        wanted = ROWS + (metrics["compared"] if case["compare"] else 0)
-        if len(rows) < wanted or logs[metrics["trial_id"]].exit_code != 0:
-            raise WrongRowsError(f"{case['how']}: {len(rows)} of {wanted} rows; {one.error}")
+        run = logs.get(metrics.get("trial_id", ""), run_log.RunLog())
+        wanted = ROWS + metrics.get("compared", 0)
+        if one.error or len(run.rows) < wanted or run.exit_code != 0:
+            raise WrongRowsError(f"{case['how']}: {len(run.rows)} of {wanted} rows; {one.error}")
         if case["round"]:
             found[case["how"]].append(metrics)
     return found
-
-
-def one_case(config: dict[str, Any]) -> None:
-    """The trainable: which way, its config says."""
-    tune.report(trial({**config, **config["case"]}))
 
 
 def import_ms(repeats: int, folder: Path) -> list[float]:

@@ -1,7 +1,7 @@
 """What the trials of a sweep do.
 
-By itself, because each trial's process imports the module that it finds its function in, and
-nothing that is measured here is to wait for what the others import.
+A module of its own: each trial's process imports the one that its function is in, and must not
+wait for what the others import.
 """
 
 from __future__ import annotations

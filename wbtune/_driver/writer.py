@@ -9,24 +9,8 @@ the user's own core, the interpreter's lock, signals (it has its own session, so
 does not reach it). And when the driver dies, even by SIGKILL, what is sent ends, and the
 helper closes every run with what it was given.
 
-Designs that were measured (`benchmarks/designs.py`: the same messages and batches each time; 8
-trials of 1000 results that do nothing but report; two cores, offline). In one invocation, when
-rows were not yet sent together (:mod:`wbtune._helper.outbox`), as those of all three are since:
-
-=================  =======================  =================  ==================================
-design             wall time / no logging   driver's CPU, row  with 64 runs open
-=================  =======================  =================  ==================================
-a helper process   1.03 (0.99 to 1.08)      53 us              2 processes, 114 MB
-a thread           1.11 (1.07 to 1.14)      407 us             1 process, 50 MB; 7 in the driver
-an actor of Ray's  0.97 (0.92 to 1.03)      61 us              2 processes, 231 MB
-=================  =======================  =================  ==================================
-
-Each costs Tune's loop the same 10 to 12 us a result there. The thread's figure is its worst:
-it was given its batches packed, as the process is. It holds the interpreter's lock for all that
-it does, so the more the trials report, the more Tune waits for it; one that handled each row as
-it came was worse, in an earlier prototype: 1.32. The actor is as fast as the process, but it
-imports Ray, waits for a worker, and is killed together with its driver, when its runs still
-have to be closed.
+A thread and a Ray actor were measured as well (``docs/decisions.md``): a thread takes the driver
+eight times the CPU for a row, and an actor is killed together with its driver.
 
 What happens when the helper is killed, hangs or can't be started: :mod:`wbtune._driver.supervisor`.
 """
