@@ -32,7 +32,7 @@ from ray.tune.trainable import FunctionTrainable
 from wbtune import callback
 from wbtune._data import options
 from wbtune._data.outcomes import EXIT_CODES, Kind
-from wbtune._driver import experiment, trial_runs
+from wbtune._driver import experiment, experiment_start, trial_runs
 from wbtune._place import handover
 from wbtune._run import run_files
 from wbtune._upstream import ray_stops
@@ -435,7 +435,7 @@ HOOKS = {
 
 @pytest.fixture
 def failing_callback(monkeypatch):
-    monkeypatch.setattr(experiment, "Experiment", FailingExperiment)
+    monkeypatch.setattr(experiment_start, "Experiment", FailingExperiment)
     door = callback.WandbLoggerCallback(project="p", upload_checkpoints=True)
     door.setup()
     return door

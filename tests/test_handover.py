@@ -10,7 +10,7 @@ from ray import tune
 
 from wbtune import callback
 from wbtune._data.options import RunOptions
-from wbtune._driver import experiment
+from wbtune._driver import experiment, experiment_start
 from wbtune._place import handover
 from wbtune._upstream import ray_store
 
@@ -114,7 +114,7 @@ def test_the_callback_takes_its_login_back(store, at_exit, tmp_path, monkeypatch
         def close(self, trials):
             raise ValueError("mine")
 
-    monkeypatch.setattr(experiment, "Experiment", Failing)
+    monkeypatch.setattr(experiment_start, "Experiment", Failing)
     door = callback.WandbLoggerCallback(project="p")
     door.setup()
     assert store
