@@ -1,15 +1,24 @@
-"""Every time limit stands in one file, says who waits for whom, and is used."""
+"""Every time limit stands in one file; together, those of a trial's end are what Tune grants."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.tune.execution import tune_controller
 
 import wbtune
-from wbtune._data import timeouts
+from wbtune._data import deadline, timeouts
+from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import Kind, Outcome
+from wbtune._place import identity
+from wbtune._run import closing, run_files
+from wbtune._trial import tune_hooks
+from wbtune._trial.trial_run import TrialRun
 
 SOURCE = Path(wbtune.__file__).parent
 FILE = Path(timeouts.__file__)
@@ -77,3 +86,107 @@ def test_a_limit_is_used_and_explained(name):
     assert any(f"timeouts.{name}" in text for text in MODULES.values())
     before = FILE.read_text(encoding="utf-8").partition(f"\n{name}: Final = ")[0]
     assert re.search(r"\n#: .+(\n\w+: Final = .+)*$", before)
+
+
+# --- what a trial's end may take ----------------------------------------------------------
+
+
+def granted_s() -> float:
+    """The seconds that Tune waits for a trial which it has asked to end, before it is killed.
+
+    At the experiment's end, that is; before it, Tune waits for ten minutes.
+    """
+    source = inspect.getsource(tune_controller.TuneController.__init__)
+    return float(re.search(r"_actor_force_cleanup_timeout: int = (\d+)", source)[1])
+
+
+class Clock:
+    """A clock that only waiting moves on."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.waits = []
+
+    def monotonic(self):
+        return self.now
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def worst_end(monkeypatch, tmp_path):
+    """Ends a trial of which everything takes as long as it may; gives the clock."""
+    clock = Clock()
+
+    class NeverDone:
+        def __init__(self, act):
+            pass
+
+        def done_within(self, seconds):
+            clock.wait(seconds)
+            return False
+
+    def end(patience, *, unwinds=True, ended=False):
+        thread = SimpleNamespace(is_alive=lambda: unwinds)
+        protection = SimpleNamespace(
+            patience=patience,
+            is_ours=True,
+            at_risk=0,
+            give_up_core=lambda: None,
+            has_ended=lambda: ended,
+        )
+        join = SimpleNamespace(join=lambda thread, seconds: clock.wait(seconds))
+        monkeypatch.setattr(tune_hooks, "threading", SimpleNamespace(Thread=join))
+        monkeypatch.setattr(tune_hooks.ray_trial, "training_thread", lambda: thread)
+        monkeypatch.setattr(deadline, "time", clock)
+        monkeypatch.setattr(closing, "Waiting", NeverDone)
+        monkeypatch.setattr(closing.guard, "of", lambda run: protection)
+        monkeypatch.setattr(closing.forks, "in_child", lambda: False)
+        monkeypatch.setattr(closing.wandb_run, "is_finished", lambda run: False)
+        monkeypatch.setattr(closing.wandb_core, "core_killer", lambda: lambda: None)
+        monkeypatch.setattr(run_files, "logs", lambda *of: [tmp_path])
+        monkeypatch.setattr(run_files, "wait_for_end", lambda path, seconds: clock.wait(seconds))
+
+        trial_run = TrialRun("test", RunOptions())
+        run = SimpleNamespace(dir=str(tmp_path / "files"), id="r", offline=False)
+        remote = SimpleNamespace(deliver=lambda *of, seconds: clock.wait(seconds))
+        trial_run._is_open, trial_run._trial = True, identity.Identity(directory="d", remote=remote)
+        trial_run._results = SimpleNamespace(run=run, close=lambda: None, notes=dict)
+
+        def outcome(trainable):
+            clock.wait(timeouts.STORE_IN_LOOP_S)  # for what the driver has said
+            return Outcome(Kind.STOPPED)
+
+        trial_run.outcome = outcome
+        tune_hooks._cleanup(SimpleNamespace(cleanup=lambda: None), trial_run)()
+        return clock
+
+    return end
+
+
+ONLINE_S = timeouts.TRIAL_UPLOAD_S + timeouts.TRIAL_CLOSES_S
+
+
+@pytest.mark.parametrize("unwinds", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("patience", [ONLINE_S, timeouts.OFFLINE_CLOSES_S])
+def test_the_worst_end_of_a_trial_is_within_what_tune_grants(worst_end, patience, ended, unwinds):
+    """Everything hangs, and a second is left for what nobody waits for."""
+    clock = worst_end(patience, ended=ended, unwinds=unwinds)
+    assert clock.now <= timeouts.END_S <= granted_s() - 1
+
+
+def test_a_slow_function_leaves_time_to_close_its_run(worst_end):
+    """It may unwind for six seconds, and closing has one, at least, before it is hanging."""
+    store, unwinding, closes, *_ = worst_end(ONLINE_S).waits
+    assert (store, unwinding) == (timeouts.STORE_IN_LOOP_S, 6.0)
+    assert closes > timeouts.TRIAL_CLOSES_S
+
+
+def test_a_run_that_is_being_uploaded_is_left_to_the_driver(worst_end, tmp_path):
+    """It is whole on disk: its core is not taken to hang, and it is marked."""
+    clock = worst_end(ONLINE_S, unwinds=False, ended=True)
+    assert clock.now <= timeouts.END_S
+    assert [path.name for path in tmp_path.iterdir()] == [run_files._NOT_UPLOADED]

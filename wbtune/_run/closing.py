@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wbtune._data import timeouts
 from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
-from wbtune._data.deadline import Waiting
+from wbtune._data.deadline import NO_DEADLINE, Deadline, Waiting
 from wbtune._data.outcomes import OUTCOME_TAGS
 from wbtune._run import forks, guard, run_files, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_media, wandb_run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wbtune")
 
 
-def end_core() -> None:
+def end_core(end_by: Deadline = NO_DEADLINE) -> None:
     """End wandb-core, in a trial's process when it has no more runs.
 
     Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
@@ -39,9 +40,10 @@ def end_core() -> None:
 
     if not forks.in_child():  # else it is the parent's
         kill, ending = wandb_core.core_killer(), Waiting(end)
-        if not ending.done_within(timeouts.CORE_TEARDOWN_S):
+        keep = timeouts.CORE_KILLED_S
+        if not ending.done_within(end_by.within(timeouts.CORE_TEARDOWN_S, keep=keep)):
             kill()
-            ending.done_within(timeouts.CORE_KILLED_S)
+            ending.done_within(end_by.within(timeouts.CORE_KILLED_S))
 
 
 def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
@@ -114,7 +116,12 @@ def next_step(run: Run) -> int:
     return run.step if protection is None else protection.step
 
 
-def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None) -> None:
+def close_run(
+    run: Run,
+    outcome: Outcome,
+    notes: Mapping[str, Any] | None = None,
+    end_by: Deadline = NO_DEADLINE,
+) -> None:
     """Close a run with its outcome, and wait until what was logged is safe.
 
     When wandb-core does not answer, it is killed, and the run is closed in a new one, with
@@ -125,6 +132,7 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
         run: an open run.
         outcome: decides the exit code, the tag and what the summary says.
         notes: more for the summary.
+        end_by: when its trial's process may be killed.
     """
     protection = guard.of(run)
     if protection is None:
@@ -132,19 +140,36 @@ def close_run(run: Run, outcome: Outcome, notes: Mapping[str, Any] | None = None
         return
     if not protection.is_ours:
         return
-    closing = Waiting(partial(_close_here, run, outcome, notes or {}))
-    if closing.done_within(protection.patience):
+    is_left, is_finished = threading.Event(), wandb_run.is_finished(run)
+    closing = Waiting(partial(_close_here, run, outcome, notes or {}, is_left))
+    # A third of a short time is for closing it again.
+    keep = min(timeouts.CLOSES_AGAIN_S, end_by.left / 3)
+    patience = end_by.within(protection.patience, keep=keep)
+    if closing.done_within(patience):
+        return
+    if patience < protection.patience and not is_finished and protection.has_ended():
+        # It is whole on disk, and only its uploads are waited for.
+        seconds = end_by.within(protection.patience - patience, keep=timeouts.CORE_KILLED_S)
+        if not closing.done_within(seconds):
+            is_left.set()
+            if not run.offline:
+                run_files.mark_not_uploaded(Path(run.dir).parent)
         return
     logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
     protection.give_up_core()
-    if not closing.done_within(timeouts.CLOSES_AGAIN_S):
+    if not closing.done_within(end_by.within(timeouts.CLOSES_AGAIN_S)):
         logger.warning(
             "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
             *(run.id, protection.at_risk),
         )
 
 
-def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
+def _close_here(
+    run: Run,
+    outcome: Outcome,
+    notes: Mapping[str, Any],
+    is_left: threading.Event | None = None,
+) -> None:
     protection = guard.of(run)
     if protection is not None and wandb_run.is_finished(run):
         # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
@@ -157,8 +182,8 @@ def _close_here(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     try:
         _close(run, outcome, notes)
     except wandb_core.core_is_gone():
-        if protection is None:
-            raise
+        if protection is None or (is_left is not None and is_left.is_set()):
+            raise  # or nobody waits for it any more, and its core was ended
         protection.recover()
         _close(run, outcome, notes)
     _note_timeout(run)

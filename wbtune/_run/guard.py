@@ -201,6 +201,10 @@ class Guard:
         """Open another segment of the same run."""
         return self._reopen(create_new=create_new, on_disk=on_disk)
 
+    def has_ended(self) -> bool:
+        """Whether the run's log has its exit record, though ``finish`` may not have returned."""
+        return any(run_files.exit_code(path) is not None for path in _logs(self._run)[:1])
+
     def is_whole(self) -> bool:
         """Return whether the log says that the run was finished; after ``finish``.
 

@@ -59,18 +59,18 @@ def exit_code(path: Path) -> int | None:
     return code
 
 
-def wait_for_end(path: Path) -> bool:
+def wait_for_end(path: Path, seconds: float = timeouts.EXIT_RECORD_S) -> bool:
     """Wait for a log's exit record: ``finish`` may return a few milliseconds before it.
 
     Returns:
-        Whether it is there, within `timeouts.EXIT_RECORD_S`.
+        Whether it is there, within these seconds.
     """
-    deadline = time.monotonic() + timeouts.EXIT_RECORD_S
-    while time.monotonic() < deadline:
-        if exit_code(path) is not None:
-            return True
+    deadline = time.monotonic() + seconds
+    while exit_code(path) is None:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.01)
-    return False
+    return True
 
 
 def attempts(directory: Path | str, run_id: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import timeouts
+from wbtune._data.deadline import NO_DEADLINE, Deadline
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
@@ -54,6 +55,7 @@ class TrialRun:
         iteration: returns how many results the trial has had; None where that is unknown.
         tuner_options: of a `wandb_tuner`, where the options do not contain them.
         has_trained: the trial has begun to train, or may have without a hook being called.
+        end_by: when the trial's process may be killed; set when Tune asks it to end.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class TrialRun:
         self.options = options
         self.can_stop = self.keeps_open = False
         self.has_trained = True
+        self.end_by = NO_DEADLINE
         self.iteration: Callable[[], int] | None = None
         self.tuner_options = RunOptions()
         self._api_key = api_key
@@ -270,11 +273,11 @@ class TrialRun:
                 if unused:
                     outcome = segments.ended_well(run) or outcome
                 results.close()
-                closing.close_run(run, outcome, self._notes(results))
+                closing.close_run(run, outcome, self._notes(results), self.end_by)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
-                _deliver(self._trial, run)
+                _deliver(self._trial, run, self.end_by)
 
     def _notes(self, results: ResultLog) -> dict[str, int]:
         """The entries of the summary besides the outcome."""
@@ -282,10 +285,11 @@ class TrialRun:
         return results.notes() | finish
 
 
-def _deliver(trial: identity.Identity, run: Run) -> None:
+def _deliver(trial: identity.Identity, run: Run, end_by: Deadline) -> None:
     """Copy a closed run to the experiment's remote storage, if that is where it belongs."""
     if trial.remote is None or trial.directory is None:
         return
     for newest in run_files.logs(trial.directory, run.id)[-1:]:
-        run_files.wait_for_end(newest)
-    trial.remote.deliver(trial.directory, run.id, seconds=timeouts.TRIAL_COPY_S)
+        run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
+    seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
+    trial.remote.deliver(trial.directory, run.id, seconds=seconds)

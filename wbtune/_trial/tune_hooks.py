@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from wbtune._data import timeouts
+from wbtune._data.deadline import Deadline
 from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import closing
@@ -159,15 +160,17 @@ def _cleanup(trainable: Trainable, trial_run: TrialRun) -> Callable[[], None]:
     cleanup: Callable[[], None] = trainable.cleanup
 
     def hooked_cleanup() -> None:
+        trial_run.end_by = end_by = Deadline(timeouts.END_S)
         thread = ray_trial.training_thread()
         ended = trial_run.outcome(trainable)
         try:
             cleanup()
         finally:
             if thread is not None and thread.is_alive():
-                threading.Thread.join(thread, timeouts.UNWIND_S)
+                keep = timeouts.CLOSING_KEEPS_S
+                threading.Thread.join(thread, end_by.within(timeouts.UNWIND_S, keep=keep))
             trial_run.close(ended)
-            closing.end_core()
+            closing.end_core(end_by)
 
     return hooked_cleanup
 
