@@ -54,7 +54,7 @@ class RefusesXAxis(FakeRun):
 @pytest.fixture
 def build(monkeypatch, tmp_path):
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path))
-    monkeypatch.setattr(closing, "end_core", lambda: None)
+    monkeypatch.setattr(closing, "end_core", lambda end_by: None)
     monkeypatch.setattr(opening, "disabled_run", lambda: FakeRun("disabled"))
     monkeypatch.setattr(guard, "of", lambda run: None)
 

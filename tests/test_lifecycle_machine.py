@@ -105,7 +105,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.disabled.append(self.record(run))
         return run
 
-    def end_core(self):
+    def end_core(self, end_by=None):
         self.cores += 1
 
     def kind(self):
