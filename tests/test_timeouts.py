@@ -115,21 +115,45 @@ class Clock:
         self.now += seconds
 
 
+class NeverDone:
+    """Something that nobody hears the end of."""
+
+    clock: Clock
+
+    def __init__(self, act):
+        pass
+
+    def done_within(self, seconds):
+        self.clock.wait(seconds)
+        return False
+
+
+def let_all_hang(patch, clock, protection, logs, *, unwinds):
+    """Whatever a trial's end waits for takes as long as it may."""
+    join = SimpleNamespace(join=lambda thread, seconds: clock.wait(seconds))
+    thread = SimpleNamespace(is_alive=lambda: unwinds)
+    patch.setattr(tune_hooks, "threading", SimpleNamespace(Thread=join))
+    patch.setattr(tune_hooks.ray_trial, "training_thread", lambda: thread)
+    patch.setattr(deadline, "time", clock)
+    patch.setattr(closing, "Waiting", type("Hangs", (NeverDone,), {"clock": clock}))
+    patch.setattr(closing.guard, "of", lambda run: protection)
+    patch.setattr(closing.forks, "in_child", lambda: False)
+    patch.setattr(closing.wandb_run, "is_finished", lambda run: False)
+    patch.setattr(closing.wandb_core, "core_killer", lambda: lambda: None)
+    patch.setattr(run_files, "logs", lambda *of: logs)
+    patch.setattr(run_files, "wait_for_end", lambda path, seconds: clock.wait(seconds))
+
+
 @pytest.fixture
 def worst_end(monkeypatch, tmp_path):
     """Ends a trial of which everything takes as long as it may; gives the clock."""
     clock = Clock()
 
-    class NeverDone:
-        def __init__(self, act):
-            pass
-
-        def done_within(self, seconds):
-            clock.wait(seconds)
-            return False
+    def outcome(trainable):
+        clock.wait(timeouts.STORE_IN_LOOP_S)  # for what the driver has said
+        return Outcome(Kind.STOPPED)
 
     def end(patience, *, unwinds=True, ended=False):
-        thread = SimpleNamespace(is_alive=lambda: unwinds)
         protection = SimpleNamespace(
             patience=patience,
             is_ours=True,
@@ -137,28 +161,12 @@ def worst_end(monkeypatch, tmp_path):
             give_up_core=lambda: None,
             has_ended=lambda: ended,
         )
-        join = SimpleNamespace(join=lambda thread, seconds: clock.wait(seconds))
-        monkeypatch.setattr(tune_hooks, "threading", SimpleNamespace(Thread=join))
-        monkeypatch.setattr(tune_hooks.ray_trial, "training_thread", lambda: thread)
-        monkeypatch.setattr(deadline, "time", clock)
-        monkeypatch.setattr(closing, "Waiting", NeverDone)
-        monkeypatch.setattr(closing.guard, "of", lambda run: protection)
-        monkeypatch.setattr(closing.forks, "in_child", lambda: False)
-        monkeypatch.setattr(closing.wandb_run, "is_finished", lambda run: False)
-        monkeypatch.setattr(closing.wandb_core, "core_killer", lambda: lambda: None)
-        monkeypatch.setattr(run_files, "logs", lambda *of: [tmp_path])
-        monkeypatch.setattr(run_files, "wait_for_end", lambda path, seconds: clock.wait(seconds))
-
+        let_all_hang(monkeypatch, clock, protection, [tmp_path], unwinds=unwinds)
         trial_run = TrialRun("test", RunOptions())
         run = SimpleNamespace(dir=str(tmp_path / "files"), id="r", offline=False)
         remote = SimpleNamespace(deliver=lambda *of, seconds: clock.wait(seconds))
         trial_run._is_open, trial_run._trial = True, identity.Identity(directory="d", remote=remote)
         trial_run._results = SimpleNamespace(run=run, close=lambda: None, notes=dict)
-
-        def outcome(trainable):
-            clock.wait(timeouts.STORE_IN_LOOP_S)  # for what the driver has said
-            return Outcome(Kind.STOPPED)
-
         trial_run.outcome = outcome
         tune_hooks._cleanup(SimpleNamespace(cleanup=lambda: None), trial_run)()
         return clock
