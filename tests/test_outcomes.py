@@ -69,6 +69,23 @@ def test_a_summary_has_text_only_and_none_that_is_empty(outcome: Outcome) -> Non
     assert all(key.startswith("wbtune/") for key in summary)
 
 
+def test_what_the_summary_calls_it() -> None:
+    """Users filter W&B's table of runs by these names."""
+    outcome = Outcome(Kind.FAILED, "a reason", "ValueError", "a message", "a traceback")
+    assert outcome.summary() == {
+        "wbtune/outcome": "failed",
+        "wbtune/reason": "a reason",
+        "wbtune/error": "ValueError",
+        "wbtune/error_message": "a message",
+        "wbtune/traceback": "a traceback",
+    }
+    assert Outcome.of_summary({**outcome.summary(), "loss": 1}) == outcome
+    assert outcomes.STOPPED_AT_WANDB.summary() == {
+        "wbtune/outcome": "stopped",
+        "wbtune/reason": '"Stop run" was pressed at W&B',
+    }
+
+
 @given(some)
 def test_an_outcome_travels(outcome: Outcome) -> None:
     """From the trial to whoever closes its run."""

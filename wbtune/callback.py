@@ -35,7 +35,7 @@ logger = logging.getLogger("wbtune")
 
 P = ParamSpec("P")
 
-WHO = "WandbLoggerCallback"
+PUBLIC_NAME = "WandbLoggerCallback"
 
 #: The key of the callback's state in Tune's.
 STATE = "wbtune"
@@ -156,9 +156,13 @@ class WandbLoggerCallback(LoggerCallback):
             "checkpoint_references": checkpoint_references or None,
         }
         rest, taken = drop_in.set_aside(init_kwargs)
-        drop_in.say_without_effect(WHO, taken)
+        drop_in.say_without_effect(PUBLIC_NAME, taken)
         names = wandb_settings.init_parameters() if rest else frozenset()
-        self.use(WHO, parse(WHO, {**named, **rest}, names, refused_at(WHO)), api_key)
+        self.use(
+            PUBLIC_NAME,
+            parse(PUBLIC_NAME, {**named, **rest}, names, refused_at(PUBLIC_NAME)),
+            api_key,
+        )
         self.__experiment: Experiment | None = None
         self.__state: dict[str, Any] = {}
 
@@ -167,7 +171,7 @@ class WandbLoggerCallback(LoggerCallback):
 
     def use(
         self,
-        who: str,
+        public_name: str,
         options: RunOptions,
         api_key: str | None = None,
         objective: Objective | None = None,
@@ -179,13 +183,13 @@ class WandbLoggerCallback(LoggerCallback):
                 option that has no effect without another.
             CredentialsError: with both an ``api_key_file`` and an ``api_key``.
         """
-        self.__who = who
+        self.__public_name = public_name
         if options.checkpoint_references and not options.checkpoints:
             msg = "checkpoint_references= has no effect without upload_checkpoints=. Give both."
-            raise ConfigurationError(f"{who}: {msg}")
-        check_travels(who, options)
+            raise ConfigurationError(f"{public_name}: {msg}")
+        check_travels(public_name, options)
         if api_key is not None:
-            credentials.refuse_two(who, api_key, options.api_key_file)
+            credentials.refuse_two(public_name, api_key, options.api_key_file)
         self.__options, self.__objective = options, objective
         self.__api_key = None if api_key is None else Secret(api_key)
 
@@ -202,7 +206,7 @@ class WandbLoggerCallback(LoggerCallback):
             name: None if type(value) is str and (looks_secret(name) or value == key) else value
             for name, value in vars(self).items()
         }
-        ours = f"_{WHO}__"
+        ours = f"_{PUBLIC_NAME}__"
         return kept | {f"{ours}api_key": None, f"{ours}experiment": None, f"{ours}state": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -222,7 +226,7 @@ class WandbLoggerCallback(LoggerCallback):
         from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - as said
 
         self.__experiment, self.__options, self.__fit = start_experiment(
-            self.__who,
+            self.__public_name,
             self.__options,
             None if self.__api_key is None else self.__api_key.reveal(),
             objective=self.__objective,
@@ -285,5 +289,5 @@ class WandbLoggerCallback(LoggerCallback):
 
 def declaration_of(callback: WandbLoggerCallback) -> RunOptions:
     """The callback's options, whatever attributes a subclass has."""
-    options: RunOptions = vars(callback)[f"_{WHO}__options"]
+    options: RunOptions = vars(callback)[f"_{PUBLIC_NAME}__options"]
     return options

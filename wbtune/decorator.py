@@ -13,7 +13,7 @@ from wbtune._data.checks import key_in_code
 from wbtune._data.keywords import Names, TrialOptions
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import parse
-from wbtune._trial.trial_function import WHO, decorated
+from wbtune._trial.trial_function import PUBLIC_NAME, decorated
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
 
@@ -109,7 +109,7 @@ def wandb_trial(
     declaration.
     """
     if "api_key" in init_kwargs:
-        raise ConfigurationError(key_in_code(WHO, "api_key= in a decorator"))
+        raise ConfigurationError(key_in_code(PUBLIC_NAME, "api_key= in a decorator"))
     named = {
         "project": project,
         "group": group,
@@ -123,7 +123,7 @@ def wandb_trial(
         "rank_zero_only": rank_zero_only,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
-    options = parse(WHO, {**named, **init_kwargs}, names, refused_at(WHO))
+    options = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
 
     def decorate(trainable: Any) -> Any:
         return decorated(trainable, options, run_arg)

@@ -20,7 +20,7 @@ from wbtune.errors import ConfigurationError, InvalidTrainableError
 if TYPE_CHECKING:
     from wandb import Run
 
-WHO = "WandbMixin"
+PUBLIC_NAME = "WandbMixin"
 
 
 class WandbMixin(ownership.OwnsRun):
@@ -60,16 +60,16 @@ class WandbMixin(ownership.OwnsRun):
     def __init_subclass__(cls, **declaration: Unpack[DeclaredOptions]) -> None:
         super().__init_subclass__()
         if "api_key" in declaration:
-            raise ConfigurationError(key_in_code(WHO, "api_key= in class keywords"))
+            raise ConfigurationError(key_in_code(PUBLIC_NAME, "api_key= in class keywords"))
         _check_bases(cls)
         names = wandb_settings.init_parameters() if declaration else frozenset()
-        public_name = f"class {cls.__name__}({WHO})"
-        cls.wbtune_options |= parse(public_name, declaration, names, refused_at(WHO))
+        public_name = f"class {cls.__name__}({PUBLIC_NAME})"
+        cls.wbtune_options |= parse(public_name, declaration, names, refused_at(PUBLIC_NAME))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse ``class Train(WandbMixin(project=...))``."""
         if cls is WandbMixin:
-            msg = f"{WHO} is a base, not to be called. Its options are class keywords:"
+            msg = f"{PUBLIC_NAME} is a base, not to be called. Its options are class keywords:"
             example = "class Train(WandbMixin, tune.Trainable, project=...)."
             raise InvalidTrainableError(f"{msg} {example}")
         new = super().__new__
@@ -80,7 +80,7 @@ class WandbMixin(ownership.OwnsRun):
         # Passed on as it was given: an RLlib algorithm, say, takes something else in second
         # place than `tune.Trainable`.
         config = _config(args, kwargs)
-        trial_run = TrialRun(WHO, self.wbtune_options)
+        trial_run = TrialRun(PUBLIC_NAME, self.wbtune_options)
         tune_hooks.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
         trial = identity.of_trainable(None, config, ray_storage.storage_among(args, kwargs))
         trial = trial._replace(sender=self.wbtune_sender)
@@ -122,7 +122,7 @@ def _check_bases(cls: type) -> None:
     else:
         return
     msg = (
-        f"{WHO}: in the bases of {cls.__name__}, {problem}. "
+        f"{PUBLIC_NAME}: in the bases of {cls.__name__}, {problem}. "
         f"Put the mixin {cure}: class {cls.__name__}(WandbMixin, tune.Trainable)."
     )
     raise InvalidTrainableError(msg)

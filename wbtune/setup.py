@@ -19,7 +19,7 @@ from wbtune._upstream import ray_trial, wandb_settings
 if TYPE_CHECKING:
     from wandb import Run
 
-WHO = "setup_wandb"
+PUBLIC_NAME = "setup_wandb"
 
 
 def setup_wandb(
@@ -82,16 +82,18 @@ def setup_wandb(
         if value is not None:
             given.setdefault(ours, value)
     given, taken = drop_in.set_aside(given)
-    options = parse(WHO, given, wandb_settings.init_parameters(), refused_at(WHO))
-    credentials.refuse_two(WHO, api_key, options.api_key_file)
+    options = parse(PUBLIC_NAME, given, wandb_settings.init_parameters(), refused_at(PUBLIC_NAME))
+    credentials.refuse_two(PUBLIC_NAME, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
         return opening.disabled_run()
-    trial_run, trial = run_of_caller(WHO, options, api_key, declared=False, only=rank_zero_only)
+    trial_run, trial = run_of_caller(
+        PUBLIC_NAME, options, api_key, declared=False, only=rank_zero_only
+    )
     if trial.experiment is None:  # outside of Ray they take effect
         more = {name: value for name, value in taken.items() if name != "reinit"}
         options = replace(options, init_kwargs={**options.init_kwargs, **more})
     else:
-        drop_in.say_without_effect(WHO, taken)
+        drop_in.say_without_effect(PUBLIC_NAME, taken)
     if identity.rank() is None:
         ray_trial.on_training_error(trial_run.note_error)
     return trial_run.open_once(options, trial, config)  # one writer: it may be open already

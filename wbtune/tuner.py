@@ -31,7 +31,7 @@ from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOpti
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
 
-WHO = "wandb_tuner"
+PUBLIC_NAME = "wandb_tuner"
 RESTORE = "restore_wandb_tuner"
 
 
@@ -116,7 +116,7 @@ def wandb_tuner(
     in one call.
     """
     _check_what_is_tunes(trainable, param_space)
-    param_space, inner_key = take_key(WHO, param_space)
+    param_space, inner_key = take_key(PUBLIC_NAME, param_space)
     named = {
         "project": project,
         "group": group,
@@ -133,21 +133,21 @@ def wandb_tuner(
         "system_metrics": system_metrics or None,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
-    given = parse(WHO, {**named, **init_kwargs}, names, refused_at(WHO))
-    inner, _, _ = take_from_config(WHO, param_space, wandb_settings.init_parameters())
+    given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
+    inner, _, _ = take_from_config(PUBLIC_NAME, param_space, wandb_settings.init_parameters())
     if api_key is not None:  # an argument comes before what config["wandb"] says
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
         api_key = inner_key
-    options = run_spec.locate(WHO, inner | given)
-    declared, options = tuner_options.with_tuner_options(WHO, trainable, options)
+    options = run_spec.locate(PUBLIC_NAME, inner | given)
+    declared, options = tuner_options.with_tuner_options(PUBLIC_NAME, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
-        raise ConfigurationError(one_id(WHO))
+        raise ConfigurationError(one_id(PUBLIC_NAME))
     if not options.project:
-        raise ConfigurationError(run_spec.no_project(WHO))
-    tuner_options.check_takes_config(WHO, declared)
+        raise ConfigurationError(run_spec.no_project(PUBLIC_NAME))
+    tuner_options.check_takes_config(PUBLIC_NAME, declared)
     callback = WandbLoggerCallback()
-    callback.use(WHO, options, api_key, _objective(tune_config))
+    callback.use(PUBLIC_NAME, options, api_key, _objective(tune_config))
     return tune.Tuner(
         declared,
         param_space=None if param_space is None else dict(param_space),
@@ -163,13 +163,14 @@ def _objective(tune_config: TuneConfig | None) -> Objective | None:
 def _check_what_is_tunes(trainable: object, param_space: object) -> None:
     if not callable(trainable) and not isinstance(trainable, str):
         msg = (
-            f"{WHO}: expected a function, a class trainable or a registered name, got "
+            f"{PUBLIC_NAME}: expected a function, a class trainable or a registered name, got "
             f"{trainable!r}. For another kind, give its RunConfig a WandbLoggerCallback."
         )
         raise InvalidTrainableError(msg)
     if not isinstance(param_space, (Mapping, type(None))):
         got = type(param_space).__name__
-        msg = f"{WHO}: expected param_space= to be a dict, got {got}. Give the rest by its name."
+        problem = f"expected param_space= to be a dict, got {got}"
+        msg = f"{PUBLIC_NAME}: {problem}. Give the rest by its name."
         raise ConfigurationError(msg)
 
 
@@ -274,8 +275,8 @@ def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) 
         if any(base.__name__ == "WandbLoggerCallback" for base in type(other).__mro__):
             kind = f"{type(other).__module__}.{type(other).__name__}"
             msg = (
-                f"{WHO}: run_config has a W&B callback already ({kind}), so each trial would "
-                "be logged twice. Remove it from RunConfig(callbacks=...)."
+                f"{PUBLIC_NAME}: run_config has a W&B callback already ({kind}), so each trial "
+                "would be logged twice. Remove it from RunConfig(callbacks=...)."
             )
             raise ConfigurationError(msg)
     config.callbacks = [*others, callback]

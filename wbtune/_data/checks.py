@@ -40,160 +40,162 @@ def plain_text(given: Any) -> Any:
     return given
 
 
-def _refused(who: str, name: str, expected: str, got: Any, cure: str = "") -> ConfigurationError:
-    said = f"{who}: expected {name}= to be {expected}, got {reprlib.repr(got)}."
+def _refused(
+    public_name: str, name: str, expected: str, got: Any, cure: str = ""
+) -> ConfigurationError:
+    said = f"{public_name}: expected {name}= to be {expected}, got {reprlib.repr(got)}."
     return ConfigurationError(f"{said} {cure}".rstrip())
 
 
-def as_note(who: str, name: str, given: Any) -> str:
+def as_note(public_name: str, name: str, given: Any) -> str:
     """Text, which may be empty."""
     if not isinstance(given, str):
         scalar = isinstance(given, Real) and not isinstance(given, bool)
         cure = f"Write {name}={str(given)!r}." if scalar else ""
-        raise _refused(who, name, "text", given, cure)
+        raise _refused(public_name, name, "text", given, cure)
     return given
 
 
-def as_text(who: str, name: str, given: Any) -> str:
+def as_text(public_name: str, name: str, given: Any) -> str:
     """Text that names something."""
-    text = as_note(who, name, given)
+    text = as_note(public_name, name, given)
     if not text.strip():
-        raise _refused(who, name, "a name", given, "Leave it out, or write a name.")
+        raise _refused(public_name, name, "a name", given, "Leave it out, or write a name.")
     return text
 
 
-def as_path(who: str, name: str, given: Any) -> str:
+def as_path(public_name: str, name: str, given: Any) -> str:
     """A path, as text."""
-    return as_text(who, name, os.fspath(given) if isinstance(given, os.PathLike) else given)
+    return as_text(public_name, name, os.fspath(given) if isinstance(given, os.PathLike) else given)
 
 
-def _identifier(who: str, name: str, given: Any, forbidden: str) -> str:
-    text = as_text(who, name, given)
+def _identifier(public_name: str, name: str, given: Any, forbidden: str) -> str:
+    text = as_text(public_name, name, given)
     if len(text) > _MAX_NAME or any(char in forbidden for char in text):
         raise ConfigurationError(
-            f"{who}: W&B does not accept {name}={text!r}: at most {_MAX_NAME} characters, "
+            f"{public_name}: W&B does not accept {name}={text!r}: at most {_MAX_NAME} characters, "
             f"and none of {forbidden}"
         )
     return text
 
 
-def as_project(who: str, name: str, given: Any) -> str:
+def as_project(public_name: str, name: str, given: Any) -> str:
     """The name of a project, without its entity."""
-    text = as_text(who, name, given)
+    text = as_text(public_name, name, given)
     entity, slash, project = text.strip("/").partition("/")
     if slash and entity and project and "/" not in project:
         raise ConfigurationError(
-            f"{who}: W&B does not accept {name}={text!r}: a project's name has no '/'. "
+            f"{public_name}: W&B does not accept {name}={text!r}: a project's name has no '/'. "
             f"Write entity={entity!r}, project={project!r}."
         )
-    return _identifier(who, name, text, _PROJECT_FORBIDS)
+    return _identifier(public_name, name, text, _PROJECT_FORBIDS)
 
 
-def as_id(who: str, name: str, given: Any) -> str:
+def as_id(public_name: str, name: str, given: Any) -> str:
     """The id of a run."""
-    text = _identifier(who, name, given, _ID_FORBIDS)
+    text = _identifier(public_name, name, given, _ID_FORBIDS)
     if text != text.strip():
         raise ConfigurationError(
-            f"{who}: W&B does not accept {name}={text!r}: no space at its beginning or end. "
-            f"Write {name}={text.strip()!r}."
+            f"{public_name}: W&B does not accept {name}={text!r}: no space at its beginning or "
+            f"end. Write {name}={text.strip()!r}."
         )
     return text
 
 
-def as_flag(who: str, name: str, given: Any) -> bool:
+def as_flag(public_name: str, name: str, given: Any) -> bool:
     """True or False, NumPy's too."""
     is_flag = isinstance(given, int) or type(given).__name__ in {"bool", "bool_"}  # and NumPy's
     if not is_flag or given not in {0, 1}:
-        raise _refused(who, name, "True or False", given)
+        raise _refused(public_name, name, "True or False", given)
     return bool(given)
 
 
-def _listed(who: str, name: str, given: Any) -> Any:
+def _listed(public_name: str, name: str, given: Any) -> Any:
     if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
         cure = f"Make it [{given!r}]." if isinstance(given, str) and given.strip() else ""
-        raise _refused(who, name, "a list of text", given, cure)
+        raise _refused(public_name, name, "a list of text", given, cure)
     return given
 
 
-def as_names(who: str, name: str, given: Any) -> list[str]:
+def as_names(public_name: str, name: str, given: Any) -> list[str]:
     """A list of text."""
-    names = list(_listed(who, name, given))
+    names = list(_listed(public_name, name, given))
     for one in names:
         if not isinstance(one, str) or not one.strip("/"):
-            raise ConfigurationError(f"{who}: expected text in {name}=, got {one!r}.")
+            raise ConfigurationError(f"{public_name}: expected text in {name}=, got {one!r}.")
     return names
 
 
-def as_patterns(who: str, name: str, given: Any) -> tuple[str, ...]:
+def as_patterns(public_name: str, name: str, given: Any) -> tuple[str, ...]:
     """Patterns of keys, without a slash at the end."""
-    return tuple(pattern.rstrip("/") for pattern in as_names(who, name, given))
+    return tuple(pattern.rstrip("/") for pattern in as_names(public_name, name, given))
 
 
-def as_tags(who: str, name: str, given: Any) -> Any:
+def as_tags(public_name: str, name: str, given: Any) -> Any:
     """A collection of tags."""
-    tags = _listed(who, name, given)
+    tags = _listed(public_name, name, given)
     tags = tags if isinstance(tags, (list, tuple, set, frozenset)) else list(tags)
     for tag in tags:
         if not isinstance(tag, str) or not 1 <= len(tag) <= _MAX_TAG:
-            msg = f"{who}: a tag has 1 to {_MAX_TAG} characters, got {tag!r}."
+            msg = f"{public_name}: a tag has 1 to {_MAX_TAG} characters, got {tag!r}."
             raise ConfigurationError(msg)
     return tags
 
 
-def as_dict(who: str, name: str, given: Any) -> Any:
+def as_dict(public_name: str, name: str, given: Any) -> Any:
     """Arguments by their names."""
     if not isinstance(given, Mapping):
         cure = f"Write {name}=vars(...)." if hasattr(given, "__dict__") else ""
-        raise _refused(who, name, "a dict", given, cure)
+        raise _refused(public_name, name, "a dict", given, cure)
     return given
 
 
-def _one_of(who: str, name: str, given: Any, known: tuple[str, ...], more: str = "") -> Any:
+def _one_of(public_name: str, name: str, given: Any, known: tuple[str, ...], more: str = "") -> Any:
     if not isinstance(given, str) or given not in known:
         meant = near(given, known) if isinstance(given, str) else None
         cure = f"Did you mean {meant!r}?" if meant else ""
-        raise _refused(who, name, f"{more}one of {', '.join(known)}", given, cure)
+        raise _refused(public_name, name, f"{more}one of {', '.join(known)}", given, cure)
     return given
 
 
-def as_mode(who: str, name: str, given: Any) -> Any:
+def as_mode(public_name: str, name: str, given: Any) -> Any:
     """W&B's mode."""
-    return _one_of(who, name, given, _MODES)
+    return _one_of(public_name, name, given, _MODES)
 
 
-def as_checkpoints(who: str, name: str, given: Any) -> Any:
+def as_checkpoints(public_name: str, name: str, given: Any) -> Any:
     """Which checkpoints to upload."""
     if isinstance(given, bool) or type(given).__name__ == "bool_":
         return bool(given)
-    return _one_of(who, name, given, _CHECKPOINTS, "True, False or ")
+    return _one_of(public_name, name, given, _CHECKPOINTS, "True, False or ")
 
 
-def as_seconds(who: str, name: str, given: Any) -> Any:
+def as_seconds(public_name: str, name: str, given: Any) -> Any:
     """How long to wait, in seconds."""
     is_number = isinstance(given, Real)
     if not is_number or not 0 <= given < _LONGEST_S:
-        raise _refused(who, name, "seconds, 0 or more", given)
+        raise _refused(public_name, name, "seconds, 0 or more", given)
     return given
 
 
-def as_settings(who: str, name: str, given: Any) -> dict[str, Any]:
+def as_settings(public_name: str, name: str, given: Any) -> dict[str, Any]:
     """``settings=`` as a dict of what was set: one Settings object can't serve two runs."""
     if hasattr(given, "model_fields_set"):
         given = {field: getattr(given, field) for field in given.model_fields_set}
     if not isinstance(given, Mapping):
         got = type(given).__name__
-        msg = f"{who}: expected {name}= to be a wandb.Settings or a dict, got {got}."
+        msg = f"{public_name}: expected {name}= to be a wandb.Settings or a dict, got {got}."
         raise ConfigurationError(msg)
     if given.get("api_key"):
-        raise ConfigurationError(key_in_code(who, "settings=wandb.Settings(api_key=...)"))
+        raise ConfigurationError(key_in_code(public_name, "settings=wandb.Settings(api_key=...)"))
     settings = without_login({key: plain_text(item) for key, item in given.items()})
     if settings.get("mode") is not None:
-        as_mode(who, "mode", settings["mode"])
-    _ask_wandb(who, settings)
+        as_mode(public_name, "mode", settings["mode"])
+    _ask_wandb(public_name, settings)
     return settings
 
 
-def _ask_wandb(who: str, settings: Mapping[str, Any]) -> None:
+def _ask_wandb(public_name: str, settings: Mapping[str, Any]) -> None:
     """Settings that wandb refuses cost a run, and of a driver's runs each one."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -202,20 +204,20 @@ def _ask_wandb(who: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             meant = near(key, known)
             hint = f" Did you mean {meant!r}?" if meant else " See wandb.Settings."
-            raise ConfigurationError(f"{who}: W&B has no setting {key!r}.{hint}")
+            raise ConfigurationError(f"{public_name}: W&B has no setting {key!r}.{hint}")
     try:
         wandb.Settings(**settings)
     except (ValueError, TypeError, wandb.Error) as error:
         # By its parts: the whole text repeats the value, which may be a secret.
         parts = error.errors(include_input=False) if hasattr(error, "errors") else []
         said = "; ".join(f"{'.'.join(map(str, p['loc']))!r}: {p['msg']}" for p in parts)
-        msg = f"{who}: W&B does not accept these settings: {said or type(error).__name__}."
+        msg = f"{public_name}: W&B does not accept these settings: {said or type(error).__name__}."
         raise ConfigurationError(msg) from None
 
 
-def key_in_code(who: str, what: str) -> str:
+def key_in_code(public_name: str, what: str) -> str:
     """The message for an API key where it would be pickled into the storage."""
     return (
-        f"{who}: {what} would write the key into the experiment's storage. Use one of: "
+        f"{public_name}: {what} would write the key into the experiment's storage. Use one of: "
         "`wandb login`, the environment variable WANDB_API_KEY, or api_key_file=."
     )

@@ -71,7 +71,7 @@ def _choices(value: Any) -> Any:
 
 
 def take_key(
-    who: str, space: Mapping[str, Any] | None
+    public_name: str, space: Mapping[str, Any] | None
 ) -> tuple[Mapping[str, Any] | None, str | None]:
     """Take the API key out of a ``param_space``.
 
@@ -84,25 +84,27 @@ def take_key(
     found = keys_in(space)
     keys = {one.key for one in found}
     if len(keys) > 1 or None in keys:
-        raise ConfigurationError(_refusal(who, found[0].where, "An experiment has one account. "))
+        raise ConfigurationError(
+            _refusal(public_name, found[0].where, "An experiment has one account. ")
+        )
     return (_without(space), keys.pop()) if keys else (space, None)
 
 
-def refuse_key(who: str, space: Any) -> None:
+def refuse_key(public_name: str, space: Any) -> None:
     """Refuse an API key in a ``param_space`` that is not ours to change.
 
     Raises:
         ConfigurationError: for a key.
     """
     for found in keys_in(space):
-        raise ConfigurationError(_refusal(who, found.where))
+        raise ConfigurationError(_refusal(public_name, found.where))
 
 
-def _refusal(who: str, where: str, why: str = "") -> str:
+def _refusal(public_name: str, where: str, why: str = "") -> str:
     files = "(params.json, result.json, experiment_state)"
     return (
-        f"{who}: {where} is an API key, and Tune would write it into the experiment's storage "
-        f"{files}. {why}{CURES}."
+        f"{public_name}: {where} is an API key, and Tune would write it into the experiment's "
+        f"storage {files}. {why}{CURES}."
     )
 
 

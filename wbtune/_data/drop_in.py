@@ -33,18 +33,18 @@ def set_aside(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 _OLD_MODES: Final = {"dryrun": "offline", "run": "online"}
 
 
-def say_without_effect(who: str, taken: Mapping[str, Any]) -> None:
+def say_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
     """Say of options that were set aside, once each, that they do nothing."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):
-            notice.warn_once(f"{who}: {name}={value!r} has no effect: {DECIDED[name]}.")
+            notice.warn_once(f"{public_name}: {name}={value!r} has no effect: {DECIDED[name]}.")
 
 
 #: What W&B does in the process that opens the run, which is no trial's where the driver does.
 _IN_ITS_PROCESS: Final = ("monitor_gym", "sync_tensorboard", "tensorboard")
 
 
-def of_the_driver(who: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def of_the_driver(public_name: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments for ``wandb.init`` of a run that the driver writes, less what can't act there.
 
     Without gymnasium, say, the run could not even be opened.
@@ -52,7 +52,7 @@ def of_the_driver(who: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for name in _IN_ITS_PROCESS:
         if init_kwargs.get(name):
             notice.warn_once(
-                f"{who}: {name}=True has no effect on runs that the driver writes: it acts in the "
-                f"process that opens the run. Give it to setup_wandb in the trial."
+                f"{public_name}: {name}=True has no effect on runs that the driver writes: it acts "
+                "in the process that opens the run. Give it to setup_wandb in the trial."
             )
     return {name: value for name, value in init_kwargs.items() if name not in _IN_ITS_PROCESS}

@@ -105,7 +105,7 @@ def _merge(under: Any, over: Any) -> Any:
 
 
 def parse(
-    who: str,
+    public_name: str,
     given: Mapping[str, Any],
     init_names: frozenset[str],
     refused: Mapping[str, str] | None = None,
@@ -113,7 +113,7 @@ def parse(
     """Check what a caller gave, by name and by value.
 
     Args:
-        who: what was called, for the messages.
+        public_name: what the user called, for messages.
         given: keyword arguments; ours and ``wandb.init``'s together.
         init_names: the parameters that the installed ``wandb.init`` has.
         refused: options that can't be given here, and why (`option_table.refused_at`).
@@ -125,41 +125,44 @@ def parse(
     """
     for name in given:
         if type(name) is not str:
-            msg = f"{who}: an option's name is text, got {plain(name)!r}."
+            msg = f"{public_name}: an option's name is text, got {plain(name)!r}."
             raise ConfigurationError(msg)
         if name in option_table.DECIDED:
-            msg = f"{who}: {name}= can't be given: {option_table.DECIDED[name]}. Leave it out."
+            why = option_table.DECIDED[name]
+            msg = f"{public_name}: {name}= can't be given: {why}. Leave it out."
             raise ConfigurationError(msg)
         if name not in _OURS and name not in init_names:
-            raise UnknownOptionError(unknown.option(who, name, init_names | _OURS))
+            raise UnknownOptionError(unknown.option(public_name, name, init_names | _OURS))
     checked = {
-        name: _checked(who, name, value) for name, value in given.items() if value is not None
+        name: _checked(public_name, name, value)
+        for name, value in given.items()
+        if value is not None
     }
     for name, why in (refused or {}).items():
         if name in checked:
-            msg = f"{who}: {name}= {why}"
+            msg = f"{public_name}: {name}= {why}"
             raise ConfigurationError(msg)
     ours = {name: value for name, value in checked.items() if name in _OURS}
     rest = {name: value for name, value in checked.items() if name not in _OURS}
     return RunOptions(**ours, init_kwargs=rest)
 
 
-def _checked(who: str, name: str, value: Any) -> Any:
+def _checked(public_name: str, name: str, value: Any) -> Any:
     check = option_table.check_of(name)
     try:
         value = checks.plain_text(value)
-        return value if check is None else check(who, name, value)
+        return value if check is None else check(public_name, name, value)
     except WbtuneError:
         raise
     except BaseException as error:
         if is_of_a_signal(error):
             raise
         what = f"it raised {type(error).__name__} when it was asked"
-        msg = f"{who}: {name}= can't be read: {what}. Give plain data."
+        msg = f"{public_name}: {name}= can't be read: {what}. Give plain data."
         raise ConfigurationError(msg) from error
 
 
-def check_travels(who: str, options: RunOptions) -> None:
+def check_travels(public_name: str, options: RunOptions) -> None:
     """Refuse what can't be sent from the driver to the process that opens its runs.
 
     Raises:
@@ -175,8 +178,8 @@ def check_travels(who: str, options: RunOptions) -> None:
             except Exception as error:  # whatever a foreign __reduce__ raises
                 what = f"{name}[{key!r}]" if key else f"{name}="
                 msg = (
-                    f"{who}: {what} can't be sent to the process that opens the runs: {error}. "
-                    "Give plain data, or what an importable module defines."
+                    f"{public_name}: {what} can't be sent to the process that opens the runs: "
+                    f"{error}. Give plain data, or what an importable module defines."
                 )
                 raise ConfigurationError(msg) from error
 
@@ -201,13 +204,13 @@ class _Traveller(pickle.Pickler):
         return NotImplemented
 
 
-def one_id(who: str) -> str:
+def one_id(public_name: str) -> str:
     """The message for ``id=`` where each trial opens its run by the same declaration."""
-    return f"{who}: id= {option_table.INIT_OPTIONS['id'].refusal}"
+    return f"{public_name}: id= {option_table.INIT_OPTIONS['id'].refusal}"
 
 
 def take_from_config(
-    who: str, config: Mapping[str, Any] | None, init_names: frozenset[str]
+    public_name: str, config: Mapping[str, Any] | None, init_names: frozenset[str]
 ) -> tuple[RunOptions, dict[str, Any], str | None]:
     """Split off ``config["wandb"]``, which the guide lets carry arguments for W&B.
 
@@ -218,15 +221,15 @@ def take_from_config(
     rest = dict(config or {})
     inner = rest.get("wandb")
     if isinstance(inner, (str, list, tuple)):  # True, say, is a hyperparameter of that name
-        msg = f'{who}: config["wandb"] holds options: expected a dict, got {inner!r}.'
+        msg = f'{public_name}: config["wandb"] holds options: expected a dict, got {inner!r}.'
         raise ConfigurationError(f'{msg} Write config["wandb"] = {{"project": ...}}.')
     if not isinstance(inner, Mapping):
         return RunOptions(), rest, None
     del rest["wandb"]
     given = dict(inner)
-    if who in drop_in.DROP_INS:
+    if public_name in drop_in.DROP_INS:
         given, taken = drop_in.set_aside(given)
-        drop_in.say_without_effect(f'{who}: config["wandb"]', taken)
+        drop_in.say_without_effect(f'{public_name}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)
-    refused = option_table.refused_in_config(who)
-    return parse(f'{who}: config["wandb"]', given, init_names, refused), rest, api_key
+    refused = option_table.refused_in_config(public_name)
+    return parse(f'{public_name}: config["wandb"]', given, init_names, refused), rest, api_key

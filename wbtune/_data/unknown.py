@@ -27,25 +27,25 @@ def near(given: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def option(who: str, name: str, known: frozenset[str]) -> str:
+def option(public_name: str, name: str, known: frozenset[str]) -> str:
     """The message for an option that what was called does not have.
 
     Args:
-        who: what was called.
+        public_name: what the user called, for messages.
         name: the argument.
         known: all options of wbtune and of ``wandb.init``.
     """
     if name in _INSTEAD:
-        return f"{who}: unknown option {name}=. {_INSTEAD[name]}."
+        return f"{public_name}: unknown option {name}=. {_INSTEAD[name]}."
     tunes = _of_tune(name)
     if tunes is not None:
-        return f"{who}: {name}= is Tune's: {tunes}."
+        return f"{public_name}: {name}= is Tune's: {tunes}."
     meant = _without_prefix(name, known)
     if meant is None and name in _settings():
-        return f"{who}: {name}= is a setting of W&B: settings={{{name!r}: ...}}."
+        return f"{public_name}: {name}= is a setting of W&B: settings={{{name!r}: ...}}."
     meant = meant or near(name, known)
     hint = "See the README for the options." if meant is None else f"Did you mean {meant}=?"
-    return f"{who}: unknown option {name}=. {hint}"
+    return f"{public_name}: unknown option {name}=. {hint}"
 
 
 def _without_prefix(name: str, known: frozenset[str]) -> str | None:

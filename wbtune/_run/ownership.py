@@ -47,15 +47,15 @@ class OwnsRun:
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         if ray_launch.launch() is not None:  # a trial's actor is made of it, or it is on its way
-            who = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
-            cls.wbtune_sender = send(who, cls.wbtune_sender)
+            public_name = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
+            cls.wbtune_sender = send(public_name, cls.wbtune_sender)
 
 
-def send(who: str, before: str) -> str:
+def send(public_name: str, before: str) -> str:
     """Check and hand over the login when one of our objects is about to be sent to a trial.
 
     Args:
-        who: what was called.
+        public_name: what the user called, for messages.
         before: the name under which the object has come here, see `sender.name`.
 
     Returns:
@@ -66,14 +66,14 @@ def send(who: str, before: str) -> str:
     """
     launch = ray_launch.launch()
     if launch is None or launch.started not in _SEEN:
-        check(who)
+        check(public_name)
         sender.hand_over()
         if launch is not None:
             _SEEN.append(launch.started)
     return sender.name(before)
 
 
-def check(who: str) -> None:
+def check(public_name: str) -> None:
     """Check what the calling ``fit()`` is about to start, if there is one.
 
     Raises:
@@ -85,21 +85,22 @@ def check(who: str) -> None:
         return
     if launch.restored:
         if keys_in(launch.param_space):
-            logger.warning("%s: the experiment's files hold an API key, in clear.", who)
+            logger.warning("%s: the experiment's files hold an API key, in clear.", public_name)
         return
-    refuse_key(who, launch.param_space)
+    refuse_key(public_name, launch.param_space)
     options = _declared(launch.trainable)
-    if options is not None and not _has_project(who, options, launch):
+    if options is not None and not _has_project(public_name, options, launch):
         raise ConfigurationError(
-            f"{run_spec.no_project(who)} (W&B would put its runs into the project 'uncategorized'.)"
+            f"{run_spec.no_project(public_name)} "
+            "(W&B would put its runs into the project 'uncategorized'.)"
         )
 
 
-def _has_project(who: str, options: RunOptions, launch: ray_launch.Launch) -> bool:
+def _has_project(public_name: str, options: RunOptions, launch: ray_launch.Launch) -> bool:
     inner = launch.param_space.get("wandb") if isinstance(launch.param_space, Mapping) else None
     if inner is not None and (not isinstance(inner, Mapping) or inner.get("project")):
         return True  # or sampled, which each trial will see
-    if run_spec.locate(who, options).project or wandb_settings.wandb_setting("project"):
+    if run_spec.locate(public_name, options).project or wandb_settings.wandb_setting("project"):
         return True
     given = ray_launch.runtime_environment()
     return not ray_launch.has_started_cluster() or any(name in given for name in _NAMED_BY)

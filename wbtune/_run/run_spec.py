@@ -75,7 +75,7 @@ class RunSpec(NamedTuple):
         return (f"{own}-{self.experiment}", own) if self.experiment else (own,)
 
 
-def locate(who: str, options: RunOptions) -> RunOptions:
+def locate(public_name: str, options: RunOptions) -> RunOptions:
     """Fill in project and group from the environment and the location hook.
 
     In this order: the argument, the environment variables ``WANDB_PROJECT_NAME`` and
@@ -90,7 +90,8 @@ def locate(who: str, options: RunOptions) -> RunOptions:
         try:
             pkgutil.resolve_name(hook)()
         except Exception as error:
-            msg = f"{who}: the hook {LOCATION_HOOK}={hook} raised {error!r}. Fix it, or unset it."
+            problem = f"the hook {LOCATION_HOOK}={hook} raised {error!r}"
+            msg = f"{public_name}: {problem}. Fix it, or unset it."
             raise ConfigurationError(msg) from error
     return replace(
         options,
@@ -99,9 +100,11 @@ def locate(who: str, options: RunOptions) -> RunOptions:
     )
 
 
-def no_project(who: str) -> str:
+def no_project(public_name: str) -> str:
     """Return the message for a callback or a tuner that was given no project."""
-    return f"{who}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
+    return (
+        f"{public_name}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
+    )
 
 
 def spec(

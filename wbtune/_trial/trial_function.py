@@ -27,7 +27,7 @@ from wbtune._trial.function_run import around_function
 from wbtune._upstream import ray_trial
 from wbtune.errors import InvalidTrainableError
 
-WHO = "wandb_trial"
+PUBLIC_NAME = "wandb_trial"
 
 #: The attributes by which `inspect` recognises a function.
 _FUNCTION_LIKE = frozenset({"__name__", "__code__", "__defaults__", "__kwdefaults__"})
@@ -133,7 +133,7 @@ class WandbTrial(Proxy):
         given = [*args, *kwargs.values()]
         config = given[0] if given and isinstance(given[0], Mapping) else None
         trial = self._self_trial
-        with around_function(WHO, self._self_options, config, trial) as run:
+        with around_function(PUBLIC_NAME, self._self_options, config, trial) as run:
             yield self._injected(args, kwargs, run)
 
     def _injected(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any) -> Any:
@@ -150,7 +150,7 @@ class WandbTrial(Proxy):
     def __reduce_ex__(self, protocol: Any) -> Any:
         # It may be on its way to workers of Ray Train, which know neither trial nor driver.
         trial = identity.of_here() or self._self_trial or identity.Identity()
-        trial = trial._replace(sender=ownership.send(WHO, trial.sender))
+        trial = trial._replace(sender=ownership.send(PUBLIC_NAME, trial.sender))
         rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
         return _rebuild, (self.__wrapped__, *rest)
 
@@ -161,7 +161,7 @@ class WandbTrial(Proxy):
         return self
 
     def __repr__(self) -> str:
-        return f"<{WHO} {self.__wrapped__!r}>"
+        return f"<{PUBLIC_NAME} {self.__wrapped__!r}>"
 
 
 def _rebuild(
@@ -195,9 +195,10 @@ def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     try:
         made = WandbTrial(trainable, options, run_arg)
     except ValueError as error:
-        msg = f"{WHO}: {trainable!r} does not tell its signature. Wrap it in 'def train(config)'."
+        problem = f"{trainable!r} does not tell its signature"
+        msg = f"{PUBLIC_NAME}: {problem}. Wrap it in 'def train(config)'."
         raise InvalidTrainableError(msg) from error
-    run_parameter.check(WHO, trainable, run_arg)
+    run_parameter.check(PUBLIC_NAME, trainable, run_arg)
     return made
 
 
@@ -218,7 +219,7 @@ def _check(trainable: Any) -> None:
         problem, cure = "is a coroutine function", "Make it 'def train(config)'."
     else:
         return
-    msg = f"{WHO}: expected a plain or generator function, {got}, which {problem}. {cure}"
+    msg = f"{PUBLIC_NAME}: expected a plain or generator function, {got}, which {problem}. {cure}"
     raise InvalidTrainableError(msg)
 
 
