@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +101,23 @@ def ray(home: Path) -> Iterator[Any]:
         local_ray(4)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def printed(ray: Any, capfd: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
+    """What the processes of an experiment have printed: its driver, its trials and its helper."""
+    folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+    before = {path: path.stat().st_size for path in folder.glob("worker-*")}
+
+    def read(experiment: Path) -> str:
+        texts = [*capfd.readouterr()]
+        for path in folder.glob("worker-*"):
+            with path.open("rb") as file:
+                file.seek(before.get(path, 0))
+                texts.append(file.read().decode(errors="replace"))
+        of_helper = experiment / "wandb" / "wbtune.log"
+        if of_helper.exists():
+            texts.append(of_helper.read_text(encoding="utf-8", errors="replace"))
+        return "\n".join(texts)
+
+    return read

@@ -9,7 +9,7 @@ from wbtune._run import run_log
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_guide(door, ray, tmp_path, capfd):
+def test_guide(door, ray, tmp_path, capfd, printed):
     """Each trial is a complete run, with the identity that the guide promises."""
     name = "".join(char if char.isalnum() else "-" for char in door)
     build, count = DOORS[door]
@@ -36,8 +36,9 @@ def test_guide(door, ray, tmp_path, capfd):
         assert log.config["sd"] == trials[trial_id].config["sd"]
         assert len(log.paths) == 1
     said = capfd.readouterr()
-    assert "wandb:" not in said.out + said.err
-    assert "Traceback" not in said.out + said.err
+    everything = said.out + said.err + printed(tmp_path / name)
+    assert "wandb:" not in everything
+    assert "Traceback" not in everything
     closing = [line for line in (said.out + said.err).splitlines() if "wbtune" in line]
     with_callback = "callback" in door or "tuner" in door
     # Where the runs are, and the command that uploads them.

@@ -18,7 +18,7 @@ HOWS = ["returns", "raises", "exits", "stopped", "killed"]
 
 
 @pytest.mark.parametrize("door", ALL_DOORS)
-def test_several_endings_at_once(door, ray, tmp_path, capfd):
+def test_several_endings_at_once(door, ray, tmp_path, printed):
     """Trials of one experiment return, raise, are stopped, are killed, can't be built."""
     # Over 40 lines: one experiment, and each of its endings.
     hows = [*HOWS, "setup raises"] if isinstance(ALL_DOORS[door].trainable, type) else HOWS
@@ -81,8 +81,7 @@ def test_several_endings_at_once(door, ray, tmp_path, capfd):
 
     assert len(results.errors) == len(hows) - 2
     assert any("BoomError" in str(error) for error in results.errors)
-    said = capfd.readouterr()
-    assert "wandb:" not in said.out + said.err
+    assert "wandb:" not in printed(tmp_path / "endings")
 
 
 @pytest.mark.parametrize("door", [door for door in DOORS if DOORS[door].not_imported])

@@ -416,7 +416,7 @@ DOORS = {"wandb_trial": decorated, "WandbMixin": Mixed, "wandb_tuner": reports}
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_sweep(door, ray, server, tmp_path, capfd):
+def test_a_sweep(door, ray, server, tmp_path, capfd, printed):
     """The key is an argument on the driver alone, and the trials' runs arrive with it."""
     results = wandb_tuner(
         DOORS[door],
@@ -436,7 +436,7 @@ def test_a_sweep(door, ray, server, tmp_path, capfd):
     assert server.refusals == []
     assert not any(request.contains(TEST_KEY) for request in server.requests)
     said = capfd.readouterr()
-    assert TEST_KEY not in said.out + said.err
+    assert TEST_KEY not in said.out + said.err + printed(tmp_path / "sweep")
     project, best = f"{server.url}/team/p", results.get_best_result()
     start = f"wbtune: project {project} group {project}/groups/sweep/workspace"
     assert said.out.count(start) == said.out.count("wbtune: best trial ") == 1
