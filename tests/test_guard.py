@@ -33,7 +33,8 @@ from wbtune._place.identity import Identity
 from wbtune._run import closing, guard, log_records, opening, replay, run_files, run_log, run_spec
 from wbtune._trial import row_joiner
 from wbtune._trial.trial_run import TrialRun
-from wbtune._upstream import wandb_run, wandb_wire
+from wbtune._upstream import wandb_run, wandb_simple_rows, wandb_wire
+from wbtune._upstream.wandb_simple_rows import SimpleRows
 
 HANGS_S = 30
 #: Seconds after which a scenario that has not ended shows where it is, and is ended.
@@ -265,17 +266,19 @@ def simple_as_wandb_would_send_it(program):
     """What is sent for a row of numbers and text is what `run.log` would send."""
     values = [0, -1, 2**63, 10**300, 1.0, -0.0, 1e-7, 5e-324, sys.float_info.max, True, False, None]
     values += ["", "NaN", 'a "b"\n', "\\", "\u00fc\u4e2d\U0001f600", "\x00"]
-    values += [math.nan, math.inf, -math.inf]
     row = {f"v/{i} \u00fc": value for i, value in enumerate(values)}
     row |= {"_timestamp": 1.5, "_step": 3}
     run = program.open(elsewhere=True)
-    assert not wandb_wire.is_simple_row(run, row)  # the first has wandb note that there are steps
+    simple = SimpleRows()
+    assert not simple.knows(run, row)
     with wandb_wire.rows_held_back(run) as held:
         run.log(dict(row), step=7, commit=True)
+    simple.learn(run, row, 7, held)
+    assert simple.knows(run, row)
+    assert not simple.knows(run, row | {"nan": math.nan})
     expected, local_step = held[0], run._local_step
-    assert wandb_wire.is_simple_row(run, row)
     run.__dict__["_local_step"] = 0
-    found = wandb_wire.simple_row(run, row, 7)
+    found = wandb_simple_rows.simple_row(run, row, 7)
     assert run._local_step == local_step == 8
     assert (found.core, found.run) == (expected.core, expected.run)
     for one in (expected, found):  # whose spelling of a number may differ, so:
@@ -297,7 +300,7 @@ def not_simple(program):
     """Rows that wandb has more to do for, and runs that are not as they were read."""
     import wandb
 
-    outbox = Outbox()
+    outbox, simple = Outbox(), SimpleRows()
     typed = program.open(
         "typed", elsewhere=True, settings={"x_history_value_encoding": "json,typed"}
     )
@@ -306,30 +309,47 @@ def not_simple(program):
     for i in range(3):
         for one in (typed, disabled, run):
             outbox.log(one, {"i": i}, i)
-        assert not wandb_wire.is_simple_row(typed, {"i": 0})
-        assert not wandb_wire.is_simple_row(disabled, {"i": 0})
-    assert wandb_wire.is_simple_row(run, {"i": 0})
+    with wandb_wire.rows_held_back(run) as held:
+        run.log({"i": 3}, step=3, commit=True)
+    simple.learn(run, {"i": 3}, 3, held)
+    outbox.send()
+    wandb_wire.send_together(held)
+    assert simple.knows(run, {"i": 0})
+    assert not simple.knows(run, {"i": "text"})  # not yet
+    assert not simple.knows(typed, {"i": 0})
+    assert not simple.knows(disabled, {"i": 0})
     for value in ([1], {"_type": "histogram"}, wandb.Table()):
-        assert not wandb_wire.is_simple_row(run, {"i": 0, "x": value})
-    version, wandb.__version__ = wandb.__version__, "0.32.0"
-    assert not wandb_wire.is_simple_row(run, {"i": 0})
-    wandb.__version__ = version
+        assert not simple.knows(run, {"i": 0, "x": value})
     wandb.patched["tensorboard"].append(["there", "is", "one"])
-    assert not wandb_wire.is_simple_row(run, {"i": 0})
+    assert not simple.knows(run, {"i": 0})
     wandb.patched["tensorboard"].clear()
     seen = []
     by_wandb, run.__dict__["log"] = run.log, lambda *a, **k: (seen.append(a[0]), by_wandb(*a, **k))
-    outbox.log(run, {"i": 3}, 3)
+    outbox.log(run, {"i": 4}, 4)
     del run.__dict__["log"]
-    assert seen == [{"i": 3}]
-    assert wandb_wire.is_simple_row(run, {"i": 0})
+    assert seen == [{"i": 4}]
+    assert simple.knows(run, {"i": 0})
     outbox.send()
-    program.ends_with(4, run)
+    program.ends_with(5, run)
     program.ends_with(3, typed, "typed")
     assert set(run_log.read_runs(program.folder)) == {"t", "typed"}
     with pytest.raises(wandb.UsageError, match="finished"):
-        outbox.log(run, {"i": 4}, 4)
+        outbox.log(run, {"i": 5}, 5)
     disabled.finish()
+
+
+def written_in_another_way(program):
+    """What is known of another wandb is not used, and every row is there."""
+    run, outbox = program.open(elsewhere=True), Outbox()
+    as_it_is = wandb_simple_rows._JSON[float]
+    wandb_simple_rows._JSON[float] = lambda value: as_it_is(value + 1)
+    for i in range(3):
+        outbox.log(run, {"i": i, "x": 0.5}, i)
+        assert not outbox._simple.knows(run, {"i": i})
+    outbox.send()
+    wandb_simple_rows._JSON[float] = as_it_is
+    program.ends_with(3, run)
+    assert [row["x"] for row in program.written()] == [0.5] * 3
 
 
 def many_of_one_run_held(program):
@@ -966,6 +986,7 @@ SCENARIOS = {
         held_until_sent,
         simple_as_wandb_would_send_it,
         not_simple,
+        written_in_another_way,
         many_of_one_run_held,
         by_another_wandb,
         sent_together,

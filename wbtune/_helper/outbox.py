@@ -2,8 +2,8 @@
 
 wandb sends each row by itself: it wakes a thread of its own, which writes twice, waits for it,
 and wandb-core wakes up for each write. That takes client and core more CPU than the row does.
-The helper gets its rows in batches, and here it sends them as it got them. Of rows of numbers and
-text, which most are, it is also known what wandb would send, so it is not asked.
+The helper gets its rows in batches, and here it sends them as it got them. For rows of numbers and
+text, which most are, wandb is not even asked what it would send (`wandb_simple_rows`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._run import guard, replay
 from wbtune._upstream import wandb_core, wandb_wire
+from wbtune._upstream.wandb_simple_rows import SimpleRows
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -32,6 +33,7 @@ class Outbox:
         self._count: Counter[int] = Counter()
         self._bytes = 0
         self._lost: Counter[int] = Counter()
+        self._simple = SimpleRows()
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
         """Log a row as ``run.log(row, step=step, commit=True)``; it is sent later, in order.
@@ -45,11 +47,12 @@ class Outbox:
             Exception: what ``run.log`` raises, but for the death of the core: see `send`.
         """
         protection = guard.of(run)
-        if protection is not None and wandb_wire.is_simple_row(run, row):
+        if protection is not None and self._simple.knows(run, row):
             held = [protection.hold(row, step)]
         else:
             with wandb_wire.rows_held_back(run) as held:
                 run.log(row, step=step, commit=True)
+            self._simple.learn(run, row, step, held)
         self._rows += [(run, one) for one in held]
         self._bytes += sum(one.request.ByteSize() for one in held)
         self._count[id(run)] += len(held)

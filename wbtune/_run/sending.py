@@ -14,7 +14,7 @@ from wbtune._data import timeouts
 from wbtune._run.forks import FORKS
 from wbtune._run.log_rows import STAMP
 from wbtune._run.replay import ReplayBuffer
-from wbtune._upstream import wandb_core, wandb_run, wandb_wire
+from wbtune._upstream import wandb_core, wandb_run, wandb_simple_rows, wandb_wire
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -176,7 +176,7 @@ class RunSender:
             before = self._buffer.asked, self._buffer.next_step
             self._remember(row, step, commit=True)
             try:
-                return wandb_wire.simple_row(self._run, row, self._buffer.step - 1)
+                return wandb_simple_rows.simple_row(self._run, row, self._buffer.step - 1)
             except Exception:
                 self._buffer.take_back(before)
                 raise

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import math
 import threading
-import time
 import types
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
 
 from wbtune._data import notice
-from wbtune._upstream import wandb_run
 
 
 class HeldRow(NamedTuple):
@@ -66,77 +62,16 @@ def rows_held_back(run: Any) -> Iterator[list[HeldRow]]:
 
 
 def _held_row(interface: Any, row: Any) -> HeldRow:
-    request = _messages().ServerRequest()
+    request = server_messages().ServerRequest()
     record = request.record_publish
     record.CopyFrom(interface._make_request(partial_history=row))  # noqa: SLF001 - nothing is public
     interface._assign(record)  # noqa: SLF001 - as above
     return HeldRow(interface._client, request, interface._asyncer.run)  # noqa: SLF001 - as above
 
 
-def _number(value: float) -> str:
-    return float.__repr__(value) if math.isfinite(value) else json.dumps(value)
-
-
-#: How the values of a simple row are written.
-_JSON: Final[dict[type, Callable[[Any], str]]] = {
-    float: _number,
-    int: int.__repr__,
-    str: json.dumps,
-    bool: json.dumps,
-    type(None): json.dumps,
-}
-
-
-def is_simple_row(run: Any, row: Mapping[str, Any]) -> bool:
-    """Return whether it is known what ``run.log`` sends for a row, without asking wandb.
-
-    It is for numbers and text, in the wandb that was read, if nothing that was found there makes
-    a difference: a run that is finished or disabled, TensorBoard, ``mode="shared"``, another
-    encoding, a ``log`` that somebody has put in the place of wandb's. And wandb's own statistics
-    are to know that the rows have steps: the first row tells [wandb 0.31, ``Run.log``].
-    """
-    import wandb  # noqa: PLC0415 - wandb is imported when first needed
-
-    settings = run._settings  # noqa: SLF001 - there is nothing public
-    return (
-        wandb.__version__.startswith("0.31.")
-        and run._interface is not None  # noqa: SLF001 - as above
-        and not wandb_run.is_finished(run)
-        and run._telemetry_obj.feature.set_step_log  # noqa: SLF001 - as above
-        and not settings._shared  # noqa: SLF001 - as above
-        and settings.x_history_value_encoding == "json"
-        and not wandb.patched["tensorboard"]
-        and "log" not in vars(run)
-        and set(map(type, row.values())) <= _JSON.keys()
-    )
-
-
-def simple_row(run: Any, row: Mapping[str, Any], step: int) -> HeldRow:
-    """Do what ``run.log(row, step=step, commit=True)`` does for a simple row, except sending it.
-
-    There is nothing to convert or to store; to look for that in each value, and in each run
-    whether it may log, is most of what ``run.log`` takes. One thing is left out: wandb measures
-    how long its values take, for W&B [wandb 0.31, ``InterfaceBase.publish_partial_history``].
-    """
-    interface = run._interface  # noqa: SLF001 - there is nothing public
-    request = _messages().ServerRequest()
-    record = request.record_publish
-    interface._assign(record)  # noqa: SLF001 - as above
-    record.control.local = True
-    sent = record.request.partial_history
-    if "_timestamp" not in row:
-        row = {**row, "_timestamp": time.time()}
-    for key, value in row.items():
-        if key != "_step":
-            sent.item.add(key=key, value_json=_JSON[type(value)](value))
-    sent.step.num = step
-    sent.action.flush = True
-    vars(run)["_local_step"] = max(step, run._local_step) + 1  # noqa: SLF001 - in names of media
-    return HeldRow(interface._client, request, interface._asyncer.run)  # noqa: SLF001 - as above
-
-
 @functools.cache
-def _messages() -> Any:
+def server_messages() -> Any:
+    """The messages that a client sends to wandb-core."""
     from wandb.proto import wandb_server_pb2  # noqa: PLC0415 - when first needed
 
     return wandb_server_pb2  # its stubs are written for one protobuf version
