@@ -19,6 +19,7 @@ CLOSING_KEEPS_S: Final = 2.0
 #: The trial waits for a stopped function to unwind: its ``finally:`` blocks may still log.
 UNWIND_S: Final = 8.0
 #: The trial waits for its run's uploads; the driver uploads what is left, or it stays on disk.
+#: Less, where Tune ends the trial: within `END_S`.
 TRIAL_UPLOAD_S: Final = 10.0
 #: The trial waits for wandb-core to close its run, besides the uploads, before it is taken to
 #: hang: online, and where there is nothing to upload.
@@ -48,7 +49,7 @@ FORK_WAITS_S: Final = 1.0
 
 #: A row that was logged waits in wandb-core before it is on disk, whatever happens to the process.
 FLUSH_S: Final = 0.3
-#: A row is remembered, in case wandb-core dies: five times as long as it takes to reach the disk,
+#: A row is remembered, in case wandb-core or the helper dies: five times as long as it takes to reach the disk,
 #: and until the run's log has grown since.
 REMEMBER_S: Final = 1.5
 #: Opening a run waits for wandb-core before it is taken to hang: longer than any server may take.

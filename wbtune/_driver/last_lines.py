@@ -105,7 +105,7 @@ def print_best(trials: Trials, tune_trials: Iterable[Trial], place: links.Place 
         project=init.get("project") or place.project, entity=init.get("entity") or place.entity
     )
     run_id = next((run_id for run_id in state.spec.ids if _has_folder(state, run_id)), state.key)
-    links.print_best(place, best[0], f"{objective.metric}={best[1]:.6g}", run_id)
+    links.print_best_link(place, best[0], f"{objective.metric}={best[1]:.6g}", run_id)
 
 
 def _has_folder(state: TrialState, run_id: str) -> bool:

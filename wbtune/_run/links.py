@@ -136,7 +136,7 @@ def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
         )
 
 
-def print_best(place: Place, trial: Trial, said: str, run_id: str) -> None:
+def print_best_link(place: Place, trial: Trial, said: str, run_id: str) -> None:
     """Print the page of the best trial, when an experiment ends."""
     print_line(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
 
