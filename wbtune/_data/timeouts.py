@@ -49,8 +49,8 @@ FORK_WAITS_S: Final = 1.0
 
 #: A row that was logged waits in wandb-core before it is on disk, whatever happens to the process.
 FLUSH_S: Final = 0.3
-#: A row is remembered, in case wandb-core or the helper dies: five times as long as it takes to reach the disk,
-#: and until the run's log has grown since.
+#: A row is remembered, in case wandb-core or the helper dies: five times as long as it takes to
+#: reach the disk, and until the run's log has grown since.
 REMEMBER_S: Final = 1.5
 #: Opening a run waits for wandb-core before it is taken to hang: longer than any server may take.
 RUN_OPENS_S: Final = 150.0
