@@ -153,7 +153,7 @@ def worst_end(monkeypatch, tmp_path):
         clock.wait(timeouts.STORE_IN_LOOP_S)  # for what the driver has said
         return Outcome(Kind.STOPPED)
 
-    def end(patience, *, unwinds=True, ended=False):
+    def end(patience, *, unwinds=True, ended=False, cleanup_s=0.0):
         protection = SimpleNamespace(
             patience=patience,
             is_ours=True,
@@ -168,7 +168,7 @@ def worst_end(monkeypatch, tmp_path):
         trial_run._is_open, trial_run._trial = True, identity.Identity(directory="d", remote=remote)
         trial_run._results = SimpleNamespace(run=run, close=lambda: None, notes=dict)
         trial_run.outcome = outcome
-        tune_hooks._cleanup(SimpleNamespace(cleanup=lambda: None), trial_run)()
+        tune_hooks._cleanup(SimpleNamespace(cleanup=lambda: clock.wait(cleanup_s)), trial_run)()
         return clock
 
     return end
@@ -188,9 +188,15 @@ def test_the_worst_end_of_a_trial_is_within_what_tune_grants(worst_end, patience
 
 def test_a_slow_function_leaves_time_to_close_its_run(worst_end):
     """It may unwind for six seconds, and closing has one, at least, before it is hanging."""
-    store, unwinding, closes, *_ = worst_end(ONLINE_S).waits
+    store, _, unwinding, closes, *_ = worst_end(ONLINE_S).waits
     assert (store, unwinding) == (timeouts.STORE_IN_LOOP_S, 6.0)
     assert closes > timeouts.TRIAL_CLOSES_S
+
+
+def test_the_users_own_slow_cleanup_leaves_time_to_close_the_run(worst_end):
+    """A trial that was not killed meanwhile is not at its experiment's end."""
+    clock = worst_end(timeouts.OFFLINE_CLOSES_S, unwinds=False, cleanup_s=12.0)
+    assert clock.waits[:3] == [timeouts.STORE_IN_LOOP_S, 12.0, pytest.approx(6.0)]
 
 
 def test_a_run_that_is_being_uploaded_is_left_to_the_driver(worst_end, tmp_path):

@@ -156,7 +156,7 @@ class WandbLoggerCallback(LoggerCallback):
             "checkpoint_references": checkpoint_references or None,
         }
         rest, taken = drop_in.set_aside(init_kwargs)
-        drop_in.say_without_effect(PUBLIC_NAME, taken)
+        drop_in.warn_without_effect(PUBLIC_NAME, taken)
         names = wandb_settings.init_parameters() if rest else frozenset()
         self.use(
             PUBLIC_NAME,
@@ -167,7 +167,7 @@ class WandbLoggerCallback(LoggerCallback):
         self.__state: dict[str, Any] = {}
 
     # The attributes have two underscores, so that no subclass's are the same by chance.
-    __objective: Objective | None = None  # an older pickle has none
+    __objective: Objective | None = None
 
     def use(
         self,
@@ -190,7 +190,8 @@ class WandbLoggerCallback(LoggerCallback):
         check_travels(public_name, options)
         if api_key is not None:
             credentials.refuse_two(public_name, api_key, options.api_key_file)
-        self.__options, self.__objective = options, objective
+        self.__options = options
+        self.__objective = objective or self.__objective  # a restored callback keeps its own
         self.__api_key = None if api_key is None else Secret(api_key)
 
     #: The declaration.

@@ -93,7 +93,7 @@ def setup_wandb(
         more = {name: value for name, value in taken.items() if name != "reinit"}
         options = replace(options, init_kwargs={**options.init_kwargs, **more})
     else:
-        drop_in.say_without_effect(PUBLIC_NAME, taken)
+        drop_in.warn_without_effect(PUBLIC_NAME, taken)
     if identity.rank() is None:
         ray_trial.on_training_error(trial_run.note_error)
     return trial_run.open_once(options, trial, config)  # one writer: it may be open already

@@ -22,7 +22,7 @@ _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class SavedCheckpoint(NamedTuple):
-    """A checkpoint that was taken aside, or whose place was noted.
+    """A checkpoint that was copied, or is referred to.
 
     Attributes:
         name: the artifact's name.

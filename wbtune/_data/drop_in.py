@@ -33,7 +33,7 @@ def set_aside(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 _OLD_MODES: Final = {"dryrun": "offline", "run": "online"}
 
 
-def say_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
+def warn_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
     """Say of options that were set aside, once each, that they do nothing."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):

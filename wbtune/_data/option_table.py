@@ -16,7 +16,7 @@ IN_A_TRIAL: Final = frozenset({"wandb_trial", "WandbMixin", "setup_wandb"})
 ON_THE_DRIVER: Final = frozenset({"wandb_tuner", "WandbLoggerCallback"})
 DOORS: Final = IN_A_TRIAL | ON_THE_DRIVER
 
-#: Takes who was called, the option's name and its value, which is not None; gives the value in
+#: Takes the public name, the option's name and its value, which is not None; gives the value in
 #: the form in which it is kept, or raises a `ConfigurationError`.
 Check = Callable[[str, str, Any], Any]
 

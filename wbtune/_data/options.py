@@ -229,7 +229,7 @@ def take_from_config(
     given = dict(inner)
     if public_name in drop_in.DROP_INS:
         given, taken = drop_in.set_aside(given)
-        drop_in.say_without_effect(f'{public_name}: config["wandb"]', taken)
+        drop_in.warn_without_effect(f'{public_name}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)
     refused = option_table.refused_in_config(public_name)
     return parse(f'{public_name}: config["wandb"]', given, init_names, refused), rest, api_key

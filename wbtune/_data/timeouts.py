@@ -12,12 +12,13 @@ from typing import Final
 
 #: Tune waits for a trial to end: 10 s from when it asks for that, if the experiment is at its end
 #: (Ray 2.60, ``TuneController._actor_force_cleanup_timeout``). So all of these waits together end
-#: by this, and each is shorter when it has to be (`deadline.Deadline`).
+#: by this, and each is shorter when it has to be (`deadline.Deadline`);
+#: but for a close that had begun before.
 END_S: Final = 9.0
 #: What is kept of these for closing the run, while a function unwinds.
 CLOSING_KEEPS_S: Final = 2.0
 #: The trial waits for a stopped function to unwind: its ``finally:`` blocks may still log.
-UNWIND_S: Final = 8.0
+UNWIND_S: Final = 7.0
 #: The trial waits for its run's uploads; the driver uploads what is left, or it stays on disk.
 #: Less, where Tune ends the trial: within `END_S`.
 TRIAL_UPLOAD_S: Final = 10.0

@@ -100,11 +100,11 @@ class Artifacts:
         """The name of the trial's artifact: always the same, and no other trial's."""
         if not state.artifact:
             restored = self._trials.restored
-            name = artifact_name(str(trial), trial.trial_id, state.mark)
+            name = artifact_name(str(trial), trial.trial_id, state.experiment_key)
             taken = {other.artifact.lower() for other in self._trials}
             taken |= {other.get("artifact", "").lower() for other in restored.values()}
             if name.lower() in taken:
-                name = artifact_name(f"{trial} ", trial.trial_id, state.mark)
+                name = artifact_name(f"{trial} ", trial.trial_id, state.experiment_key)
             state.artifact = restored.get(trial.trial_id, {}).get("artifact") or name
         return state.artifact
 

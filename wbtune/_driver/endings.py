@@ -85,7 +85,7 @@ def after_result(
         stops: what the experiment's ``stop=`` has said; None when that can't be known.
     """
     decision = ray_stops.decision_on_result()
-    if decision is not None and decision.trial_said_done:
+    if decision is not None and decision.trial_was_done:
         return FINISHED
     if stops is not None and stops.trial:
         return Outcome(Kind.STOPPED, reason=stops.trial)

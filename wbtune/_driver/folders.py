@@ -40,7 +40,6 @@ class Folders:
 
     def fetch(self) -> None:
         """Fetch what trials on other nodes, or an earlier driver, left in the storage."""
-        self._is_fetched = True
         for directory, remote in self._remotes.items():
             if remote is not None:
                 remote.fetch(directory)
@@ -48,6 +47,7 @@ class Folders:
     def fetch_once(self) -> None:
         """Fetch it, unless that was done."""
         if not self._is_fetched:
+            self._is_fetched = True
             self.fetch()
 
     def deliver(self, patience: Patience) -> set[str]:

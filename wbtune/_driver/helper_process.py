@@ -214,3 +214,5 @@ def _search_path() -> Iterator[str]:
         if isinstance(path, str) and "\0" not in path:
             with contextlib.suppress(OSError):  # the working directory was removed
                 yield path or str(Path.cwd())
+    # It may not be found there any more: entries are changed, or mean another working directory.
+    yield str(Path(__file__).parents[2])

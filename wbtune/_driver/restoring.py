@@ -32,7 +32,7 @@ _IN_LINE: Final = tuple(
     for name in (b'"training_iteration"', b'"time_total_s"')
 )
 
-Mark = tuple[Any, Any]
+ResultKey = tuple[Any, Any]
 
 
 class Known:
@@ -49,7 +49,7 @@ class Known:
         # The first time of each iteration, by that; NaN where there is none.
         self._times = array("d")
         # The times of iterations that were repeated, and whatever else there is.
-        self._others: set[Mark] = set()
+        self._others: set[ResultKey] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -109,8 +109,8 @@ def missing(
     of_run = known(paths)
     of_run.timed |= of_run.is_empty
     for line in _lines(trial):
-        mark = _mark_of(line)
-        if mark is not None and of_run.has(*mark):
+        key = _key_of(line)
+        if key is not None and of_run.has(*key):
             continue
         try:
             result = json.loads(line)
@@ -120,13 +120,13 @@ def missing(
             times = result.get(_ITERATION), result.get(_TIME)
             if delivered is not None and delivered.has(*times):
                 continue
-            mark = result.get(_ITERATION), result.get(_TIME) if of_run.timed else None
-            if not of_run.has(*mark):
-                of_run.add(*mark)
+            key = result.get(_ITERATION), result.get(_TIME) if of_run.timed else None
+            if not of_run.has(*key):
+                of_run.add(*key)
                 yield result
 
 
-def _mark_of(line: bytes) -> Mark | None:
+def _key_of(line: bytes) -> ResultKey | None:
     """Iteration and time of a line, without parsing all of it; None where that may go wrong."""
     found = [search(line) for name, search in _IN_LINE if line.count(name) == 1]
     if len(found) != len(_IN_LINE) or None in found:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wbtune._data import timeouts
-from wbtune._driver.helper_process import HelperHandle, HelperProcess, Listener
+from wbtune._driver.helper_process import HelperHandle, Listener
 from wbtune._driver.helper_thread import HelperThread
 from wbtune._driver.message_queue import MessageQueue
 from wbtune._driver.notices import Notices
@@ -52,7 +52,7 @@ class Supervisor:
         queue: MessageQueue,
         unacknowledged: Unacknowledged,
         notices: Notices,
-        start_helper: Callable[[Path | None, Listener], HelperHandle] = HelperProcess,
+        start_helper: Callable[[Path | None, Listener], HelperHandle],
     ) -> None:
         self.helper: HelperHandle | None = None
         self.started = 0

@@ -39,7 +39,7 @@ class TrialState:
         copy_last: copies its last checkpoint, if that is the one to upload.
         last_saved: the path of the newest checkpoint that was handled.
         best: the best value of its checkpoints' metric.
-        mark: tells its experiment from others.
+        experiment_key: tells its experiment from others.
         artifact: the name of its checkpoints' artifact, once there is one.
         held_back: checkpoints of a run that its own process writes, until that has ended.
         directory: its experiment's.
@@ -62,7 +62,7 @@ class TrialState:
     copy_last: Callable[[], None] | None = None
     last_saved: str = ""
     best: float | None = None
-    mark: str = ""
+    experiment_key: str = ""
     artifact: str = ""
     held_back: list[SavedCheckpoint] = field(default_factory=list)
     directory: str | None = None

@@ -88,7 +88,7 @@ class Trials:
             claim=identified.claim,
             config=kept,
             owns_run=owns_run(trial),
-            mark=identified.experiment_key,
+            experiment_key=identified.experiment_key,
             directory=identified.directory,
         )
         self._continue(trial, state)

@@ -202,7 +202,7 @@ def _newest(sent: list[Sent]) -> Path | None:
                 parts = run_files.logs(spec.init.get("dir") or ".", run_id)
                 if parts:
                     if one.message.secret is not None:
-                        run_files.mark_not_uploaded(parts[-1].parent)
+                        run_files.note_not_uploaded(parts[-1].parent)
                     return parts[-1]
     return None
 

@@ -70,9 +70,9 @@ def hand_over(name: str, handed: dict[str, Any]) -> None:
 def handed_over(*names: str) -> dict[str, Any] | None:
     """What was handed over under the first of these names that has anything.
 
-    Without any name (a worker of Ray Train V2 with a bare `setup_wandb`) it is what the driver has
-    handed over to all of its running experiments, or else to all else, if that is the same;
-    otherwise nothing, as it may be the login of somebody else.
+    Without any name (a worker of Ray Train V2 with a bare `setup_wandb`) it is the login that all
+    running experiments of the driver have in common, or else all its decorated objects; None where
+    they differ, as it may be the login of somebody else.
 
     Raises:
         StoreError: when Ray's store does not answer.

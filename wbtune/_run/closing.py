@@ -144,7 +144,8 @@ def close_run(
     closing = Waiting(partial(_close_here, run, outcome, notes or {}, is_left))
     # A third of a short time is for closing it again.
     keep = min(timeouts.CLOSES_AGAIN_S, end_by.left / 3)
-    patience = end_by.within(protection.patience, keep=keep)
+    least = min(timeouts.CLOSING_KEEPS_S, end_by.left)
+    patience = max(least, end_by.within(protection.patience, keep=keep))
     if closing.done_within(patience):
         return
     if patience < protection.patience and not is_finished and protection.has_ended():
@@ -153,11 +154,12 @@ def close_run(
         if not closing.done_within(seconds):
             is_left.set()
             if not run.offline:
-                run_files.mark_not_uploaded(Path(run.dir).parent)
+                run_files.note_not_uploaded(Path(run.dir).parent)
         return
     logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
     protection.give_up_core()
     if not closing.done_within(end_by.within(timeouts.CLOSES_AGAIN_S)):
+        is_left.set()
         logger.warning(
             "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
             *(run.id, protection.at_risk),
@@ -203,7 +205,7 @@ def discard_unused(run: Run) -> bool:
 
 def _note_timeout(run: Run) -> None:
     if wandb_run.finish_timed_out(run):
-        run_files.mark_not_uploaded(Path(run.dir).parent)
+        run_files.note_not_uploaded(Path(run.dir).parent)
 
 
 def upload_rest(directory: str, base_url: str, secret: Secret) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune._data import timeouts
 from wbtune._place import outer_job
 from wbtune._place.server import Server
-from wbtune._run import core, environment, guard, run_files, segments
+from wbtune._run import core, environment, guard, run_files, run_spec, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_run, wandb_settings
 from wbtune.errors import WbtuneError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from wandb import Run
 
     from wbtune._data.secret import Secret
-from wbtune._run import run_spec
 
 logger = logging.getLogger("wbtune")
 RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
@@ -83,9 +82,9 @@ def open_run(
             if not for_trial_elsewhere:
                 wandb_core.forget_core()  # it keeps the id of what it could not open
             run = _init(run_spec.offline(spec), secret, on_stop, **how)
-            run_files.mark_not_uploaded(Path(run.dir).parent)
+            run_files.note_not_uploaded(Path(run.dir).parent)
         if away or (online and (on_disk or spec.init.get("mode") == "offline")):
-            run_files.mark_not_uploaded(Path(run.dir).parent)
+            run_files.note_not_uploaded(Path(run.dir).parent)
         if spec.init.get("resume") in {"allow", "must", "auto", True}:
             if first:
                 segments.wait_for_newest(run)

@@ -78,7 +78,7 @@ def attempts(directory: Path | str, run_id: str) -> int:
     return sum(exit_code(path) != 0 for path in logs(directory, run_id))
 
 
-def mark_not_uploaded(folder: Path) -> None:
+def note_not_uploaded(folder: Path) -> None:
     """Note in a run's folder that not all of it is at the server."""
     with contextlib.suppress(OSError):  # a full disk: the run's guard warns of that
         (folder / _NOT_UPLOADED).touch()

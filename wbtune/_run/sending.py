@@ -102,7 +102,7 @@ class RunSender:
                 self._publish(row)
             else:
                 if self._may_be_shared and (step is not None or self.recovered):
-                    step, commit = self._beside_others(step, commit)
+                    step, commit = self._among_others(step, commit)
                 before = buffer.asked, buffer.next_step
                 step, commit = self._remember(row, step, commit)
                 self._publish(row, step, commit)
@@ -139,7 +139,7 @@ class RunSender:
                     self._run.id,
                 )
 
-    def _beside_others(
+    def _among_others(
         self, step: int | None, commit: bool | None
     ) -> tuple[int | None, bool | None]:
         """Return the step and commit to log a row by, if other processes log as well.

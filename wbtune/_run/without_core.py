@@ -65,8 +65,8 @@ class Segment:
         for row in before.rows if before else ():
             self._sum_up(row)
         self.summary.update(before.summary if before else {})
-        mark = {run_spec.EXPERIMENT_KEY: spec.experiment} if spec.experiment else {}
-        self.config = _Changes({**spec.config, **mark})
+        experiment = {run_spec.EXPERIMENT_KEY: spec.experiment} if spec.experiment else {}
+        self.config = _Changes({**spec.config, **experiment})
         self._describe()
         self.config.then = self._configure
         self.flush()
@@ -174,7 +174,7 @@ def open_run(
         return DisabledRun()
     segment = Segment(spec)
     if secret is not None:
-        run_files.mark_not_uploaded(segment.folder)
+        run_files.note_not_uploaded(segment.folder)
     return segment
 
 

@@ -115,7 +115,7 @@ def _attempt(trial: identity.Identity, spec: run_spec.RunSpec) -> int:
 def _warn_of_offline(public_name: str, run: Run, trouble: str) -> None:
     """Warn that a run which was to be uploaded is kept on disk, and why."""
     folder = Path(run.dir).parent
-    run_files.mark_not_uploaded(folder)
+    run_files.note_not_uploaded(folder)
     logger.warning(
         "%s: %s Run %s is kept on disk meanwhile; send it by: wandb sync %s",
         *(public_name, trouble if trouble.endswith(".") else f"{trouble}.", run.id),

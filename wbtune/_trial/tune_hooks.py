@@ -166,8 +166,12 @@ def _cleanup(trainable: Trainable, trial_run: TrialRun) -> Callable[[], None]:
         try:
             cleanup()
         finally:
+            keep = timeouts.CLOSING_KEEPS_S
+            if end_by.left < keep:
+                # The user's own cleanup took this long, so Tune waits longer: that is no end of
+                # an experiment.
+                trial_run.end_by = end_by = Deadline(timeouts.END_S)
             if thread is not None and thread.is_alive():
-                keep = timeouts.CLOSING_KEEPS_S
                 threading.Thread.join(thread, end_by.within(timeouts.UNWIND_S, keep=keep))
             trial_run.close(ended)
             closing.end_core(end_by)

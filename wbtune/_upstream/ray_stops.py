@@ -13,12 +13,12 @@ class Decision(NamedTuple):
     """What Tune's loop decided about the result that it is handling.
 
     Attributes:
-        trial_said_done: the trial itself reported ``done``.
+        trial_was_done: the trial itself reported ``done``.
         scheduler: the class name of the scheduler.
         result: the result as ``stop=`` is compared with it: ``{"a/b": 1}`` for ``{"a": {"b": 1}}``.
     """
 
-    trial_said_done: bool
+    trial_was_done: bool
     scheduler: str
     result: Mapping[str, Any]
 
@@ -131,7 +131,7 @@ def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
 
 
 def stopped_by() -> str | None:
-    """Return who stopped the trial whose end the callback is being told.
+    """Return what stopped the trial whose end the callback hears of.
 
     A scheduler may stop another trial than the one whose result it is looking at, as
     synchronous HyperBand does; it is our caller's caller then

@@ -67,7 +67,7 @@ def remote_experiment_path(storage: Any) -> tuple[Any, str] | None:
 def staging_path(storage: Any) -> str:
     """Return a folder of this node, in Ray's session, that Ray does not copy to the storage.
 
-    It is beside those that Tune copies now and then, as they are in that moment
+    It is next to the folders that Tune copies now and then, as they are in that moment
     [Ray 2.60, ``experiment_driver_staging_path``; of Train V2, ``local_working_directory``].
     """
     ours = "wbtune"

@@ -58,9 +58,11 @@ class SimpleRows:
             if not _is_simple(run, row):
                 return
             local_step = run._local_step  # noqa: SLF001 - there is nothing public
-            same = _content(simple_row(run, row, step)) == _content(sent[0])
-            vars(run)["_local_step"] = local_step
-        except (AttributeError, TypeError, ImportError):  # a wandb that nobody has read yet
+            try:
+                same = _content(simple_row(run, row, step)) == _content(sent[0])
+            finally:
+                vars(run)["_local_step"] = local_step
+        except Exception:  # noqa: BLE001 - a wandb that nobody has read yet
             same = False
         if same:
             self._known.update(map(type, row.values()))

@@ -80,8 +80,8 @@ def server_messages() -> Any:
 def send_together(rows: list[HeldRow]) -> None:
     """Send rows of one core together: wandb writes them, and what it writes is sent in one piece.
 
-    By itself, it has its thread write each row, twice, while who logs waits; and wandb-core
-    wakes up for each [wandb 0.31, ``ServiceClient.publish``].
+    By itself, it has its thread write each row, twice, while the logging thread waits; and
+    wandb-core wakes up for each [wandb 0.31, ``ServiceClient.publish``].
 
     Raises:
         ConnectionError: when the core is gone.
