@@ -123,13 +123,16 @@ class RunSender:
     def _send_from_child(
         self, data: Mapping[str, Any], step: int | None, commit: bool | None
     ) -> None:
-        """Send a row of a forked child, without a lock; its step must be free, too."""
+        """Send a row of a forked child, without a lock.
+
+        W&B chooses its step: the parent and other children log to the same core meanwhile, and
+        W&B drops a row whose step is behind theirs.
+        """
         try:
             if step is not None:
                 # At once: what waits for more would be mixed with the next row of the parent.
-                commit = commit is not False
-                if index(step) < (wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) or 0):
-                    step = None
+                index(step)  # what is no step is refused, as wandb would
+                step, commit = None, commit is not False
             self._publish(data, step, commit)
         except wandb_core.core_is_gone():
             if not self._has_warned:
