@@ -58,8 +58,12 @@ class Known:
 
     def add(self, iteration: Any, seconds: Any) -> None:
         """Add a result."""
-        self.timed = self.timed or seconds is not None
         times = self._times
+        if seconds is not None:
+            self.timed = True
+            if iteration == len(times) and type(iteration) is int:  # as nearly all are
+                times.append(seconds)
+                return
         if type(iteration) is int and 0 <= iteration < len(times) + _JUMP:
             times.extend([math.nan] * (iteration + 1 - len(times)))
             if math.isnan(times[iteration]):

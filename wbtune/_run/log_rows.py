@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -73,8 +72,10 @@ class _Number:
             size = payload[begin]
             if payload[at - 2] == ITEM and payload[at - 1] == len(self._item) + 1 + size:
                 text = payload[begin + 1 : begin + 1 + size]
-                with contextlib.suppress(ValueError):
+                try:
                     return int(text) if text.isdigit() else float(text)
+                except ValueError:
+                    pass  # no number, or not as W&B writes it
         elif self._key not in payload:
             return None
         value = _row(wandb_records.record_type().FromString(payload).history, 0).get(self._name)
