@@ -79,10 +79,10 @@ class Pairs:
 
 
 def imports(place: Place) -> tuple[Measured, list[Bound]]:
-    """``import wbtune`` after ``import ray.tune``."""
+    """``from wbtune import wandb_tuner`` after ``import ray.tune``."""
     times = trial_side.import_ms(2 if place.quick else 5, place.folder)
-    bound = Bound("import wbtune beyond import ray.tune", Figure.of(times), 30, "ms")
-    return {"import wbtune, ms": times}, [bound]
+    bound = Bound("import wandb_tuner beyond import ray.tune", Figure.of(times), 30, "ms")
+    return {"import wandb_tuner, ms": times}, [bound]
 
 
 def with_work(place: Place) -> tuple[Measured, list[Bound]]:

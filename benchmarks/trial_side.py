@@ -151,12 +151,12 @@ def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def import_ms(repeats: int, folder: Path) -> list[float]:
-    """Milliseconds of ``import wbtune`` after ``import ray.tune``, each in a new process.
+    """Milliseconds to import `wandb_tuner` after ``ray.tune``, each in a new process.
 
     With compiled modules, as pip leaves them when it installs a wheel.
     """
     program = (
-        "import time, ray.tune; began = time.perf_counter(); import wbtune; "
+        "import time, ray.tune; began = time.perf_counter(); from wbtune import wandb_tuner; "
         "print((time.perf_counter() - began) * 1000)"
     )
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}

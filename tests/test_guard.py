@@ -871,6 +871,8 @@ def beside_forked_children(program):
     rows = by_whom(program)
     assert rows.pop("parent") == list(range(14))
     assert rows == {k: [0, 1, 2, 3, 4] * 5 for k in range(2)}
+    # The children's steps, too, are W&B's to choose: none is behind what others log meanwhile.
+    assert max(row["_step"] for row in program.written()) < 100
 
 
 def forked_while_a_row_waits(program):

@@ -181,7 +181,7 @@ class Plain(tune.Trainable):
         return {"loss": 1.0, "done": True}
 
 
-@pytest.mark.parametrize("says", ["nothing", "a summary"])
+@pytest.mark.parametrize("says", ["nothing", "a summary", "after another program"])
 def test_an_actor_that_came_too_late(says, tmp_path):
     """Tune builds an actor, gives its trial to another, and stops it, unused: no trace is left."""
     trial = Identity("t1", "Plain_t1", "e", str(tmp_path), fit="f")
@@ -198,12 +198,14 @@ def test_an_actor_that_came_too_late(says, tmp_path):
     wandb.run.summary["best"] = 1
     used.log_result(used.step())
     used.cleanup()
+    if says == "after another program":  # which says nothing of an outcome
+        wandb.init(project=PROJECT, id="t1", dir=tmp_path, mode="offline").finish()
     late = actor()
-    if says == "a summary":
+    if says != "nothing":
         wandb.run.summary["late"] = 1
     late.cleanup()
     log = run_log.read_runs(tmp_path)["t1"]
-    assert len(log.paths) == (1 if says == "nothing" else 2)
+    assert len(log.paths) == {"nothing": 1, "a summary": 2, "after another program": 3}[says]
     assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
     assert (log.summary["best"], log.tags) == (1, [])
 

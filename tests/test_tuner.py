@@ -283,6 +283,15 @@ def test_the_metric_comes_from_the_tuners_own_config(monkeypatch, no_cluster):
     assert made["objective"] == Objective("loss", "max")
 
 
+def test_a_restored_callback_keeps_what_is_best():
+    """The tuner's metric and mode are pickled with its callback, and restoring gives no others."""
+    callback = WandbLoggerCallback(project="p")
+    callback.use("wandb_tuner", callback.options, None, Objective("loss", "max"))
+    restored = pickle.loads(pickle.dumps(callback))
+    restored.use("restore_wandb_tuner", restored.options, None)
+    assert restored._WandbLoggerCallback__objective == Objective("loss", "max")
+
+
 @pytest.mark.parametrize(
     ("trainable", "says"),
     [

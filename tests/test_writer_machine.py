@@ -31,10 +31,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+import wbtune
 from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.routing import Router
+from wbtune._driver import helper_process
 from wbtune._driver.message_queue import BATCH, BATCH_BYTES
 from wbtune._driver.supervisor import MAX_HELPERS
 from wbtune._driver.unacknowledged import Sent, SentMessages
@@ -781,6 +783,14 @@ def test_neither_process_nor_thread_can_start(tmp_path, caplog, monkeypatch):
     assert not writer.close(1)
     assert "Too many open files" in caplog.text
     assert "wbtune (run t): 2 results were not logged" in caplog.messages
+
+
+def test_the_helper_finds_the_package(tmp_path, monkeypatch):
+    """It is the one that the driver has, whatever has become of where that was found."""
+    monkeypatch.setattr(sys, "path", ["src"])
+    package = Path(wbtune.__file__).parents[1]
+    found = helper_process._environment(None)["PYTHONPATH"].split(os.pathsep)
+    assert found == ["src", str(package)]
 
 
 DRIVER = """

@@ -1,8 +1,10 @@
-"""An API key in ``param_space["wandb"]``: the guide allows it there, and Tune writes it down.
+"""An API key in ``param_space["wandb"]``: Ray's guide allows it there, and Tune writes it down.
 
 What is in the ``param_space`` stands in clear in each trial's ``params.json`` and
 ``params.pkl``, in each line of ``result.json`` and in the experiment's state; what is sampled,
 in the names of the trials' folders as well.
+
+Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class TunerOptions(InitOptions, total=False):
     id: str | None
 
 
-class DropInOptions(TunerOptions, total=False):
-    """What Ray's own `WandbLoggerCallback` takes besides."""
+class DecidedKeywords(TypedDict, total=False):
+    """What Ray's own callback and `setup_wandb` take, and wbtune decides by itself."""
 
     dir: str | os.PathLike[str] | None
     reinit: bool | str | None
@@ -64,6 +64,10 @@ class DropInOptions(TunerOptions, total=False):
     resume_from: str | None
     fork_from: str | None
     anonymous: str | bool | None
+
+
+class DropInOptions(TunerOptions, DecidedKeywords, total=False):
+    """What `WandbLoggerCallback` takes besides what it names."""
 
 
 class TrialOptions(InitOptions, total=False):
@@ -87,17 +91,11 @@ class DeclaredOptions(TrialOptions, total=False):
     rank_zero_only: bool | None
 
 
-class SetupOptions(RunKeywords, total=False):
+class SetupOptions(RunKeywords, DecidedKeywords, total=False):
     """What `setup_wandb` takes besides its four parameters."""
 
     id: str | None
     upload_timeout: float | None
-    dir: str | os.PathLike[str] | None
-    reinit: bool | str | None
-    resume: bool | str | None
-    resume_from: str | None
-    fork_from: str | None
-    anonymous: str | bool | None
     project: str | None
     group: str | None
     trial_id: str | None

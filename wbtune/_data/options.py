@@ -212,7 +212,9 @@ def one_id(public_name: str) -> str:
 def take_from_config(
     public_name: str, config: Mapping[str, Any] | None, init_names: frozenset[str]
 ) -> tuple[RunOptions, dict[str, Any], str | None]:
-    """Split off ``config["wandb"]``, which the guide lets carry arguments for W&B.
+    """Split off ``config["wandb"]``, which may carry arguments for W&B.
+
+    Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
 
     Returns:
         ``(options, rest, api_key)``: what it says, the config without it, and the key,

@@ -94,7 +94,11 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of_summary(cls, summary: Mapping[str, Any]) -> Outcome:
-        """The outcome that a run's summary tells of."""
+        """The outcome that a run's summary holds.
+
+        Raises:
+            ValueError: when it holds none.
+        """
         kind, *more = (str(summary.get(key, "")) for key in OUTCOME_KEYS)
         return cls(Kind(kind), *more)
 

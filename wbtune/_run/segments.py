@@ -104,7 +104,10 @@ def adds_nothing(run: Run) -> bool:
     earlier = run.__dict__.get("wbtune_earlier")
     before = earlier.summary if isinstance(earlier, Earlier) else {}
     for path in Path(run.dir).parent.glob("*.wandb"):
-        log = run_log.read(path)
+        try:
+            log = run_log.read(path)
+        except (OSError, ValueError):
+            return False  # nobody knows
         new = {
             key for key, value in log.summary.items() if key not in before or value != before[key]
         }
@@ -117,10 +120,9 @@ def adds_nothing(run: Run) -> bool:
 def ended_well(run: Run) -> Outcome | None:
     """Return how the run ended in a segment that another process wrote; None if not well."""
     for path in reversed(earlier_segments(run)):
-        if run_files.exit_code(path) == 0:
-            summary = run_log.read(path).summary
-            if OUTCOME_KEYS[0] in summary:
-                return Outcome.of_summary(summary)
+        with contextlib.suppress(OSError, ValueError):  # that segment tells nothing
+            if run_files.exit_code(path) == 0:
+                return Outcome.of_summary(run_log.read(path).summary)
     return None
 
 

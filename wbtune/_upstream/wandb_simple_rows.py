@@ -41,7 +41,8 @@ class SimpleRows:
 
     def knows(self, run: Any, row: Mapping[str, Any]) -> bool:
         """Return whether it is known what is sent for a row of this run."""
-        return self._known.issuperset(map(type, row.values())) and _is_simple(run, row)
+        types = set(map(type, row.values()))
+        return bool(types) and types <= self._known and _is_simple(run, row)
 
     def learn(self, run: Any, row: Mapping[str, Any], step: int, sent: list[HeldRow]) -> None:
         """Compare what ``run.log`` would send for a row with what `simple_row` does.

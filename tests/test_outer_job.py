@@ -7,7 +7,7 @@ import json
 import pytest
 import strategies_functions as functions
 from drivers import fitted
-from surroundings_program import ROWS
+from outer_job_program import ROWS
 
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED
@@ -21,7 +21,7 @@ from wbtune._trial.trial_run import TrialRun
 def inside_an_agent(tmp_path_factory):
     """The program's folder, and what it said."""
     folder = tmp_path_factory.mktemp("agent")
-    return folder, fitted("surroundings_program.py", folder)
+    return folder, fitted("outer_job_program.py", folder)
 
 
 @pytest.mark.parametrize("door", ["decorated", "plain", "setup_wandb"])
