@@ -5,8 +5,8 @@ Which one to take:
 - `wandb_tuner` instead of ``tune.Tuner``: trials are logged from the driver, as they are.
 - `wandb_trial` decorates a trainable function that wants the run itself, as ``run``.
 - `WandbMixin` is the same for a class trainable, as ``self.run``.
-- `WandbLoggerCallback` and `setup_wandb` replace those of ``ray.air.integrations.wandb``:
-  change the import line.
+- `WandbLoggerCallback` and `setup_wandb` replace those of ``ray.air.integrations.wandb``;
+  only the import line changes.
 - `restore_wandb_tuner` continues an experiment whose driver has died.
 
 ::
@@ -21,10 +21,11 @@ Which one to take:
         train,
         {"lr": tune.grid_search([0.1, 1.0])},
         project="mnist",
-        mode="offline",  # leave it out, and run `wandb login` before
+        mode="offline",  # to log online, leave it out and run `wandb login` first
     ).fit()
 
-All that is raised on purpose is a `WbtuneError`, on the driver and before any trial.
+Every error that wbtune raises on purpose is a `WbtuneError`. Whatever can be known on the driver
+is raised there, before any trial.
 """
 
 from importlib import import_module
@@ -63,8 +64,8 @@ __all__ = [
     "wandb_tuner",
 ]
 
-#: Where a public name is: its module is imported when the name is first asked for, so that
-#: `import wbtune` imports neither Ray nor wandb, as the helper process needs it.
+#: The module of each public name. It is imported when the name is first used, so that
+#: `import wbtune`, which the helper process needs too, imports neither Ray nor wandb.
 _MODULES: Final = {
     "WandbLoggerCallback": "callback",
     "WandbMixin": "mixin",
@@ -76,7 +77,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a public name's module when the name is first used."""
     if name not in _MODULES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg, name=name, obj=import_module(__name__))
@@ -86,5 +87,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names; the modules behind them are not."""
+    """The public names, without the modules that define them."""
     return [*__all__, "__doc__", "__name__", "__version__"]

@@ -1,6 +1,6 @@
-"""`WandbLoggerCallback`: each result that reaches Tune goes into its trial's run.
+"""`WandbLoggerCallback`: logs each result that reaches Tune to its trial's run.
 
-The parameters and Tune's hooks are here; what happens is in :mod:`wbtune._driver.experiment`.
+This module has the parameters and Tune's hooks; :mod:`wbtune._driver.experiment` does the work.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ P = ParamSpec("P")
 
 PUBLIC_NAME = "WandbLoggerCallback"
 
-#: The key of the callback's state in Tune's.
+#: The key under which Tune's saved state holds the callback's.
 STATE = "wbtune"
 
 
 def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
-    """Tune calls its callbacks without a guard: one that raises ends the experiment."""
+    """Log what a hook raises: an exception from a callback would end Tune's experiment."""
 
     @functools.wraps(hook)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             hook(*args, **kwargs)
         except BaseException as error:
-            # A result's values may even exit when they are asked; but Ctrl-C is heard.
+            # A result's values may raise even SystemExit when they are read. Ctrl-C gets through.
             if is_of_a_signal(error):
                 raise
             logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
@@ -58,7 +58,7 @@ def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
 
 
 class _Declaration:
-    """``callback.options``, for reading; a subclass may have an attribute of that name."""
+    """``callback.options``, read-only; a subclass may have an attribute of the same name."""
 
     def __get__(self, callback: WandbLoggerCallback, _: type) -> RunOptions:
         return declaration_of(callback)
@@ -71,15 +71,15 @@ class WandbLoggerCallback(LoggerCallback):
         project: name of the W&B project. Mandatory, here or as the environment variable
             ``WANDB_PROJECT_NAME``.
         group: name of the W&B group. Defaults to the experiment's name.
-        api_key_file: path of a file whose first line is the API key; on the driver's node.
+        api_key_file: path of a file on the driver's node whose first line is the API key.
         api_key: the API key. It is never pickled with the experiment.
         excludes: metrics and config keys to leave out: names, prefixes (``"debug"`` also
             drops ``debug/x``) and globs (``"*/token"``).
-        log_config: also log the config that comes along in each result; makes sense if it
-            changes during training, as with PopulationBasedTraining.
+        log_config: also log the config that is part of each result; useful if it changes
+            during training, as with PopulationBasedTraining.
         upload_checkpoints: upload model checkpoints as artifacts: True or ``"all"``, or
-            ``"best"`` (each that is the trial's best so far, by the tuner's metric and
-            mode), or ``"last"`` (the one that the trial ended with).
+            ``"best"`` (each checkpoint that is the trial's best so far, by the tuner's metric
+            and mode), or ``"last"`` (the one that the trial ended with).
         save_checkpoints: the deprecated name of ``upload_checkpoints``.
         upload_timeout: seconds to wait for uploads when the experiment ends; what is not
             uploaded by then stays on disk.
@@ -89,22 +89,22 @@ class WandbLoggerCallback(LoggerCallback):
             (H, W, C) or 4 (N, H, W, C).
         checkpoint_references: upload a reference to a checkpoint in a remote storage (S3, ...)
             instead of a copy.
-        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are not; the text of the others is masked.
-        system_metrics: let the runs that the driver writes have what a trial's own have: git,
-            command line (without secrets), packages, machine, and what the trial's process
-            uses, if it is on the driver's node. They are opened at the first result.
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) but
+            are not; text under any other such key is masked.
+        system_metrics: record for runs that the driver writes what a trial's own run records:
+            git, command line (without secrets), packages, machine, and what the trial's process
+            uses, if it is on the driver's node. Such runs are opened at the first result.
         **init_kwargs: for ``wandb.init``. ``dir=``, ``resume=``, ``reinit=``, ``fork_from=``
             and ``resume_from=`` have no effect; one line says so.
 
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept; in ``setup``, without a
-            project, for the best checkpoints without a metric, and for references
-            without the library that wandb needs for them.
-        CredentialsError: with both ``api_key`` and ``api_key_file``; in ``setup``, without
-            a key that the server takes.
-        ServerUnreachableError: in ``setup``, when the server does not answer.
+        ConfigurationError: for a value that W&B does not accept. In ``setup``: if there is no
+            project, no metric to choose the best checkpoints by, or no library that wandb
+            needs for references.
+        CredentialsError: for both ``api_key`` and ``api_key_file``. In ``setup``: if there is
+            no key that the server accepts.
+        ServerUnreachableError: in ``setup``, if the server does not answer.
 
     Runs on: driver.
 
@@ -166,7 +166,7 @@ class WandbLoggerCallback(LoggerCallback):
         self.__experiment: Experiment | None = None
         self.__state: dict[str, Any] = {}
 
-    # The attributes have two underscores, so that no subclass's are the same by chance.
+    # The attributes have two underscores, so that a subclass can't happen to use the same names.
     __objective: Objective | None = None
 
     def use(
@@ -176,12 +176,12 @@ class WandbLoggerCallback(LoggerCallback):
         api_key: str | None = None,
         objective: Objective | None = None,
     ) -> None:
-        """Take options that are checked already, and what the tuner optimises, where known.
+        """Use options that are already checked, and the tuner's objective, if it is known.
 
         Raises:
             ConfigurationError: for a value that can't be sent to another process, or an
                 option that has no effect without another.
-            CredentialsError: with both an ``api_key_file`` and an ``api_key``.
+            CredentialsError: for both an ``api_key_file`` and an ``api_key``.
         """
         self.__public_name = public_name
         if options.checkpoint_references and not options.checkpoints:
@@ -198,9 +198,10 @@ class WandbLoggerCallback(LoggerCallback):
     options = _Declaration()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What Tune pickles into the experiment's storage: the declaration, without a secret.
+        """What Tune pickles into the experiment's storage: the declaration, without secrets.
 
-        And a subclass's own attributes; but not text that looks like a secret, or is the key.
+        A subclass's own attributes are kept too, except text under a name that looks like a
+        secret's, and text that is the API key.
         """
         key = None if self.__api_key is None else self.__api_key.reveal()
         kept = {
@@ -216,15 +217,15 @@ class WandbLoggerCallback(LoggerCallback):
     # --- Tune's hooks, in the order in which they are called ---
 
     def setup(self, *args: Any, **info: Any) -> None:  # noqa: ARG002 - Tune's signature
-        """Check what can be known before any trial.
+        """Check whatever can be checked before any trial.
 
         Raises:
-            ConfigurationError: without a project, where checkpoints can't be uploaded as
-                asked, where no run can be written, or for an API key in the ``param_space``.
-            CredentialsError: without a key that the server needs.
+            ConfigurationError: if there is no project, if checkpoints can't be uploaded as
+                asked, if no run can be written, or for an API key in the ``param_space``.
+            CredentialsError: if the server needs a key and there is none.
         """
-        # A third of what importing wbtune would take; a trial's process never needs it.
-        from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - as said
+        # It would be a third of the time to import wbtune, and no trial's process needs it.
+        from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - see above
 
         self.__experiment, self.__options, self.__fit = start_experiment(
             self.__public_name,
@@ -250,25 +251,25 @@ class WandbLoggerCallback(LoggerCallback):
 
     @never_raises
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ARG002
-        """Log one result; a few microseconds of Tune's loop."""
+        """Log one result; this takes a few microseconds of Tune's loop."""
         if self.__experiment is not None:
             self.__experiment.result(trial, result)
 
     @never_raises
     def log_trial_save(self, trial: Trial) -> None:
-        """Upload the checkpoint that was just saved, if that was asked for."""
+        """Upload the checkpoint that was just saved, if the options ask for it."""
         if self.__experiment is not None and self.__options.upload_checkpoints:
             self.__experiment.save(trial)
 
     @never_raises
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
-        """Close the trial's run, and say how it ended."""
+        """Close the trial's run with the trial's outcome."""
         if self.__experiment is not None:
             self.__experiment.end(trial, failed=failed)
 
     @never_raises
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        """Close what is still open, and wait for uploads as long as ``upload_timeout``."""
+        """Close the runs that are still open, and wait up to ``upload_timeout`` for uploads."""
         experiment, self.__experiment = self.__experiment, None
         if experiment is not None:
             try:
@@ -277,14 +278,14 @@ class WandbLoggerCallback(LoggerCallback):
                 driver_login.take_back(self.__fit)
 
     def get_state(self) -> dict[str, Any]:
-        """What `tune.Tuner.restore` needs to go on with the same runs.
+        """What `tune.Tuner.restore` needs in order to continue the same runs.
 
-        In one key, so that a subclass can add its own.
+        It is all under one key, so that a subclass can add its own.
         """
         return {} if self.__experiment is None else {STATE: self.__experiment.state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Tune restores an experiment; called before ``setup``."""
+        """Take the state of an experiment that Tune restores; called before ``setup``."""
         self.__state = state.get(STATE, {})
 
 

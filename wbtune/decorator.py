@@ -1,6 +1,6 @@
-"""`@wandb_trial`: a trainable function whose run is opened, injected and closed for it.
+"""`@wandb_trial`: opens, injects and closes a run for a trainable function.
 
-The decorated function is in :mod:`wbtune._trial.trial_function`.
+:mod:`wbtune._trial.trial_function` is the wrapper that it puts around the function.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def wandb_trial(
     """Give a trainable function its own W&B run, one for each trial.
 
     The run is open before the function's first line and closed, with all its rows, before
-    Tune hears that the trial is done, whether the function returned, raised, or was
-    stopped. (With ``log_results``, what it returns is a row as well.) It is passed as the
-    parameter ``run``, if the function has one; it is `wandb.run` as well.
+    Tune learns that the trial is done, whether the function returned, raised, or was
+    stopped. (With ``log_results``, what it returns is a row too.) The run is passed as the
+    parameter ``run``, if the function has one, and is also `wandb.run`.
 
     Args:
         trainable: a plain or generator function, lambda, bound method, callable object or
@@ -73,29 +73,30 @@ def wandb_trial(
         group: name of the W&B group. Defaults to the experiment's name.
         api_key_file: path of a file, on every node, whose first line is the API key.
         excludes: metrics and config keys to leave out: names, prefixes, globs.
-        log_config: also log the config that comes along in each result.
+        log_config: also log the config that is part of each result.
         video_kwargs: keyword arguments for ``wandb.Video``.
         image_kwargs: keyword arguments for ``wandb.Image``.
-        log_results: log what the function reports to Tune, too. Defaults to False, and to
+        log_results: also log what the function reports to Tune. Defaults to False, and to
             True under `wandb_tuner`.
-        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are not; the text of the others is masked.
-        rank_zero_only: for a training loop of Ray Train: a run for the worker of rank 0
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) but
+            are not; text under any other such key is masked.
+        rank_zero_only: in a training loop of Ray Train, give a run to the worker of rank 0
             only, as in `setup_wandb`. Defaults to True; the others get a disabled run.
         run_arg: the name of the parameter that the run is passed as.
-        **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ... And
-            ``upload_timeout=``: seconds for which a trial's end waits for uploads, at most 10.
+        **init_kwargs: for ``wandb.init``: ``tags=``, ``mode=``, ``job_type=``, ...; and
+            ``upload_timeout=``, the seconds that a trial's end waits for uploads, at most 10.
 
     Returns:
-        The function, with its name, docstring and signature (less the injected parameter).
+        The function, with its name, docstring and signature (without the injected parameter).
 
     Raises:
-        InvalidTrainableError: for a class, a coroutine function, or what is decorated already.
+        InvalidTrainableError: for a class, a coroutine function, or a function that is
+            decorated already.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
         ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``,
-            or an option that is the driver's (``upload_checkpoints=``).
+            or an option that only the driver can use (``upload_checkpoints=``).
 
-    Runs on: the decoration, driver; the run, trial.
+    Runs on: driver (the decoration) and trial (the run).
 
     Example:
         >>> @wandb_trial(project="docs", mode="offline")

@@ -1,4 +1,4 @@
-"""What wbtune raises and warns with.
+"""The errors that wbtune raises on purpose.
 
 ::
 
@@ -8,7 +8,7 @@
         ├── UnknownOptionError (TypeError)   an option's name is not known
         ├── InvalidTrainableError (TypeError)  this can't be a trainable, or not here
         ├── CredentialsError (ValueError)    no key, or a key that can't be used
-        └── ServerUnreachableError (ConnectionError)  W&B's server is away
+        └── ServerUnreachableError (ConnectionError)  W&B's server does not answer
 
 Whatever can be known on the driver is raised there, before any trial. A user's own exception
 is never wrapped in one of these: it passes through unchanged.
@@ -38,4 +38,4 @@ class CredentialsError(WbtuneError, ValueError):
 
 
 class ServerUnreachableError(WbtuneError, ConnectionError):
-    """The W&B server does not answer, or not with an answer."""
+    """The W&B server does not answer, or its answer can't be used."""

@@ -26,20 +26,20 @@ PUBLIC_NAME = "WandbMixin"
 class WandbMixin(ownership.OwnsRun):
     """Give a class trainable its own W&B run, one for each trial.
 
-    Put it before `tune.Trainable`; the class keywords are the declaration, and take the
-    options of `wandb_trial` (but ``run_arg``). A subclass inherits the declaration and may
-    override parts of it. ``self.run`` is open before ``setup`` is called, is `wandb.run` as
-    well, and is closed when Tune stops the trainable. With ``reuse_actors=True`` each trial
+    Put it before `tune.Trainable` among the bases. The class keywords are the declaration: the
+    options of `wandb_trial`, except ``run_arg``. A subclass inherits the declaration and may
+    override parts of it. ``self.run`` is open before ``setup`` is called, is also `wandb.run`,
+    and is closed when Tune stops the trainable. With ``reuse_actors=True`` each trial
     gets its own run: ``self.run`` is the new one when ``reset_config`` is called.
 
     Raises:
-        InvalidTrainableError: when the class has no `tune.Trainable` behind the mixin, or
-            the mixin is called.
+        InvalidTrainableError: if `tune.Trainable` does not come after the mixin among the
+            bases, or if the mixin itself is called.
         UnknownOptionError: for a keyword that neither wbtune nor ``wandb.init`` has.
         ConfigurationError: for a value that W&B does not accept, an ``api_key=`` or an ``id=``,
-            or an option that is the driver's (``upload_checkpoints=``).
+            or an option that only the driver can use (``upload_checkpoints=``).
 
-    Runs on: the declaration, driver; the run, trial.
+    Runs on: driver (the declaration) and trial (the run).
 
     Example:
         >>> from ray import tune
@@ -52,7 +52,7 @@ class WandbMixin(ownership.OwnsRun):
         ...         return {"loss": self.lr, "done": True}
 
     Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, its third program,
-    without the ids to pass by hand.
+    without passing ids by hand.
     """
 
     wbtune_options: ClassVar[RunOptions] = RunOptions()
@@ -77,8 +77,8 @@ class WandbMixin(ownership.OwnsRun):
         return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Passed on as it was given: an RLlib algorithm, say, takes something else in second
-        # place than `tune.Trainable`.
+        # Passed on as given: the second parameter of an RLlib algorithm, for one, is not that of
+        # `tune.Trainable`.
         config = _config(args, kwargs)
         trial_run = TrialRun(PUBLIC_NAME, self.wbtune_options)
         tune_hooks.attach(self, trial_run, reopens=True)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ class WandbMixin(ownership.OwnsRun):
 
 
 def _config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config among what a trainable is built with; an RLlib one's may be an object."""
+    """The config among a trainable's arguments; for RLlib it may be an object."""
     given = kwargs.get("config", args[0] if args else None)
     if not isinstance(given, Mapping) and hasattr(given, "to_dict"):
         given = given.to_dict()
@@ -111,7 +111,7 @@ def _config(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, An
 
 
 def _check_bases(cls: type) -> None:
-    from ray.tune import Trainable  # noqa: PLC0415 - `import wbtune` is quick without ray
+    from ray.tune import Trainable  # noqa: PLC0415 - importing Ray takes long
 
     order = cls.__mro__
     behind = order[order.index(WandbMixin) :]

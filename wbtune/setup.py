@@ -1,4 +1,4 @@
-"""`setup_wandb`: a run for the code that calls it, wherever that runs."""
+"""`setup_wandb`: opens a run for the code that calls it, wherever that code runs."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def setup_wandb(
     """Open a W&B run in a trainable function or in ``Trainable.setup``.
 
     By default the run's id is the trial's id, its name the trial's name, and its group the
-    experiment's name. The run is closed, complete, when the trial ends: ``finish`` is not
-    needed.
+    experiment's name. The run is closed, with all its rows, when the trial ends: there is no
+    need to call ``finish``.
 
-    Under `wandb_tuner` or `WandbLoggerCallback`, their options hold where none is given here,
-    and the trial writes its run itself: call this first thing. Under `wandb_tuner`
-    Tune's results are logged to the run as well (``log_results``).
+    Under `wandb_tuner` or `WandbLoggerCallback`, their options apply where none is given here,
+    and the trial writes its run itself: call this first. Under `wandb_tuner`
+    Tune's results are also logged to the run (``log_results``).
 
-    In a training loop of Ray Train (V2 or V1) the worker of rank 0 has the run: named and
-    grouped after the Train run, or after the trial of Tune that it is, in
-    ``<storage_path>/<name>/wandb``, closed as finished or failed when the loop returns or
-    raises. When Ray starts the workers again, it is the same run.
+    In a training loop of Ray Train (V2 or V1) the worker of rank 0 has the run. It has the name
+    and group of the Train run, or those of the trial if the Train run is a trial of Tune. It is
+    in ``<storage_path>/<name>/wandb``, and is closed as finished or failed when the loop returns
+    or raises. If Ray restarts the workers, they continue the same run.
 
     Args:
         config: the run's config; usually the trial's. ``config["wandb"]`` may hold
             arguments for ``wandb.init`` and authentication, and is not logged.
-        api_key: the API key. The trial's environment or ``wandb login`` are safer.
+        api_key: the API key. The trial's environment or ``wandb login`` is safer.
         api_key_file: path of a file, on this node, whose first line is the API key.
-        rank_zero_only: in distributed training, a run for the worker of rank 0 only; the
-            others get a disabled run. False: each worker has its own, whose id and name
-            end in ``-rank<k>``, in one group.
-        **init_kwargs: for ``wandb.init``; they come before any default. ``trial_id=`` and
-            ``trial_name=`` are ``id=`` and ``name=``. ``excludes=``, ``unmask=``,
+        rank_zero_only: in distributed training, give a run to the worker of rank 0 only; the
+            others get a disabled run. If False, each worker has its own run, whose id and name
+            end in ``-rank<k>``, all in one group.
+        **init_kwargs: for ``wandb.init``; they override every default. ``trial_id=`` and
+            ``trial_name=`` mean ``id=`` and ``name=``. ``excludes=``, ``unmask=``,
             ``log_config=``, ``log_results=``, ``video_kwargs=`` and ``image_kwargs=`` are
-            taken as well. In a trial, ``dir=``, ``resume=``, ``reinit=``, ``fork_from=`` and
+            accepted too. In a trial, ``dir=``, ``resume=``, ``reinit=``, ``fork_from=`` and
             ``resume_from=`` have no effect; one line says so.
 
     Returns:
-        The run, which is `wandb.run` too.
+        The run, which is also `wandb.run`.
 
     Raises:
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        ConfigurationError: for a value that W&B does not accept, or an option that is the
-            driver's (``upload_checkpoints=``).
-        CredentialsError: without a key that a server needs, or with two.
+        ConfigurationError: for a value that W&B does not accept, or an option that only the
+            driver can use (``upload_checkpoints=``).
+        CredentialsError: if the server needs a key and there is none, or if two are given.
 
     Runs on: trial (and anywhere else, as a plain ``wandb.init``).
 
@@ -89,11 +89,11 @@ def setup_wandb(
     trial_run, trial = run_of_caller(
         PUBLIC_NAME, options, api_key, declared=False, only=rank_zero_only
     )
-    if trial.experiment is None:  # outside of Ray they take effect
+    if trial.experiment is None:  # outside Ray they take effect
         more = {name: value for name, value in taken.items() if name != "reinit"}
         options = replace(options, init_kwargs={**options.init_kwargs, **more})
     else:
         drop_in.warn_without_effect(PUBLIC_NAME, taken)
     if identity.rank() is None:
         ray_trial.on_training_error(trial_run.note_error)
-    return trial_run.open_once(options, trial, config)  # one writer: it may be open already
+    return trial_run.open_once(options, trial, config)  # it may be open: a run has one writer

@@ -1,4 +1,4 @@
-"""`wandb_tuner`: a `ray.tune.Tuner` whose trials all have their runs."""
+"""`wandb_tuner`: builds a `ray.tune.Tuner` that logs each trial to its own run."""
 
 from __future__ import annotations
 
@@ -60,48 +60,50 @@ def wandb_tuner(
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
 
     A plain trainable is logged by a `WandbLoggerCallback`. A decorated function or a
-    `WandbMixin` keeps its own run, and logs Tune's results there as well; what it declares
-    comes before the options given here.
+    `WandbMixin` keeps its own run and logs Tune's results there too; what it declares
+    overrides the options given here.
 
     Args:
         trainable: as for ``Tuner``: a function, a class, or the name of a registered one.
         param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options; an
-            ``api_key`` is taken out, and in none of the experiment's files.
+            ``api_key`` is taken out and appears in none of the experiment's files.
         tune_config: as for ``Tuner``.
         run_config: as for ``Tuner``. It is not changed; its callbacks are kept.
-        project: name of the W&B project. Mandatory: here, in the declaration, or as the
+        project: name of the W&B project. Mandatory, here, in the declaration, or as the
             environment variable ``WANDB_PROJECT_NAME``.
         group: name of the W&B group. Defaults to the experiment's name.
         api_key_file: path of a file whose first line is the API key.
         api_key: the API key. It is never pickled with the experiment.
         excludes: metrics and config keys to leave out: names, prefixes, globs.
-        log_config: also log the config that comes along in each result.
+        log_config: also log the config that is part of each result.
         upload_checkpoints: upload model checkpoints as artifacts: True or ``"all"``,
-            ``"best"`` (so far, by the metric of ``tune_config``) or ``"last"``. Those of a
-            trial that has its own run are uploaded when the experiment ends.
+            ``"best"`` (each that is the best so far, by the metric of ``tune_config``) or
+            ``"last"``. Those of a trial that has its own run are uploaded when the experiment
+            ends.
         upload_timeout: seconds to wait for uploads when the experiment ends.
         video_kwargs: keyword arguments for ``wandb.Video``.
         image_kwargs: keyword arguments for ``wandb.Image``.
-        checkpoint_references: of checkpoints in a remote storage, upload references.
+        checkpoint_references: upload references to checkpoints in a remote storage, not copies.
         log_results: whether a trial that has its own run logs Tune's results to it.
-        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) and
-            are not; the text of the others is masked.
-        system_metrics: let the runs that the driver writes have what a trial's own have: git,
-            command line (without secrets), packages, machine, and what the trial's process
-            uses, if it is on the driver's node. They are opened at the first result.
+        unmask: config keys that look like secrets (``*token*``, ``*password*``, ...) but
+            are not; text under any other such key is masked.
+        system_metrics: record for runs that the driver writes what a trial's own run records:
+            git, command line (without secrets), packages, machine, and what the trial's process
+            uses, if it is on the driver's node. Such runs are opened at the first result.
         **init_kwargs: for ``wandb.init``.
 
     Returns:
         The tuner; call ``fit()`` on it.
 
     Raises:
-        InvalidTrainableError: for what can't be a trainable.
-        ConfigurationError: for a second W&B callback in ``run_config``, without a project,
+        InvalidTrainableError: for anything that can't be a trainable.
+        ConfigurationError: for a second W&B callback in ``run_config``, if there is no project,
             for an ``id=`` if the trials open their own runs, or for a value that W&B does
             not accept.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
-        CredentialsError: without a key that the server takes; in ``fit``, before any trial.
-        ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
+        CredentialsError: in ``fit``, before any trial, if there is no key that the server
+            accepts.
+        ServerUnreachableError: in ``fit``, before any trial, if the server does not answer.
 
     Runs on: driver.
 
@@ -115,7 +117,7 @@ def wandb_tuner(
     Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, ``tune_with_callback``,
     in one call.
     """
-    _check_what_is_tunes(trainable, param_space)
+    _check_tunes_arguments(trainable, param_space)
     param_space, inner_key = take_key(PUBLIC_NAME, param_space)
     named = {
         "project": project,
@@ -135,7 +137,7 @@ def wandb_tuner(
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
     inner, _, _ = take_from_config(PUBLIC_NAME, param_space, wandb_settings.init_parameters())
-    if api_key is not None:  # an argument comes before what config["wandb"] says
+    if api_key is not None:  # an argument overrides config["wandb"]
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
         api_key = inner_key
@@ -160,7 +162,7 @@ def _objective(tune_config: TuneConfig | None) -> Objective | None:
     return None if tune_config is None else objective_of(tune_config.metric, tune_config.mode)
 
 
-def _check_what_is_tunes(trainable: object, param_space: object) -> None:
+def _check_tunes_arguments(trainable: object, param_space: object) -> None:
     if not callable(trainable) and not isinstance(trainable, str):
         msg = (
             f"{PUBLIC_NAME}: expected a function, a class trainable or a registered name, got "
@@ -181,12 +183,12 @@ def restore_wandb_tuner(
     api_key: str | None = None,
     **restore_options: Any,
 ) -> Tuner:
-    """Go on with an experiment whose driver has died, with the same runs.
+    """Continue an experiment whose driver has died, with the same runs.
 
-    Each trial continues in the run that it had: the ids are the same, what Tune kept on
-    disk and W&B missed is filled in, and trials that had ended stay as they are. The
-    options are those of the `wandb_tuner` that began it (they are stored with the
-    experiment, the API key is not).
+    Each trial continues in the run that it had: the ids are the same, results that Tune has on
+    disk and W&B lacks are filled in, and trials that had ended stay as they are. The
+    options are those of the `wandb_tuner` that began the experiment. They are stored with it;
+    the API key is not.
 
     Args:
         path: the experiment's folder, ``<storage_path>/<experiment>``.
@@ -198,12 +200,13 @@ def restore_wandb_tuner(
         The tuner; call ``fit()`` on it.
 
     Raises:
-        ConfigurationError: when no experiment is there, or one that was not begun by
-            `wandb_tuner` or with a `WandbLoggerCallback`.
+        ConfigurationError: if there is no experiment in that folder, or if it was begun neither
+            by `wandb_tuner` nor with a `WandbLoggerCallback`.
         UnknownOptionError: for an option that is stored with the experiment, or unknown.
         InvalidTrainableError: for a name that is not registered.
-        CredentialsError: without a key that the server takes; in ``fit``, before any trial.
-        ServerUnreachableError: when the server does not answer; in ``fit``, before any trial.
+        CredentialsError: in ``fit``, before any trial, if there is no key that the server
+            accepts.
+        ServerUnreachableError: in ``fit``, before any trial, if the server does not answer.
 
     Runs on: driver.
 
@@ -216,7 +219,7 @@ def restore_wandb_tuner(
                 tuner = wandb_tuner(train, project="mnist", run_config=run_config)
             results = tuner.fit()
 
-    Source: ``tune.Tuner.restore``; the runs, https://github.com/ray-project/ray/pull/29916.
+    Source: ``tune.Tuner.restore``; for the runs, https://github.com/ray-project/ray/pull/29916.
     """
     _check_restore(path, restore_options)
     if restore_options.get("param_space") is not None:
@@ -245,7 +248,7 @@ def _check_restore(path: str, options: Mapping[str, Any]) -> None:
         raise UnknownOptionError(f"{RESTORE}: {name}= is no argument of tune.Tuner.restore.")
     try:
         there = tune.Tuner.can_restore(path, options.get("storage_filesystem"))
-    except (OSError, ValueError) as error:  # pyarrow's, for an address that it can't read
+    except (OSError, ValueError) as error:  # from pyarrow, for an address that it can't read
         msg = f"{RESTORE}: can't look into {path!r}: {error}. Check the path."
         raise ConfigurationError(msg) from error
     if not there:
@@ -264,10 +267,10 @@ def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:
-    """A copy of the config with our callback in it.
+    """A copy of the config with wbtune's callback added.
 
     Raises:
-        ConfigurationError: when it has a W&B callback already.
+        ConfigurationError: if it has a W&B callback already.
     """
     config = tune.RunConfig() if run_config is None else copy.copy(run_config)
     others = list(config.callbacks or [])

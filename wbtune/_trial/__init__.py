@@ -1,7 +1,7 @@
-"""A `Trainable`'s life becomes its run's life.
+"""Open, write and close a trial's own run, along with its `Trainable`.
 
-Runs in: a trial's process. In come Tune's and Ray Train's calls of the user's code; out goes the
-trial's own run.
+Runs in: a trial's process. In come the calls that Tune and Ray Train make to the user's code; out
+goes the trial's own run.
 
 - Hooks: `tune_hooks` (a `Trainable`), `train_hooks` (a training loop of Ray Train), `function_run`
   (one call of a decorated function), `caller` (which of them the calling code runs in).

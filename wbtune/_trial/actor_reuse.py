@@ -1,4 +1,4 @@
-"""What the run of the next trial takes from the last one, when an actor is reused."""
+"""What the next trial's run takes over from the last one's when an actor is reused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from wbtune._place.identity import Identity
 
 
 def options_for_next(options: RunOptions, last: Identity, coming: Identity) -> RunOptions:
-    """The options of the last trial's run, with the next trial's id and name in the last's place.
+    """The options of the last trial's run, with its id and name replaced by the next trial's.
 
     Args:
-        options: of the last trial's run.
+        options: those of the last trial's run.
         last: the last trial.
         coming: the next trial.
     """
@@ -35,7 +35,7 @@ def options_for_next(options: RunOptions, last: Identity, coming: Identity) -> R
 def config_for_next(config: Mapping[str, Any], last: Mapping[str, Any]) -> Mapping[str, Any]:
     """The next trial's config, reduced to the keys that the last run's config had.
 
-    That holds if the last run's user gave it a part of the trial's config.
+    The user may have given the last run only a part of its trial's config.
     """
     if set(config) <= set(last):
         return config

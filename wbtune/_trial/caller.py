@@ -1,4 +1,4 @@
-"""Find the run of the code that calls, by the trial or the training loop that it runs in."""
+"""Find the calling code's run, by the trial or the training loop that the code runs in."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def run_of_caller(
     only: bool = True,
     sent_by: identity.Identity | None = None,
 ) -> tuple[TrialRun, identity.Identity]:
-    """The run of the code that calls, tied to the life of what that runs in.
+    """The calling code's run, tied to the life of its trial or training loop.
 
     Args:
         public_name: what the user called, for messages.
-        options: for the run, if there is none yet.
-        api_key: the same.
-        declared: the options are a declaration, not an argument in the trial.
+        options: the options for the run, if there is none yet.
+        api_key: the API key for the run, if there is none yet.
+        declared: the options are a declaration, not the arguments of a call in the trial.
         only: in distributed training, whether only the worker of rank 0 has a run.
         sent_by: the trial of Tune that started the training, where that is known.
 
     Returns:
-        The run, and the trial that it is of.
+        The run, and the trial that it belongs to.
     """
     worker = ray_train.train_worker()
     trainable = (ray_trial.find_trainable() or trainable_of_process()) if worker is None else None

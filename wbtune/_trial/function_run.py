@@ -26,16 +26,16 @@ def around_function(
     config: Mapping[str, Any] | None,
     sent_by: identity.Identity | None = None,
 ) -> Iterator[Run]:
-    """The run of one call of a decorated function: open before it, closed after it.
+    """Open a run for one call of a decorated function, and close it after the call.
 
-    It is closed, with all its rows, before Tune hears that the function returned. Outside Tune
-    it is a run of its own.
+    It is closed, with all its rows, before Tune learns that the function returned. Outside Tune
+    each call has a run of its own.
 
     Args:
         public_name: what the user called, for messages.
         options: the declaration.
-        config: what the function is called with.
-        sent_by: the trial that sent the function away, as a training loop of Ray Train.
+        config: the config that the function is called with.
+        sent_by: the trial that sent the function to Ray Train's workers, as their training loop.
     """
     only = options.rank_zero_only is not False
     if only and identity.rank():
@@ -55,10 +55,10 @@ def around_function(
 
 
 def _outcome(error: BaseException, trial_run: TrialRun) -> Outcome:
-    """How a decorated function ended that raised this."""
+    """The outcome of a decorated function that raised this error."""
     if isinstance(error, GeneratorExit) or ray_trial.is_tunes_stop(error):
         return trial_run.stopped()
-    if not trial_run.can_stop:  # called by hand, as any function of a program
+    if not trial_run.can_stop:  # called directly, like any function of a program
         if isinstance(error, KeyboardInterrupt):
             return Outcome(Kind.INTERRUPTED, "KeyboardInterrupt")
         if isinstance(error, SystemExit) and not error.code:

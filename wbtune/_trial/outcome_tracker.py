@@ -19,13 +19,13 @@ STOPPED: Final = Outcome(
 
 
 class OutcomeTracker:
-    """What a trial's process has seen of the trial's end.
+    """What a trial's process knows about how the trial ended.
 
     Args:
         fit: the name of the ``fit()`` that the trial belongs to; may be empty.
 
     Attributes:
-        error: the first error that the trial raised. That is the user's own; Tune wraps it in
+        error: the first error that the trial raised. It is the user's own; Tune wraps it in
             others.
         stop_asked: somebody pressed "Stop run" at W&B.
     """
@@ -55,7 +55,7 @@ class OutcomeTracker:
         return FINISHED if returned else self.stopped()
 
     def stopped(self) -> Outcome:
-        """The outcome when Tune stops the trial: interrupted, if the driver has said so."""
+        """The outcome when Tune stops the trial: interrupted, if the driver has noted that."""
         if self.stop_asked:
             return STOPPED_AT_WANDB
         reason = handover.interruption(self._fit)

@@ -1,4 +1,4 @@
-"""A lock that a forked child may take, whoever held it in the parent."""
+"""A lock that a forked child can take even if a thread of its parent held it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 
 
 class ProcessLock:
-    """A reentrant lock of one process.
+    """A reentrant lock that each process has for itself.
 
-    A forked child has a lock of its own: the thread that held the parent's lock at the fork does
+    A forked child gets a new lock: a thread that held the parent's lock at the fork does
     not exist in the child and would never release it.
     """
 

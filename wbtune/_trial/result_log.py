@@ -31,12 +31,12 @@ class ResultLog:
         started: the run, and what it was opened by.
         router: picks what is logged of a result; None if results are not logged.
         iteration: returns how many results the trial has had; None where that is unknown.
-        warned_keys: keys of values that could not be logged, each of which was warned of; more
-            are added.
+        warned_keys: keys with values that could not be logged and that a warning has named;
+            further ones are added.
 
     Attributes:
-        run: the open run. It is another object once its user has finished it and it was opened
-            again for the next result.
+        run: the open run. If the user finishes it, it is reopened for the next result, as another
+            object.
         dropped: how many results could not be logged.
     """
 
@@ -65,9 +65,9 @@ class ResultLog:
         return self._router is not None
 
     def prepare(self) -> None:
-        """Define the run's metrics and watch for rows that the trial logs itself.
+        """Define the run's metrics, and intercept the rows that the trial logs itself.
 
-        A run that refuses this is open all the same: one warning, and the trial goes on.
+        If that fails, the run is open all the same: one warning, and the trial continues.
         """
         try:
             self.close()
@@ -76,7 +76,7 @@ class ResultLog:
                 self._joiner = RowJoiner(self.run, run_spec.X_AXIS, self._iteration)
             opening.define_metrics(self.run, self._spec, logs_results=self.is_on)
             if self._attempt > 1 and not self.is_on:
-                # Not a row of its own: it joins the next that the trial logs.
+                # Not a row of its own: it joins the next row that the trial logs.
                 self.run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             logger.warning(
@@ -84,7 +84,7 @@ class ResultLog:
             )
 
     def log(self, result: Mapping[str, Any]) -> None:
-        """Log one result; a result that can't be logged is counted, and the first warned of."""
+        """Log one result. One that can't be logged is counted; the first gives a warning."""
         if self._router is None:
             return
         try:
@@ -101,7 +101,7 @@ class ResultLog:
         if run is not self.run:
             self.run = run
             self.prepare()
-        # Not the user's own objects: Tune, which gets them next, could not pickle them.
+        # Copies, because wandb ties media objects to the run: Tune could not pickle those.
         row, config = router.route(router.snapshot(result, media.detached_copy))
         if self._attempt > 1:
             row[ATTEMPT] = self._attempt

@@ -1,10 +1,10 @@
 """Join the rows that a trial logs itself with Tune's results, so that each metric is logged once.
 
-Where Tune's results are logged into a trial's own run, the trial has logged most of a result a
-moment ago, or is about to. So a row of the trial's own waits a moment for its result, which joins
-it; a key that the trial has logged since its last result is left out of the next one, if the value
-is the same; and a row that only repeats a result is left out. The trial's own rows get the
-iteration that they belong to, which charts are drawn over.
+When Tune's results are logged to a trial's own run, the trial has usually logged most of each
+result itself a moment before, or is about to. So a row of the trial's own waits a moment for its
+result, which joins it. A key that the trial has logged since its last result is left out of the
+next one if the value is the same, and a row that only repeats a result is left out. The trial's
+own rows get the iteration that they belong to, which is the x axis of the charts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class RowJoiner:
-    """The rows of one run, which are the trial's own and Tune's results.
+    """The rows of one run: the trial's own, and Tune's results.
 
     Args:
         run: an open run that is guarded.
         axis: the key of Tune's iteration.
-        iteration: returns how many results there have been.
+        iteration: returns how many results the trial has had.
     """
 
     def __init__(self, run: Run, axis: str, iteration: Callable[[], int]) -> None:
@@ -38,9 +38,9 @@ class RowJoiner:
         self._iteration = iteration
         self._lock = threading.RLock()
         self._process = os.getpid()
-        # What the trial has logged itself since its last result, the last value of each key.
+        # The last value of each key that the trial itself has logged since its last result.
         self._own: dict[str, Any] = {}
-        # The part of them that is in a row not committed yet; None without such a row.
+        # The part of them in a row that is not committed yet; None if there is no such row.
         self._pending: dict[str, Any] | None = None
         self._since: float | None = None
         self._last: Mapping[str, Any] = {}
@@ -61,7 +61,7 @@ class RowJoiner:
     ) -> None:
         """Log a row of the trial's own, with the arguments of ``run.log``."""
         send = self._send
-        assert send is not None  # noqa: S101 - it is called only with one
+        assert send is not None  # noqa: S101 - without one, nothing calls this
         if os.getpid() != self._process:  # a forked child, where nobody would release the lock
             send(data, step, commit)
             return
@@ -70,26 +70,26 @@ class RowJoiner:
                 send(data, step, commit)
                 return
             implicit = step is None and commit is None
-            if self._since is not None:  # a whole row waits; this is another
+            if self._since is not None:  # a whole row is waiting; this is another one
                 self.commit()
             if self._pending is None and self._repeats(data):
                 new = {
                     k: v for k, v in data.items() if not flat({k: v}).keys() <= self._last.keys()
                 }
                 if new:  # it belongs to the result that is there already, so it need not wait
-                    # At once, even with a step: else it would be mixed with the next result.
+                    # At once, even with a step; otherwise it would be mixed with the next result.
                     send(self._placed(new, self._iteration()), step, commit is not False)
-                # Left out once; the same value again belongs to another moment.
+                # Leave a repeated value out only once: the next time it is a new measurement.
                 again = flat(data).keys()
                 self._last = {k: v for k, v in self._last.items() if k not in again}
                 return
             row = self._placed(data, self._iteration() + 1)
-            # A forked child's rows would be mixed with a row that waits.
+            # A forked child's rows would be mixed with a waiting row.
             waits = implicit and not (self._guard is not None and self._guard.has_forked)
             send(row, step, False if waits else commit)
             own = flat(row)
             self._own |= own
-            # With a step, wandb itself waits for the next.
+            # A row with a step is not committed by wandb itself until the next step.
             committed = commit or (implicit and not waits)
             self._pending = None if committed else {**(self._pending or {}), **own}
             if waits:
@@ -99,7 +99,7 @@ class RowJoiner:
         return row if self._axis in row or not row else {**row, self._axis: iteration}
 
     def _repeats(self, data: Mapping[str, Any]) -> bool:
-        """Whether the trial logs, after a result, what the result has."""
+        """Whether the trial logs what the last result already contains."""
         if self._logs_first or not self._last:
             return False
         shared = {key: value for key, value in flat(data).items() if key in self._last}
@@ -113,7 +113,7 @@ class RowJoiner:
             self._thread.start()
 
     def _in_time(self) -> None:
-        """Commit rows whose results don't come."""
+        """Commit rows whose results do not come in time."""
         while not self._closed.is_set():
             self._rows_wait.wait()
             self._rows_wait.clear()
@@ -127,7 +127,7 @@ class RowJoiner:
                         self.commit()
 
     def commit(self) -> None:
-        """Commit the row that waits for its result, if one does."""
+        """Commit the row that is waiting for its result, if there is one."""
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -136,11 +136,11 @@ class RowJoiner:
 
     def _commit(self) -> None:
         self._since = self._pending = None
-        assert self._send is not None  # noqa: S101 - nothing is pending without
+        assert self._send is not None  # noqa: S101 - without it, nothing is pending
         self._send({}, None, True)
 
     def _before_fork(self) -> None:
-        """Commit the row that waits: the child's first would be mixed with it."""
+        """Commit the waiting row, so that the child's first row is not mixed with it."""
         is_open = os.getpid() == self._process and not self._closed.is_set()
         if is_open and self._lock.acquire(timeout=timeouts.FORK_WAITS_S):
             try:
@@ -155,8 +155,8 @@ class RowJoiner:
         """Log a result in the block.
 
         Yields:
-            ``(row, joins)``: the part of it that has not been logged yet, and whether it joins
-            the pending row, at that row's step.
+            ``(row, joins)``: the part of the result that has not been logged yet, and whether it
+            joins the pending row, at that row's step.
         """
         with self._lock:
             known = {key for key in row if key in self._own and same(self._own[key], row[key])}
@@ -167,7 +167,7 @@ class RowJoiner:
             if known - {self._axis}:
                 self._logs_first = True
             if pending is not None and not joins:
-                self._commit()  # else the result's values would replace the row's
+                self._commit()  # otherwise the result's values would replace the row's
             self._joining = True
             try:
                 yield {k: v for k, v in row.items() if k == self._axis or k not in known}, joins
@@ -177,10 +177,10 @@ class RowJoiner:
                 self._own, self._last = {}, row
 
     def close(self) -> None:
-        """Stop waiting for results: the run is about to be closed, which commits what waits.
+        """Stop waiting for results: the run is about to be closed, which commits a waiting row.
 
-        It is not committed here: a thread that logs to a hanging core holds the lock until
-        closing has killed the core.
+        The row is not committed here, because a thread that logs to a hanging core holds the lock
+        until the core has been killed, as part of closing.
         """
         self._closed.set()
         self._rows_wait.set()
@@ -198,7 +198,7 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def same(own: Any, reported: Any) -> bool:
-    """Whether the values are the same; any two images, or the like, under one key count as such."""
+    """Whether two values are the same; any two media objects under one key count as the same."""
     if own is reported:
         return True
     if arrays.is_media(own) or arrays.is_media(reported):

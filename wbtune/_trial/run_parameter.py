@@ -1,4 +1,4 @@
-"""Check the parameter of a decorated function that takes its run."""
+"""Check that a decorated function has a parameter for its run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wbtune.errors import ConfigurationError, InvalidTrainableError
 #: The parameter that takes the run, unless another is named.
 RUN_ARG = "run"
 
-#: Names that people give to the parameter for a run.
+#: Names that people give to a parameter for the run.
 _MEANS_RUN = re.compile(r"_?((wandb|wb|w_and_b)_?(run|logger)?|run)_?")
 
 
@@ -25,7 +25,7 @@ def check(public_name: str, trainable: Any, run_arg: str) -> None:
 
     Raises:
         ConfigurationError: for a ``run_arg=`` that the function does not have.
-        InvalidTrainableError: for a parameter that is meant for the run, by another name.
+        InvalidTrainableError: for a parameter that is meant for the run but has another name.
     """
     parameters = inspect.signature(trainable).parameters
     name = getattr(trainable, "__qualname__", None) or repr(trainable)

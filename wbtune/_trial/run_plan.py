@@ -1,4 +1,4 @@
-"""Decide what a trial's run is to be: from the options of all sources, its login and its spec."""
+"""Combine a trial's options from all sources into its run's spec, and find its login."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger("wbtune")
 
 
 class RunPlan(NamedTuple):
-    """What a trial's run is opened by.
+    """How a trial's run is to be opened.
 
     Attributes:
-        spec: the run.
+        spec: what the run is.
         login: the login that it is uploaded with.
-        trouble: why the run is kept on disk though nobody asked for that; empty otherwise.
+        trouble: why the run is kept on disk although it should be online; empty otherwise.
         router: picks what is logged of each of Tune's results; None if they are not logged.
     """
 
@@ -45,17 +45,17 @@ def plan_run(
     declared: bool,
     tuner_options: RunOptions,
 ) -> RunPlan:
-    """Decide what a trial's run is to be.
+    """Decide how a trial's run is to be opened.
 
     Args:
         public_name: what the user called, for messages.
         options: the declaration, or the arguments of the call.
-        api_key: an argument.
+        api_key: the argument of that name, if it was given.
         trial: the trial.
         config: its config, as Tune gave it.
-        declared: the options are a declaration; otherwise, the options that the driver has
-            handed over hold where they say nothing.
-        tuner_options: hold where a declaration says nothing.
+        declared: whether the options are a declaration. If they are not, options that the driver
+            handed over apply where they leave something open.
+        tuner_options: options that apply where a declaration leaves something open.
 
     Raises:
         WbtuneError: for options that can't work.
@@ -68,7 +68,7 @@ def plan_run(
         driver_options.warn_of_overrides(public_name, trial, drivers, inner | options)
         options = drivers | inner | options
     options = run_spec.locate(public_name, options)
-    if api_key:  # an argument comes before what config["wandb"] says
+    if api_key:  # an argument overrides config["wandb"]
         options = replace(options, api_key_file=None)
     key = api_key or (None if options.api_key_file else inner_key)
     if trial.trial_id is not None:
@@ -76,7 +76,7 @@ def plan_run(
     login, trouble = trial_login.log_in_or_offline(
         public_name, options, trial, key, declared=declared
     )
-    if trial != identity.Identity() and not trial.fit:  # no callback has said it on the driver
+    if trial != identity.Identity() and not trial.fit:  # no callback has warned on the driver
         outer_job.warn_once(public_name, options.group or trial.experiment)
     excludes = excludes_of(options.excludes, options.unmask)
     spec = run_spec.spec(options, trial, excludes.config(rest), login.settings)
@@ -85,7 +85,7 @@ def plan_run(
 
 
 def _warn(public_name: str, options: RunOptions, inner_key: str | None) -> None:
-    """Warn of what no driver could refuse before there was a trial."""
+    """Warn of problems that the driver had no chance to refuse before the trial."""
     if not options.project and not wandb_settings.wandb_setting("project"):
         logger.warning(
             "%s W&B puts this trial's run into the project 'uncategorized'.",

@@ -1,4 +1,4 @@
-"""Open the run of a trial, or a disabled one: W&B's trouble never ends a trial."""
+"""Open a trial's run, or a disabled one if that fails: trouble with W&B never ends a trial."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StartedRun(NamedTuple):
 
     Attributes:
         run: the run.
-        spec: what it was opened by.
-        attempt: how many times the trial has begun, this time included.
+        spec: the spec that it was opened with.
+        attempt: how many times the trial has started, including this time.
     """
 
     run: Run
@@ -41,13 +41,13 @@ class StartedRun(NamedTuple):
 def start_run(
     public_name: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
 ) -> StartedRun:
-    """Open the run that was planned, or a disabled one, with one warning.
+    """Open the planned run, or a disabled one with one warning.
 
     Args:
         public_name: what the user called, for messages.
-        plan: what the run is to be.
+        plan: how the run is to be opened.
         trial: the trial.
-        on_stop: called when somebody presses "Stop run" at W&B; None if nothing can stop.
+        on_stop: called when somebody presses "Stop run" at W&B; None if the trial can't be stopped.
     """
     try:
         return _start(public_name, plan, trial, on_stop)
@@ -90,7 +90,7 @@ def _claim(trial: identity.Identity) -> str:
         Why the claim could not be made; empty if it was made.
 
     Raises:
-        WrittenByDriverError: when the callback has it.
+        WrittenByDriverError: if the callback has claimed it.
     """
     if not trial.contested:
         return ""
@@ -104,7 +104,7 @@ def _claim(trial: identity.Identity) -> str:
 
 
 def _attempt(trial: identity.Identity, spec: run_spec.RunSpec) -> int:
-    """The number of this attempt at the trial, by what the earlier ones left on disk."""
+    """The number of this attempt at the trial, counted from what earlier ones left on disk."""
     if trial.trial_id is None or trial.directory is None:
         return 1
     if trial.remote is not None:
@@ -113,7 +113,7 @@ def _attempt(trial: identity.Identity, spec: run_spec.RunSpec) -> int:
 
 
 def _warn_of_offline(public_name: str, run: Run, trouble: str) -> None:
-    """Warn that a run which was to be uploaded is kept on disk, and why."""
+    """Warn that a run which should be uploaded is kept on disk, and why."""
     folder = Path(run.dir).parent
     run_files.note_not_uploaded(folder)
     logger.warning(

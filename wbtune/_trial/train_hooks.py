@@ -1,4 +1,4 @@
-"""Tie a run to the life of a training loop of Ray Train, whose workers have no `Trainable`."""
+"""Tie a run's life to a training loop of Ray Train, whose workers have no `Trainable`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wbtune._upstream import ray_train
 
 logger = logging.getLogger("wbtune")
 
-#: The outcome when Ray shuts down the worker of a training loop that still runs.
+#: The outcome when Ray shuts down a worker whose training loop is still running.
 SHUT_DOWN: Final = Outcome(
     Kind.INTERRUPTED,
     reason="Ray Train shut the worker down (another worker failed, or the run was aborted)",
@@ -20,7 +20,7 @@ SHUT_DOWN: Final = Outcome(
 
 
 def attach_to_worker(worker: ray_train.TrainWorker, trial_run: TrialRun) -> None:
-    """Tie a run's life to that of the training loop of a worker of Ray Train."""
+    """Tie a run's life to the training loop of one of Ray Train's workers."""
 
     def ended(error: BaseException | None) -> None:
         trial_run.close(FINISHED if error is None else Outcome.failed(error))
@@ -34,7 +34,7 @@ def attach_to_worker(worker: ray_train.TrainWorker, trial_run: TrialRun) -> None
         ray_train.watch_training_loop(worker, ended, shut_down)
         worker.home.wbtune_run = trial_run
         trial_run.keeps_open = True
-    except (AttributeError, ImportError) as error:  # a Ray that nobody has read yet
+    except (AttributeError, ImportError) as error:  # in a newer Ray, these names may be gone
         logger.warning(
             "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
             "@wandb_trial, or call run.finish() in the end.",

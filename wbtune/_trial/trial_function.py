@@ -1,12 +1,12 @@
-"""The wrapper that `@wandb_trial` puts around a function: it opens, injects and closes its run.
+"""The wrapper that `@wandb_trial` puts around a function: opens, injects and closes its run.
 
-wrapt stays in the one class here, because its wrappers and cloudpickle disagree: wrapt
+Only the one class here uses wrapt, because wrapt's wrappers and cloudpickle disagree: wrapt
 forwards ``__class__``, so cloudpickle takes a wrapper for the plain function inside it,
-and on the worker the decoration is silently gone. The contract that holds instead:
+and on the worker the decoration is silently gone. `WandbTrial` works differently:
 
 - ``__class__`` is the wrapper's own class, so cloudpickle asks it how to be pickled;
 - ``__reduce_ex__`` answers with the wrapped callable and the declaration;
-- ``copy`` and ``deepcopy`` give the object itself: it has no state of its own.
+- ``copy`` and ``deepcopy`` return the object itself: it has no state of its own.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 if TYPE_CHECKING:
     Proxy = wrapt.ObjectProxy[Any]
 else:
-    Proxy = wrapt.ObjectProxy  # before wrapt 2.1, generic for type checkers only
+    Proxy = wrapt.ObjectProxy  # before wrapt 2.1 it is generic for type checkers only
 
 
 class WandbTrial(Proxy):
     """A trainable function with the declaration of its run."""
 
-    __mixins__ = (ownership.OwnsRun,)  # Tune builds the function's Trainable on it
+    __mixins__ = (ownership.OwnsRun,)  # Tune makes them bases of the function's Trainable
 
     def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
         Proxy.__init__(self, wrapped)
@@ -67,7 +67,7 @@ class WandbTrial(Proxy):
         return signature.replace(parameters=kept)
 
     def __getattr__(self, name: str) -> Any:
-        # A partial has no code: `inspect.isgeneratorfunction`, which Tune asks, would not
+        # A partial has no code: `inspect.isgeneratorfunction`, which Tune calls, would not
         # recognise a partial of a generator function.
         wrapped = self.__wrapped__
         return getattr(_innermost(wrapped) if name in _FUNCTION_LIKE else wrapped, name)
@@ -148,7 +148,7 @@ class WandbTrial(Proxy):
         return (*args[:place], run, *args[place:]), kwargs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # It may be on its way to workers of Ray Train, which know neither trial nor driver.
+        # It may be on its way to Ray Train's workers, which know neither the trial nor the driver.
         trial = identity.of_here() or self._self_trial or identity.Identity()
         trial = trial._replace(sender=ownership.send(PUBLIC_NAME, trial.sender))
         rest = (self._self_options, self._self_run_arg, self._self_resources, trial)
@@ -180,11 +180,11 @@ def _rebuild(
 def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     """The function with the declaration of its run.
 
-    One in ``tune.with_parameters`` is decorated inside of that: what Ray makes of it takes
-    the config alone, and calls it without a run.
+    If ``tune.with_parameters`` made the function, the one inside it is decorated: Ray's own
+    function takes only the config, and calls the one inside without a run.
 
     Raises:
-        InvalidTrainableError: for what can't be a trainable function, or has no signature.
+        InvalidTrainableError: for anything that can't be a trainable function, or has no signature.
     """
     inner = ray_trial.with_parameters_of(trainable)
     if inner is not None:
@@ -203,10 +203,10 @@ def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
 
 
 def _check(trainable: Any) -> None:
-    """Refuse what can't be a trainable function.
+    """Refuse anything that can't be a trainable function.
 
     Raises:
-        InvalidTrainableError: says what it is and what to do.
+        InvalidTrainableError: says what was given, and what to do instead.
     """
     got = f"got {getattr(trainable, '__qualname__', None) or repr(trainable)}"
     if type(_innermost(trainable)) is WandbTrial:
@@ -232,7 +232,7 @@ def _is_asynchronous(trainable: Any) -> bool:
 
 
 def _innermost(trainable: Any) -> Any:
-    """The function inside a partial, or inside a partial of one."""
+    """The function inside a partial, however often it is nested."""
     while isinstance(trainable, functools.partial):
         trainable = trainable.func
     return trainable

@@ -1,8 +1,8 @@
-"""The run of the trial that a process works on: opened, given rows, closed with the outcome.
+"""The run that a trial's own process opens, logs to, and closes with the trial's outcome.
 
-What makes it follow a trial is in :mod:`wbtune._trial.tune_hooks` and
-:mod:`wbtune._trial.train_hooks`. A tracker's trouble never ends a trial: when a run can't be
-opened or closed, one warning says so and the trial goes on with a disabled run.
+The hooks that call it are in :mod:`wbtune._trial.tune_hooks` and
+:mod:`wbtune._trial.train_hooks`. Trouble with W&B never ends a trial: when a run can't be
+opened or closed, one warning says so and the trial continues with a disabled run.
 """
 
 from __future__ import annotations
@@ -33,27 +33,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: What the trial itself gave to ``finish``, if that was not 0.
+#: The exit code that the trial itself gave to ``finish``, unless it was 0.
 EXIT_CODE: Final = "wbtune/exit_code"
 
 
 class TrialRun:
-    """The run of the trial that this process works on, and of the next, if it is reused.
+    """The run of this process's trial, and then of the next trial if the actor is reused.
 
     Args:
         public_name: what the user called, for messages.
         options: the declaration, or the arguments of the call.
-        api_key: an argument.
+        api_key: the argument of that name, if it was given.
         declared: the options are a declaration, not arguments of a call in the trial.
 
     Attributes:
         public_name: what the user called, for messages.
-        options: of the run, or of the last one.
+        options: those of the open run, or of the last one.
         can_stop: there is a `Trainable` whose results can end the trial.
-        keeps_open: the run is closed when the trial ends, so that its user's ``finish`` is too
-            early.
+        keeps_open: the run stays open until the trial ends, even if the user calls ``finish``.
         iteration: returns how many results the trial has had; None where that is unknown.
-        tuner_options: of a `wandb_tuner`, where the options do not contain them.
+        tuner_options: those of a `wandb_tuner`, where the options do not contain them.
         has_trained: the trial has begun to train, or may have without a hook being called.
         end_by: when the trial's process may be killed; set when Tune asks it to end.
     """
@@ -83,7 +82,7 @@ class TrialRun:
         self._is_open = self._left_open = False
         self._finished_with: int | None = None
         self._warned_keys: set[str] = set()
-        # The trial that comes to this actor and its config, until its run is opened.
+        # The next trial in this actor and its config, until its run is opened.
         self._next: tuple[identity.Identity, Mapping[str, Any]] | None = None
 
     @property
@@ -111,7 +110,7 @@ class TrialRun:
             config: its config, as Tune gave it.
 
         Raises:
-            WbtuneError: for a declaration that can't work. W&B's own trouble is logged,
+            WbtuneError: for a declaration that can't work. If W&B fails instead, that is logged,
                 and the run is a disabled one.
         """
         with self._lock:
@@ -120,7 +119,7 @@ class TrialRun:
     def open_once(
         self, options: RunOptions, trial: identity.Identity, config: Mapping[str, Any] | None
     ) -> Run:
-        """The open run, or else a new one; all threads that ask get the same."""
+        """The open run, or a new one if none is open; every thread that calls gets the same."""
         with self._lock:
             if self._is_open and self.run is not None:
                 return self.run
@@ -153,21 +152,21 @@ class TrialRun:
         self._results.prepare()
         try:
             links.print_run(run)
-        except Exception as error:  # noqa: BLE001 - a wandb that nobody has read yet
+        except Exception as error:  # noqa: BLE001 - a newer wandb may raise anything here
             logger.warning("%s: can't say where run %s is: %s", self.public_name, run.id, error)
         return run
 
     def _ask_to_stop(self) -> None:
-        self._ending.stop_asked = True  # by wandb's own thread; the next result ends the trial
+        self._ending.stop_asked = True  # set in wandb's thread; the next result ends the trial
 
     def _note_finish(self, exit_code: int | None) -> None:
-        # The run's user finished it; the trial goes on.
+        # The user finished the run; the trial continues.
         self._finished_with = exit_code or self._finished_with
 
     # --- an actor that is reused ---
 
     def continue_with(self, trial: identity.Identity, config: Mapping[str, Any]) -> bool:
-        """Keep the run open if it is the same trial that comes, with another config.
+        """Keep the run open if the next trial is the same one with another config.
 
         Returns:
             Whether it is.
@@ -183,11 +182,11 @@ class TrialRun:
         return True
 
     def open_when_needed(self, trial: identity.Identity, config: Mapping[str, Any]) -> None:
-        """Open the run of the trial that comes to this actor as soon as somebody needs it.
+        """Open the run of the next trial in this actor as soon as it is needed.
 
-        It is needed when `setup_wandb` is called again, when somebody uses the object that was
-        the last trial's run (``self.wandb``) and that becomes the next one's, or else at the
-        first result.
+        It is needed when `setup_wandb` is called again, when the user's code uses the object that
+        was the last trial's run (``self.wandb``), which then becomes the next one's, or else at
+        the first result.
         """
         with self._lock:
             self._forget_next()
@@ -197,7 +196,7 @@ class TrialRun:
             wandb_run.before_next_use(self.run, self.open_next)
 
     def open_next(self) -> None:
-        """Open the run of the trial that has come, if it is not open yet."""
+        """Open the next trial's run, if it is not open yet."""
         with self._lock:
             if self._next is None:
                 return
@@ -207,15 +206,16 @@ class TrialRun:
                 self._open(trial, config)
             except WbtuneError as error:
                 logger.warning("%s Trial %s goes on without a run.", error, trial.trial_name)
-                if self.run is not None:  # somebody may hold it and go on to use it
+                if self.run is not None:  # the user's code may still hold it and use it
                     wandb_run.replace_ended(self.run, opening.disabled_run())
                     self._is_open = True
 
     def _forget_next(self) -> Run | None:
-        """Forget the trial that comes.
+        """Forget the next trial.
 
         Returns:
-            The object of the last run, which its user may still hold; None if no trial comes.
+            The object of the last run, which the user's code may still hold; None if there was no
+            next trial.
         """
         coming, self._next = self._next, None
         if coming is None or self.run is None:
@@ -230,15 +230,15 @@ class TrialRun:
         self._ending.note_error(error)
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Note one of Tune's results; log it, if that was asked for."""
+        """Note one of Tune's results, and log it if the options ask for that."""
         self._ending.note_result(result)
         if self._results is not None and self._is_open:
             self._results.log(result)
 
     def function_returned(self) -> None:
-        """Close the run of a decorated function, unless what it returned is a row of the run.
+        """Close the run of a decorated function, unless what it returned becomes a row of the run.
 
-        Tune then reports or refuses that row, and a hook closes the run.
+        In that case Tune reports or refuses that row first, and a hook closes the run.
         """
         if self.can_stop and self._results is not None and self._results.is_on:
             self._left_open = True
@@ -257,7 +257,7 @@ class TrialRun:
     # --- closing ---
 
     def close(self, outcome: Outcome) -> None:
-        """Close the run, if it is open; from whichever thread comes first."""
+        """Close the run if it is open; the first thread that calls this closes it."""
         if self.run is not None and not closing.is_ours(self.run):
             return  # in a forked child
         with self._lock:
@@ -266,7 +266,7 @@ class TrialRun:
                 return
             self._is_open = False
             run = results.run
-            # Tune may have had another actor for the trial, which has its run, too.
+            # Tune may have started another actor for the trial, which has the trial's run too.
             unused = outcome.kind is Kind.STOPPED and not self.has_trained
             unused = unused and self._ending.error is None
             try:
@@ -286,7 +286,7 @@ class TrialRun:
 
 
 def _deliver(trial: identity.Identity, run: Run, end_by: Deadline) -> None:
-    """Copy a closed run to the experiment's remote storage, if that is where it belongs."""
+    """Copy a closed run to the experiment's storage, if that is remote."""
     if trial.remote is None or trial.directory is None:
         return
     for newest in run_files.logs(trial.directory, run.id)[-1:]:

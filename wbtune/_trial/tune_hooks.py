@@ -15,7 +15,7 @@ Tune calls          what is added
                     ``log_results``
 ``reset_config``    (``reuse_actors=True``) notes an error that it raises; closes the last
                     trial's run and, for a mixin, opens the next trial's
-``cleanup``         lets the training thread unwind, closes the run, ends wandb's core
+``cleanup``         lets the training thread unwind, closes the run, ends wandb-core
 =================== ==================================================================
 
 The run itself is a `TrialRun` (:mod:`wbtune._trial.trial_run`).
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: The last trainable of each process that was given a run: an actor has one.
+#: The last trainable in each process to be given a run: an actor has one trainable.
 _ATTACHED: Final[dict[int, weakref.ref[Trainable]]] = {}
 
 
@@ -55,7 +55,7 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
         trainable: the instance, in its actor; its ``setup`` may not have run yet.
         trial_run: its run.
         reopens: when the actor is reused, open the next trial's run before the user's
-            ``reset_config`` is called, instead of when it is needed.
+            ``reset_config`` is called, rather than when it is needed.
     """
     trial_run.can_stop = trial_run.keeps_open = True
     trial_run.has_trained = False
@@ -73,15 +73,15 @@ def attach(trainable: Trainable, trial_run: TrialRun, *, reopens: bool = False) 
 
 
 def attached_run(owner: object) -> TrialRun | None:
-    """The run that was tied to this `Trainable` or training loop, if one was."""
+    """The run that is tied to this `Trainable` or training loop, if there is one."""
     found = getattr(owner, "wbtune_run", None)
     return found if isinstance(found, TrialRun) else None
 
 
 def trainable_of_process() -> Trainable | None:
-    """This process's trainable, asked for by a thread of its user's while its run is open.
+    """This process's trainable, for a thread that the user started, while its run is open.
 
-    The stack of such a thread does not lead to the trainable.
+    Such a thread can't find the trainable through its own stack.
     """
     if threading.current_thread() is threading.main_thread():
         return None
@@ -99,7 +99,7 @@ def without_tunes_keys(config: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-# --- What stands in for a trainable's methods -------------------------------------------
+# --- The functions that shadow a trainable's methods ------------------------------------
 
 
 def _step(trainable: Trainable, trial_run: TrialRun) -> Callable[[], Any]:
@@ -108,7 +108,7 @@ def _step(trainable: Trainable, trial_run: TrialRun) -> Callable[[], Any]:
     def hooked_step() -> Any:
         trial_run.has_trained = True
         result = step()
-        if ray_trial.is_duplicate(result):  # a function returned, and what it returned is logged
+        if ray_trial.is_duplicate(result):  # a function returned, and its return value is logged
             trial_run.close(trial_run.outcome(trainable))
         if trial_run.stop_asked and isinstance(result, dict):
             return {**result, "done": True}  # Tune stops the trial, and only this one
@@ -133,7 +133,7 @@ def _log_result(trainable: Trainable, trial_run: TrialRun) -> Callable[[dict[str
 def _reset_config(
     trainable: Trainable, trial_run: TrialRun, *, reopens: bool
 ) -> Callable[[dict[str, Any]], Any]:
-    """For ``reset_config``, by which another trial comes to the actor."""
+    """Shadow ``reset_config``, which Tune calls when an actor gets another trial."""
     reset_config = _noting_errors(trial_run, trainable.reset_config)
     is_function = ray_trial.is_function(type(trainable))
 
@@ -168,8 +168,8 @@ def _cleanup(trainable: Trainable, trial_run: TrialRun) -> Callable[[], None]:
         finally:
             keep = timeouts.CLOSING_KEEPS_S
             if end_by.left < keep:
-                # The user's own cleanup took this long, so Tune waits longer: that is no end of
-                # an experiment.
+                # The user's own cleanup took this long and Tune still waited, so the experiment
+                # is not ending, and Tune's limit does not apply.
                 trial_run.end_by = end_by = Deadline(timeouts.END_S)
             if thread is not None and thread.is_alive():
                 threading.Thread.join(thread, end_by.within(timeouts.UNWIND_S, keep=keep))

@@ -1,10 +1,10 @@
 """Send a tuner's options along with a trainable that opens its own run.
 
-Runs on the driver, in `wandb_tuner`. What the trainable declares comes before the tuner's options.
+Runs on the driver, in `wandb_tuner`. What the trainable declares overrides the tuner's options.
 A decorated function and a class with the mixin are copied, with both merged as the declaration.
 A function that calls a decorated one (a partial, a lambda, what ``tune.with_parameters`` returns)
-gets a mixin with the options: Tune builds the function's `Trainable` on it, and the trial lays
-them under what the decorated function declares. The user's own objects stay as they are.
+gets a mixin with the options. Tune makes the mixin a base of the function's `Trainable`, and in
+the trial the decorated function's declaration overrides them. The user's own objects do not change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wbtune.errors import InvalidTrainableError
 def with_tuner_options(
     public_name: str, trainable: Any, options: RunOptions
 ) -> tuple[Any, RunOptions]:
-    """The trainable with a tuner's options, and the options with its declaration laid on top.
+    """The trainable with a tuner's options, and the options overridden by its declaration.
 
     Args:
         public_name: what the user called, for messages.
@@ -33,7 +33,7 @@ def with_tuner_options(
         options: the tuner's.
 
     Returns:
-        Both as they were given, if the trainable does not open its own run.
+        Both, unchanged if the trainable does not open its own run.
 
     Raises:
         InvalidTrainableError: for a name that is not registered.
@@ -52,10 +52,10 @@ def with_tuner_options(
 
 
 def check_takes_config(public_name: str, trainable: Any) -> None:
-    """Refuse a decorated function that can't be called with the config alone, as Tune does.
+    """Refuse a decorated function that can't be called as Tune does, with only the config.
 
     Raises:
-        InvalidTrainableError: says what else it takes.
+        InvalidTrainableError: says what else the function requires.
     """
     if type(trainable) is not WandbTrial:
         return
@@ -92,9 +92,9 @@ def _with_options(trainable: Any, options: RunOptions) -> tuple[Any, RunOptions]
 def _decorated_functions(trainable: Any) -> Iterator[WandbTrial]:
     """The decorated functions that a function calls, as far as that is certain.
 
-    They are what a partial is of; what ``tune.with_parameters`` was given, which its function
-    keeps in its closure; and what a lambda finds in its closure or module: it is there for what it
-    calls.
+    Those are the function inside a partial, the one that ``tune.with_parameters`` was given
+    (its closure holds it), and those that a lambda refers to in its closure or module, since a
+    lambda is usually there to call them.
     """
     if type(trainable) is WandbTrial:
         yield trainable
@@ -119,7 +119,7 @@ def _owns_run(function: Any) -> bool:
 
 
 def _with_mixin(function: Any, options: RunOptions) -> Any:
-    """A partial of the function, with the attributes of the function and with the options."""
+    """A partial of the function, with the function's attributes and the options."""
     mixin = type("OwnsRun", (OwnsRun,), {"__slots__": (), "wbtune_tuner_options": options})
     given: dict[str, Any] = {**vars(function)}
     given["__mixins__"] = (mixin, *given.get("__mixins__", ()))
