@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
 
 from ray.tune.logger import LoggerCallback
 
-from wbtune._data import drop_in, timeouts
+from wbtune._data import ignored_options, timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
@@ -155,8 +155,8 @@ class WandbLoggerCallback(LoggerCallback):
             "system_metrics": system_metrics or None,
             "checkpoint_references": checkpoint_references or None,
         }
-        rest, taken = drop_in.set_aside(init_kwargs)
-        drop_in.warn_without_effect(PUBLIC_NAME, taken)
+        rest, taken = ignored_options.set_aside(init_kwargs)
+        ignored_options.warn_without_effect(PUBLIC_NAME, taken)
         names = wandb_settings.init_parameters() if rest else frozenset()
         self.use(
             PUBLIC_NAME,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
-from wbtune._data import drop_in
+from wbtune._data import ignored_options
 from wbtune._data.keywords import SetupOptions
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import parse
@@ -81,7 +81,7 @@ def setup_wandb(
         value = given.pop(theirs, None)
         if value is not None:
             given.setdefault(ours, value)
-    given, taken = drop_in.set_aside(given)
+    given, taken = ignored_options.set_aside(given)
     options = parse(PUBLIC_NAME, given, wandb_settings.init_parameters(), refused_at(PUBLIC_NAME))
     credentials.refuse_two(PUBLIC_NAME, api_key, options.api_key_file)
     if rank_zero_only and identity.rank():
@@ -93,7 +93,7 @@ def setup_wandb(
         more = {name: value for name, value in taken.items() if name != "reinit"}
         options = replace(options, init_kwargs={**options.init_kwargs, **more})
     else:
-        drop_in.warn_without_effect(PUBLIC_NAME, taken)
+        ignored_options.warn_without_effect(PUBLIC_NAME, taken)
     if identity.rank() is None:
         ray_trial.on_training_error(trial_run.note_error)
     return trial_run.open_once(options, trial, config)  # it may be open: a run has one writer

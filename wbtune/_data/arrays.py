@@ -1,4 +1,4 @@
-"""Media objects and arrays: which are logged as pictures, and what becomes of the others."""
+"""Media objects and arrays: which are logged as pictures, and how the others are logged."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def is_media_array(value: Any) -> bool:
 
 
 def as_numpy(value: Any) -> Any:
-    """An array or tensor as a NumPy array whose items Python has a type for."""
+    """An array or tensor as a NumPy array with items of a type that Python has too."""
     import numpy as np  # noqa: PLC0415 - needed only where arrays are logged
 
     if hasattr(value, "detach"):  # torch: bfloat16 has no NumPy type
         value = value.detach().cpu()
         value = value.float() if value.is_floating_point() else value
     array = np.asarray(value)
-    if array.dtype.char == "g":  # a long double, which Python has not
+    if array.dtype.char == "g":  # a long double, which Python does not have
         array = array.astype(float)
     elif array.dtype.char == "G":
         array = array.astype(complex)

@@ -1,4 +1,4 @@
-"""A model checkpoint that is on its way into W&B, and what makes it the best."""
+"""A model checkpoint on its way to W&B, and how the best one is chosen."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Final, NamedTuple
 
 ARTIFACT_TYPE: Final = "model"
 LATEST: Final = "latest"
@@ -22,17 +19,17 @@ _FORBIDDEN: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class SavedCheckpoint(NamedTuple):
-    """A checkpoint that was copied, or is referred to.
+    """A checkpoint to upload, as a copy or as a reference.
 
     Attributes:
         name: the artifact's name.
-        source: what Tune calls it, for the messages: ``checkpoint_000003``.
-        folder: where the copy is; whoever uploads it deletes it. None for a reference.
+        source: Tune's name for the checkpoint, for messages: ``checkpoint_000003``.
+        folder: where the copy is; it is deleted once it is uploaded. None for a reference.
         reference: where the checkpoint itself is, instead of a copy.
         metadata: the trial's metrics, its iteration and its id.
-        aliases: of this version of the artifact.
-        run_id: what its run's id is to be; a run that has to have another one, because that
-            is another experiment's, has an artifact of another name, too.
+        aliases: the aliases of this version of the artifact.
+        run_id: the id that the run should have. If that belongs to another experiment, the run
+            gets another id, and the artifact another name.
     """
 
     name: str
@@ -44,14 +41,14 @@ class SavedCheckpoint(NamedTuple):
     run_id: str = ""
 
     def name_in(self, run_id: str) -> str:
-        """The artifact's name in the run of this id."""
+        """The artifact's name in the run with this id."""
         is_another = bool(self.run_id) and run_id.startswith(f"{self.run_id}-")
         suffix = run_id.removeprefix(f"{self.run_id}-")
         return named_apart(self.name, suffix) if is_another else self.name
 
     @property
     def is_gone(self) -> bool:
-        """Was the copy deleted? Whoever has uploaded it does that."""
+        """Has the copy been deleted, as it is after its upload?"""
         return self.folder is not None and not Path(self.folder).exists()
 
     def discard(self) -> None:
@@ -91,14 +88,14 @@ class Objective(NamedTuple):
 def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> str:
     """``checkpoint_<trial>``, in the characters and the length that W&B allows.
 
-    A project's artifacts are told apart by nothing but their names. Tune's own names of
-    trials end with the trial's id, and so are nobody else's; one that does not, or that has
-    to be changed, is followed by a text that is made from all of these.
+    Nothing but its name distinguishes an artifact from others of the project. The names that
+    Tune itself gives to trials end with the trial's id, and so are unique. A name that does not,
+    or that has to be changed, gets a suffix: a hash of all the arguments.
 
     Args:
-        trial_name: what Tune calls the trial.
+        trial_name: Tune's name for the trial.
         trial_id: unique within its experiment.
-        experiment: tells the experiment from others.
+        experiment: distinguishes the experiment from others.
 
     >>> artifact_name("train_fn_2f1a0_00000", "2f1a0_00000", "6b86b2")
     'checkpoint_train_fn_2f1a0_00000'

@@ -1,8 +1,8 @@
-"""The kinds of values that options have, and what each must be for W&B and wbtune to use it.
+"""Check the values of options, so that W&B and wbtune can use them.
 
-Which option is of which kind is in :mod:`wbtune._data.option_table`. Each check gives the value
-in the form in which it is kept, or refuses it before any trial, with what was expected, what was
-got, and how to write it.
+:mod:`wbtune._data.option_table` assigns a check to each option. A check returns the value
+in the form in which it is kept, or refuses it before any trial. The error says what was expected,
+what was given, and how to write it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _MAX_TAG: Final = 64
 
 
 def plain_text(given: Any) -> Any:
-    """Text of a kind of its own (a ``StrEnum``, say) as plain text, also inside of others.
+    """Turn instances of subclasses of `str` (a ``StrEnum``, say) into plain text, at any depth.
 
-    Its class may be one of the user's main program, which no other process has.
+    Such a class may be defined in the user's main program, which no other process has.
     """
     if isinstance(given, str):
         return str.__str__(given)
@@ -43,8 +43,8 @@ def plain_text(given: Any) -> Any:
 def _refused(
     public_name: str, name: str, expected: str, got: Any, cure: str = ""
 ) -> ConfigurationError:
-    said = f"{public_name}: expected {name}= to be {expected}, got {reprlib.repr(got)}."
-    return ConfigurationError(f"{said} {cure}".rstrip())
+    problem = f"{public_name}: expected {name}= to be {expected}, got {reprlib.repr(got)}."
+    return ConfigurationError(f"{problem} {cure}".rstrip())
 
 
 def as_note(public_name: str, name: str, given: Any) -> str:
@@ -103,8 +103,8 @@ def as_id(public_name: str, name: str, given: Any) -> str:
 
 
 def as_flag(public_name: str, name: str, given: Any) -> bool:
-    """True or False, NumPy's too."""
-    is_flag = isinstance(given, int) or type(given).__name__ in {"bool", "bool_"}  # and NumPy's
+    """True or False, Python's or NumPy's."""
+    is_flag = isinstance(given, int) or type(given).__name__ in {"bool", "bool_"}
     if not is_flag or given not in {0, 1}:
         raise _refused(public_name, name, "True or False", given)
     return bool(given)
@@ -179,7 +179,7 @@ def as_seconds(public_name: str, name: str, given: Any) -> Any:
 
 
 def as_settings(public_name: str, name: str, given: Any) -> dict[str, Any]:
-    """``settings=`` as a dict of what was set: one Settings object can't serve two runs."""
+    """The ``settings=`` that were set, as a dict: one Settings object can't serve two runs."""
     if hasattr(given, "model_fields_set"):
         given = {field: getattr(given, field) for field in given.model_fields_set}
     if not isinstance(given, Mapping):
@@ -196,7 +196,7 @@ def as_settings(public_name: str, name: str, given: Any) -> dict[str, Any]:
 
 
 def _ask_wandb(public_name: str, settings: Mapping[str, Any]) -> None:
-    """Settings that wandb refuses cost a run, and of a driver's runs each one."""
+    """Refuse settings that wandb refuses: with them, no run could be opened."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     known = wandb.Settings.model_fields
@@ -208,15 +208,15 @@ def _ask_wandb(public_name: str, settings: Mapping[str, Any]) -> None:
     try:
         wandb.Settings(**settings)
     except (ValueError, TypeError, wandb.Error) as error:
-        # By its parts: the whole text repeats the value, which may be a secret.
+        # In parts, because the whole text repeats the value, which may be a secret.
         parts = error.errors(include_input=False) if hasattr(error, "errors") else []
-        said = "; ".join(f"{'.'.join(map(str, p['loc']))!r}: {p['msg']}" for p in parts)
-        msg = f"{public_name}: W&B does not accept these settings: {said or type(error).__name__}."
+        why = "; ".join(f"{'.'.join(map(str, p['loc']))!r}: {p['msg']}" for p in parts)
+        msg = f"{public_name}: W&B does not accept these settings: {why or type(error).__name__}."
         raise ConfigurationError(msg) from None
 
 
 def key_in_code(public_name: str, what: str) -> str:
-    """The message for an API key where it would be pickled into the storage."""
+    """The message for an API key in a place from which it would be pickled into the storage."""
     return (
         f"{public_name}: {what} would write the key into the experiment's storage. Use one of: "
         "`wandb login`, the environment variable WANDB_API_KEY, or api_key_file=."

@@ -1,8 +1,8 @@
-"""An API key in ``param_space["wandb"]``: Ray's guide allows it there, and Tune writes it down.
+"""Find API keys in ``param_space["wandb"]``: Ray's guide allows them, and Tune stores them.
 
-What is in the ``param_space`` stands in clear in each trial's ``params.json`` and
-``params.pkl``, in each line of ``result.json`` and in the experiment's state; what is sampled,
-in the names of the trials' folders as well.
+Tune writes the ``param_space`` in clear into each trial's ``params.json`` and
+``params.pkl``, into each line of ``result.json`` and into the experiment's state; sampled values
+are also in the names of the trials' folders.
 
 Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
 """
@@ -21,11 +21,11 @@ CURES: Final = (
 
 
 class Found(NamedTuple):
-    """A key.
+    """An API key in a ``param_space``.
 
     Attributes:
-        where: it is, as the user would write it.
-        key: the text; None where trials would get one of several, or it is inside of an object.
+        where: the place where it is, as the user would write it.
+        key: its text; None if trials would get one of several keys, or it is inside an object.
     """
 
     where: str
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 
 
 def keys_in(space: Any) -> list[Found]:
-    """The API keys in a ``param_space``: in a ``"wandb"`` at any depth, also if it is sampled."""
+    """The API keys in a ``param_space``: under ``"wandb"`` at any depth, sampled ones included."""
     return list(_found(space, "param_space"))
 
 
@@ -66,7 +66,7 @@ def _in_wandb(value: Any, where: str) -> Iterator[Found]:
 
 
 def _choices(value: Any) -> Any:
-    """What a sampled value may be, as far as that can be seen; None for one that is not sampled."""
+    """The candidates of a sampled value, as far as they are known; None if it is not sampled."""
     if isinstance(value, Mapping):
         return value["grid_search"] if set(value) == {"grid_search"} else None
     return getattr(value, "categories", None)  # `tune.choice`
@@ -78,10 +78,10 @@ def take_key(
     """Take the API key out of a ``param_space``.
 
     Returns:
-        ``(space, key)``: one without a key, and the key, if it had one.
+        ``(space, key)``: the space without the key, and the key, if it had one.
 
     Raises:
-        ConfigurationError: for several, or one that is sampled: an experiment has one login.
+        ConfigurationError: for several keys or a sampled one: an experiment has one login.
     """
     found = keys_in(space)
     keys = {one.key for one in found}
@@ -93,10 +93,10 @@ def take_key(
 
 
 def refuse_key(public_name: str, space: Any) -> None:
-    """Refuse an API key in a ``param_space`` that is not ours to change.
+    """Refuse an API key in a ``param_space`` that wbtune can't change.
 
     Raises:
-        ConfigurationError: for a key.
+        ConfigurationError: if there is a key in it.
     """
     for found in keys_in(space):
         raise ConfigurationError(_refusal(public_name, found.where))

@@ -1,8 +1,8 @@
-"""Waits that end: several by one deadline, and one for what may never return.
+"""Wait with a limit: several waits by one deadline, and a wait for a call that may never return.
 
-What may never return is a wandb-core that is stopped or on a stuck disk, say. W&B's own time
-limits are kept by wandb-core alone: when that hangs, ``run.finish`` and ``wandb.teardown`` never
-return (wandb 0.31). So they are waited for here, from outside.
+W&B's own time limits are enforced by wandb-core alone. When that hangs, because it is stopped or
+its disk is stuck, say, ``run.finish`` and ``wandb.teardown`` never return (wandb 0.31). So such
+calls run in a thread, which `Waiting` waits for with a limit of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 
 class Deadline:
-    """A moment by which several waits, one after the other, have to be over.
+    """A moment by which several successive waits have to be over.
 
     >>> Deadline(5.0).within(60.0) <= 5.0
     True
@@ -33,24 +33,24 @@ class Deadline:
         return max(0.0, self._until - time.monotonic())
 
     def within(self, seconds: float, *, keep: float = 0.0) -> float:
-        """How long to wait for one of several things.
+        """The seconds that the next wait may take.
 
         Args:
-            seconds: as long as it may take.
-            keep: for what comes after it, out of what is left.
+            seconds: the most that it may take.
+            keep: how much of the time left to keep for later waits.
         """
         return max(0.0, min(seconds, self.left - keep))
 
 
-#: Where nobody waits for the end.
+#: For when nobody waits for the end.
 NO_DEADLINE: Final = Deadline(math.inf)
 
 
 class Waiting:
-    """Something that is being done by a thread of its own.
+    """A call that runs in a thread of its own.
 
     Args:
-        act: what to do. It may still be going on when nobody waits for it any more: its
+        act: what to call. It may still be running when nobody waits for it any more: its
             thread doesn't keep the process alive.
     """
 
@@ -63,22 +63,22 @@ class Waiting:
     def _run(self) -> None:
         try:
             self._act()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by `done_within`
             self._error = error
         finally:
             self._done.set()
 
     def done_within(self, seconds: float) -> bool:
-        """Wait.
+        """Wait for the call to return.
 
         Args:
             seconds: how long at most.
 
         Returns:
-            Whether it is done.
+            Whether it has returned.
 
         Raises:
-            BaseException: what it raised.
+            BaseException: what the call raised.
         """
         if not self._done.wait(seconds):
             return False

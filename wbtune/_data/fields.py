@@ -1,8 +1,8 @@
-"""What an object is made of: the fields of those that are records, the secrets of the others.
+"""Look inside objects: find the fields of records, and secrets in any other object.
 
 A config holds more than mappings: ``argparse.Namespace``, dataclasses, attrs, pydantic, …
-Their fields are keys like a mapping's, so that what is excluded or secret among them is
-seen. Of any other object only its text is logged; not even that where it holds a secret.
+Their fields are treated as keys, like a mapping's, so that excludes and masking apply to them.
+Any other object is logged as its text only, and not even as that if it holds a secret.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-#: Classes whose attributes are what they hold; by name, since importing them takes time.
+#: Classes whose attributes are their fields; by name, since importing them takes time.
 _BAGS: Final = frozenset({"argparse.Namespace", "types.SimpleNamespace", "optparse.Values"})
 
-#: How deep, and among how many values, a secret is looked for in an object.
+#: How deep, and in how many values, to look for a secret in an object.
 _DEPTH: Final = 4
 _VALUES: Final = 2000
 
-# What a class is asked, its metaclass can't answer otherwise.
+# Read from `type` itself, so that a metaclass can't interfere.
 _module: Final = type.__dict__["__module__"].__get__
 _qualname: Final = type.__dict__["__qualname__"].__get__
 _mro: Final = type.__dict__["__mro__"].__get__
 
 
 def class_names(value: Any) -> Iterator[tuple[str, str]]:
-    """Module and name of a value's class and of its bases; runs no code of theirs."""
+    """Module and name of a value's class and of its bases, found without running their code."""
     for kind in _mro(type(value)):
         module = _module(kind)
         yield module if type(module) is str else "", _qualname(kind)
 
 
 def names_of(value: Any) -> list[str] | None:  # noqa: PLR0911 - a table of types
-    """The names of a record's fields, in order; None for what is no record.
+    """The names of a record's fields, in order; None if the value is not a record.
 
     >>> from types import SimpleNamespace
     >>> names_of(SimpleNamespace(lr=0.1)), names_of(0.1)
@@ -71,14 +71,14 @@ def is_mapping(value: Any) -> bool:
 
 
 def holds(value: Any, hides: Callable[[str], bool]) -> bool:
-    """Is there text, under a name that is to be hidden, anywhere in this object?
+    """Is there text anywhere in this object under a name that must be hidden?
 
     Args:
-        value: an object that is no record.
-        hides: is this a name whose text must not be seen?
+        value: an object that is not a record.
+        hides: whether text under a given name must be hidden.
     """
     waiting, seen = [(value, 0)], {id(value)}
-    for inner, depth in waiting:  # it grows meanwhile
+    for inner, depth in waiting:  # the list grows during the loop
         for name, part in _parts(inner):
             if isinstance(part, (str, bytes)):
                 if type(name) is str and hides(name):

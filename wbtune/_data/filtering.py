@@ -1,17 +1,17 @@
-"""Which keys reach W&B: `excludes`, and which of a config's values are masked.
+"""Decide which keys reach W&B (`excludes`), and which values of a config are masked.
 
-A key of a nested mapping is its path, joined by ``/``: ``{"debug": {"x": 1}}`` has the
-key ``debug/x``. A pattern drops a key when it names it (``loss``), when it is a prefix
-of its path (``debug`` drops ``debug/x``), or when it is a glob that matches the path or
+The key of a nested value is its path, joined by ``/``: ``{"debug": {"x": 1}}`` has the
+key ``debug/x``. A pattern drops a key if it is the key (``loss``), if it is a prefix
+of the path (``debug`` drops ``debug/x``), or if it is a glob that matches the path or
 a prefix of it (``*/token``; ``*`` crosses ``/``).
 
-Inside a *config* a plain name is dropped wherever it stands, because there it is most
-often a secret: ``excludes=["password"]`` also drops ``config["db"]["password"]``. Among
-metrics it is not: ``loss`` leaves ``train/loss`` alone.
+In a *config* a plain name is dropped at any depth, because there it is usually a secret:
+``excludes=["password"]`` also drops ``config["db"]["password"]``. In a result it is
+not: ``loss`` leaves ``train/loss`` alone.
 
 Text in a config whose key looks like a secret (`masking.looks_secret`) is masked, unless
-``unmask`` names the key: ``unmask=["token_type"]``. A list of pairs has keys, too, and so have
-the fields of objects (`fields`).
+``unmask`` names the key: ``unmask=["token_type"]``. Pairs in a list and the fields of objects
+(`fields`) have keys too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAIR = 2
 
 
 class Excludes(NamedTuple):
-    """The patterns of ``excludes=``, ready to be asked.
+    """The patterns of ``excludes=`` and ``unmask=``.
 
     >>> excludes = Excludes(("debug", "*/token"))
     >>> excludes.drops("debug/x"), excludes.drops("auth/token"), excludes.drops("loss")
@@ -44,28 +44,28 @@ class Excludes(NamedTuple):
         return any(_matches(pattern, path) for pattern in self.patterns)
 
     def drops_config(self, path: str) -> bool:
-        """Is this key of a config left out? ``config/lr`` is a name for ``lr`` here."""
+        """Is this key of a config left out? A pattern may call ``lr`` ``config/lr``."""
         if self.drops(path) or self.drops(f"config/{path}"):
             return True
         names = path.split("/")
         return any(pattern in names for pattern in self.patterns)
 
     def hides(self, experiment_tag: object) -> bool:
-        """Tune's "0_lr=0.1,secret=x" repeats the config in one text: is it left out?"""
+        """Is Tune's tag left out? It repeats the config in one text: "0_lr=0.1,secret=x"."""
         text = experiment_tag if isinstance(experiment_tag, str) else ""
         return bool(text) and (bool(self.patterns) or looks_secret(text))
 
     def metrics(self, result: Mapping[Any, Any]) -> dict[str, Any]:
-        """A result without its config and without what is excluded, as plain data."""
+        """A result as plain data, without its config and without excluded keys."""
         kept = pruned(plain(result), "", lambda path: path == "config" or self.drops(path))
         if isinstance(kept, dict) and self.hides(kept.get("experiment_tag")):
             del kept["experiment_tag"]
         return kept if isinstance(kept, dict) else {}
 
     def config(self, config: Any) -> dict[str, Any]:
-        """A config without what is excluded, as plain data; the argument is left alone.
+        """A config as plain data, without excluded keys; the argument is not changed.
 
-        Sanitised first: a record is a mapping of its fields by then, and cycles are cut.
+        It is sanitised first, which turns records into mappings and cuts cycles.
         """
         kept = _without_wandb(plain(config, hides=self._hides))
         kept = self._masked(pruned(kept, "", self.drops_config, pairs=True), "")
@@ -84,7 +84,7 @@ class Excludes(NamedTuple):
         return bool(self.unmask) and Excludes(self.unmask).drops_config(path)
 
     def _masked(self, value: Any, path: str) -> Any:
-        """Plain data with its secrets masked; a number is none (``max_tokens``)."""
+        """Plain data with its secrets masked; a number (``max_tokens``) is never a secret."""
         if type(value) is dict:
             named = _named_value(value)
             return {
@@ -94,7 +94,7 @@ class Excludes(NamedTuple):
         if type(value) is list:
             paths = [path] * len(value)
             for at, name in enumerate(value[:-1]):
-                # A pair's key, or an option of a command line, and what comes after it.
+                # The key of a pair, or an option of a command line, applies to the next item.
                 if type(name) is str and (len(value) == _PAIR or name.startswith("-")):
                     paths[at + 1] = _join(path, name.lstrip("-"))
             return [self._masked(*one) for one in zip(value, paths, strict=True)]
@@ -110,19 +110,19 @@ def _join(path: str, name: str) -> str:
 
 
 def _named_value(mapping: dict[str, Any]) -> str | None:
-    """The name in ``{"name": ..., "value": ...}``, as Kubernetes writes an environment."""
+    """The name in ``{"name": ..., "value": ...}``, Kubernetes' form of an environment variable."""
     name = mapping.get("name", mapping.get("key"))
     return name if type(name) is str and "value" in mapping else None
 
 
 def pruned(value: Any, prefix: str, drops: Callable[[str], bool], *, pairs: bool = False) -> Any:
-    """Plain data without the keys that ``drops`` names, at any depth, in lists too.
+    """Plain data without the keys for which ``drops`` is true, at any depth, in lists too.
 
     Args:
         value: plain data.
-        prefix: of its keys.
-        drops: asked of each.
-        pairs: lists of two, with a text first, have keys as well.
+        prefix: the prefix of its keys.
+        drops: whether to drop a key, given its path.
+        pairs: treat lists of two items of which the first is text as a key and its value.
     """
     if type(value) is dict:
         return {
@@ -157,9 +157,9 @@ def _matches(pattern: str, path: str) -> bool:
 
 
 def _without_wandb(config: Any) -> Any:
-    """A plain config without its arguments for W&B, as ``config["wandb"]`` holds them.
+    """A plain config without ``config["wandb"]``, the arguments for W&B.
 
-    They are not logged, and may hold an API key.
+    They are not logged, and may contain an API key.
     """
     if type(config) is dict and type(config.get("wandb")) is dict:
         return {key: value for key, value in config.items() if key != "wandb"}

@@ -1,7 +1,7 @@
-"""The keyword arguments of the public functions as types, so that type checkers find a slip.
+"""The keyword arguments of the public functions as types, so that type checkers find typos.
 
 ``wandb_tuner(train, projct="mnist")`` and ``upload_checkpoints="bset"`` are errors for mypy
-and pyright. What is given at run time is checked by :mod:`wbtune._data.option_table`.
+and pyright. At run time, :mod:`wbtune._data.option_table` has the checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import wandb
 
-#: Several names. Not ``Sequence[str]``: a text is one, of single letters.
+#: Several names. Not ``Sequence[str]``, because text is one too.
 Names = list[str] | tuple[str, ...] | set[str] | frozenset[str]
 
 #: Which checkpoints to upload; True is all of them, False none.
@@ -24,7 +24,7 @@ Mode = Literal["online", "offline", "disabled", "shared"]
 
 
 class RunKeywords(TypedDict, total=False):
-    """What ``wandb.init`` takes for any run, but its config."""
+    """The arguments of ``wandb.init`` that any run may have, except its config."""
 
     entity: str | None
     name: str | None
@@ -44,19 +44,19 @@ class RunKeywords(TypedDict, total=False):
 
 
 class InitOptions(RunKeywords, total=False):
-    """What a declaration hands on to ``wandb.init``."""
+    """What a declaration passes on to ``wandb.init``."""
 
     config: Mapping[str, Any] | None
 
 
 class TunerOptions(InitOptions, total=False):
-    """What `wandb_tuner` hands on to ``wandb.init``."""
+    """What `wandb_tuner` passes on to ``wandb.init``."""
 
     id: str | None
 
 
 class DecidedKeywords(TypedDict, total=False):
-    """What Ray's own callback and `setup_wandb` take, and wbtune decides by itself."""
+    """Arguments that Ray's own callback and `setup_wandb` accept, and wbtune decides itself."""
 
     dir: str | os.PathLike[str] | None
     reinit: bool | str | None
@@ -67,17 +67,17 @@ class DecidedKeywords(TypedDict, total=False):
 
 
 class DropInOptions(TunerOptions, DecidedKeywords, total=False):
-    """What `WandbLoggerCallback` takes besides what it names."""
+    """What `WandbLoggerCallback` accepts in addition to its named parameters."""
 
 
 class TrialOptions(InitOptions, total=False):
-    """What ``@wandb_trial`` takes besides what it names."""
+    """What ``@wandb_trial`` accepts in addition to its named parameters."""
 
     upload_timeout: float | None
 
 
 class DeclaredOptions(TrialOptions, total=False):
-    """The class keywords of a `WandbMixin`: what ``@wandb_trial`` takes."""
+    """The class keywords of a `WandbMixin`: the options of ``@wandb_trial``."""
 
     project: str | None
     group: str | None
@@ -92,7 +92,7 @@ class DeclaredOptions(TrialOptions, total=False):
 
 
 class SetupOptions(RunKeywords, DecidedKeywords, total=False):
-    """What `setup_wandb` takes besides its four parameters."""
+    """What `setup_wandb` accepts in addition to its four parameters."""
 
     id: str | None
     upload_timeout: float | None

@@ -1,8 +1,8 @@
-"""What a secret looks like, and how it is kept out of text.
+"""Recognise secrets, and mask them in text.
 
-Three things are asked here: is this the name of a secret (`looks_secret`), which passwords
-does a text hold (`mask_urls`, `mask_text`), and which keys does this process know
-(`remember`).
+There are three parts: recognising a secret by its name (`looks_secret`), masking passwords
+in text (`mask_urls`, `mask_given`, `mask_text`), and remembering the keys that this process
+uses (`remember`).
 """
 
 from __future__ import annotations
@@ -14,61 +14,61 @@ from typing import Any, Final
 
 MASK: Final = "****"
 
-#: A name is a secret's if it has one of these in it, in lower case and without separators.
+#: A name is a secret's if it contains one of these, in lower case and without separators,
 _PARTS: Final = (
     *("secret", "passw", "passphrase", "passcode", "pwd", "credential"),
     *("apikey", "accesskey", "privatekey", "signingkey", "encryptionkey", "sshkey", "authkey"),
     *("accountkey", "sharedkey", "masterkey", "servicekey", "storagekey", "licensekey"),
     *("wandbkey", "openaikey", "authorization", "bearer", "connectionstring"),
 )
-#: Or one of these among its words.
+#: or if one of these is among its words,
 _WORDS: Final = frozenset({"auth", "creds", "cred", "cookie", "cookies", "jwt", "pswd", "psw"})
-#: Or it is "pass", alone or after one of these; a "forward pass" is none.
+#: or if it is "pass", alone or after one of these; a "forward pass" is not a secret.
 _PASS_OF: Final = frozenset(
     {"db", "user", "http", "ftp", "smtp", "mail", "root", "admin", "sudo", "my", "mysql", "pg"}
 ) | frozenset({"postgres", "redis", "proxy", "basic"})
-#: "token" is a secret's name, but not "tokenizer", nor the tokens of a vocabulary.
+#: "token" names a secret, but "tokenizer" and the tokens of a vocabulary do not.
 _TOKEN: Final = re.compile(r"token(?!i[sz])")
 _VOCABULARY: Final = re.compile(r"(pad|eos|bos|unk|sep|cls|mask|image|audio)_?tokens?$")
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 #: ``user:password@`` in a URL. The user is kept, unless it is as long as a token. A password
-#: may have what a URL forbids; ``host:80/path@x`` has none.
+#: may contain characters that a URL forbids; ``host:80/path@x`` contains no password.
 _USERINFO: Final = re.compile(
     r"""//(?P<user>[^\s/@:'"<>]*)
         (?P<password>:(?!\d{1,5}(?:[/?\#\s]|$))(?:(?!://)[^\s'"<>])*)?@""",
     re.VERBOSE,
 )
 _LONG_USER: Final = 20
-#: A Go driver's: ``user:password@tcp(host)/db``.
+#: The address of a Go database driver: ``user:password@tcp(host)/db``.
 _GO_DSN: Final = re.compile(r"(?P<user>[\w.+-]+):[^\s:/'\"]+@(?=(?:tcp|udp|unix)\()")
 
 _VALUE: Final = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^\s,;&)}\]'"]+)"""
 _NAME: Final = r"(?P<name>[A-Za-z][\w.-]*)"
-#: ``--api-key=x``, ``?token=x``, ``'password': 'x'`` (JSON, a dict's `repr`).
+#: ``--api-key=x``, ``?token=x``, ``'password': 'x'`` (JSON, the `repr` of a dict).
 _GIVEN: Final = re.compile(
     rf"""(?P<before>{_NAME}(?:\s?=\s?|["']\s*:\s*(?=["'])))(?P<value>{_VALUE})"""
 )
-#: The same, and ``password: x`` (YAML, a message).
-_SAID: Final = re.compile(rf"""(?P<before>{_NAME}["']?\s*[=:]\s*)(?P<value>{_VALUE})""")
+#: The same, and also ``password: x`` (YAML, a message).
+_GIVEN_IN_PROSE: Final = re.compile(rf"""(?P<before>{_NAME}["']?\s*[=:]\s*)(?P<value>{_VALUE})""")
 
-#: ``Authorization: Bearer x``; a shorter one is a word.
+#: ``Authorization: Bearer x``; anything shorter is an ordinary word.
 _BEARER: Final = re.compile(r"""\b(?P<scheme>[Bb]earer\s+)[^\s,;'"]{8,}""")
 
 _NOTHING: Final = frozenset({"None", "True", "False", "null", MASK})
-#: ``AuthError: why`` gives no value to a name.
+#: ``AuthError: why`` does not give a value to a name.
 _KINDS_OF_ERRORS: Final = ("Error", "Exception", "Warning")
 
-#: Keys of this process, in memory as they are in `credentials`.
+#: The API keys of this process; kept in memory only, as in `credentials`.
 _KNOWN: Final[set[str]] = set()
-#: Shorter text is a word that stands everywhere.
+#: Shorter text may be an ordinary word, which is in many texts.
 _LONG_ENOUGH: Final = 12
 
 
 @functools.lru_cache(maxsize=4096)
 def looks_secret(name: str) -> bool:
-    """Is this what the key of a secret is called?
+    """Does this look like the name of a secret?
 
     >>> [looks_secret(name) for name in ("WANDB_API_KEY", "api.key", "dbPwd", "http_auth")]
     [True, True, True, True]
@@ -105,7 +105,7 @@ def _without_password(found: re.Match[str]) -> str:
 
 
 def without_userinfo(url: str) -> str:
-    """An address without what logs in to it.
+    """A URL without its user and password.
 
     >>> without_userinfo("https://me:hunter2@wandb.example.com/api")
     'https://wandb.example.com/api'
@@ -114,13 +114,13 @@ def without_userinfo(url: str) -> str:
 
 
 def without_login(settings: dict[str, Any]) -> dict[str, Any]:
-    """W&B's settings with the server's plain address; wandb logs in by its key alone."""
+    """W&B's settings with no login in the server's address; wandb logs in by its key alone."""
     url = settings.get("base_url")
     return {**settings, "base_url": without_userinfo(url)} if isinstance(url, str) else settings
 
 
 def mask_given(text: str) -> str:
-    """The text of a config without what it gives to the names of secrets.
+    """The text of a config with the values masked that it gives to names of secrets.
 
     >>> mask_given("train.py --api-key=abc --lr=1")
     'train.py --api-key=**** --lr=1'
@@ -132,7 +132,7 @@ def mask_given(text: str) -> str:
 
 
 def mask_text(text: str) -> str:
-    """A message, a traceback or an object's text without its secrets.
+    """A message, a traceback or an object's text with its secrets masked.
 
     >>> mask_text("Login(user='me', password='hunter2')")
     "Login(user='me', password='****')"
@@ -141,7 +141,7 @@ def mask_text(text: str) -> str:
         if key in text:
             text = text.replace(key, MASK)
     text = _BEARER.sub(rf"\g<scheme>{MASK}", text)
-    return mask_urls(_SAID.sub(_masked_value, text))
+    return mask_urls(_GIVEN_IN_PROSE.sub(_masked_value, text))
 
 
 def _masked_value(found: re.Match[str]) -> str:
@@ -166,6 +166,6 @@ def remember(key: str) -> None:
 
 
 def known() -> set[str]:
-    """The keys that this process knows: the ones remembered, and its environment's."""
+    """The secrets that this process knows: the keys it remembers, and its environment's."""
     found = {text for name, text in os.environ.items() if looks_secret(name)}
     return _KNOWN | {text for text in found if len(text) >= _LONG_ENOUGH}

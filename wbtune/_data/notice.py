@@ -1,4 +1,4 @@
-"""A warning that a process gives once, however often its cause comes back."""
+"""Give a warning once per process, however often its cause recurs."""
 
 from __future__ import annotations
 

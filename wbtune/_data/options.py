@@ -1,11 +1,11 @@
-"""`RunOptions`: what a declaration says of its runs, as frozen plain data.
+"""`RunOptions`: the options of a declaration, as frozen plain data.
 
-Everything public takes the same options under the same names and turns them into one of these;
-merging two (``base | over``) is how a class inherits, how `wandb_tuner` adds to a
-decorated function, and how ``config["wandb"]`` comes in. An option that nobody gave is
+Every door takes the same options under the same names and turns them into `RunOptions`. Merging
+two of them (``base | over``) is how a class inherits options, how `wandb_tuner` adds to those of a
+decorated function, and how ``config["wandb"]`` is applied. An option that was not given is
 None, so that merging is associative and ``RunOptions()`` is its identity.
 
-There is no API key in here: options are pickled, and keys are not
+They do not contain an API key: options are pickled, and keys are not
 (:mod:`wbtune._place.credentials`).
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from wbtune._data import checks, drop_in, option_table, unknown
+from wbtune._data import checks, ignored_options, option_table, unknown
 from wbtune._data.sanitize import plain
 from wbtune._data.signals import is_of_a_signal
 from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
@@ -25,25 +25,25 @@ from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The options that all entry points share; None is "not given".
+    """The options that all doors share; None means "not given".
 
     Attributes:
         project: name of the W&B project.
-        group: name of the W&B group; the experiment's name, unless given.
+        group: name of the W&B group; by default the experiment's name.
         api_key_file: path of a file whose first line is the API key.
         excludes: metrics and config keys to leave out (:mod:`wbtune._data.filtering`).
-        log_config: also log the config that comes along in each result.
+        log_config: also log the config that is part of each result.
         upload_checkpoints: upload model checkpoints as artifacts: ``"all"`` (or True),
             ``"best"``, ``"last"``.
         upload_timeout: seconds to wait for uploads when the experiment ends.
-        video_kwargs: for ``wandb.Video``, of arrays of 5 dimensions.
-        image_kwargs: for ``wandb.Image``, of arrays of 3 or 4 dimensions.
-        checkpoint_references: of checkpoints in a remote storage, upload references.
-        log_results: in a trial that has its own run, log Tune's results to it as well.
-        unmask: config keys that look like secrets and are none (:mod:`wbtune._data.filtering`).
-        rank_zero_only: in distributed training, a run for the worker of rank 0 only.
-        system_metrics: the driver's runs have what a trial's own have by themselves.
-        init_kwargs: the rest, for ``wandb.init``.
+        video_kwargs: for ``wandb.Video``, for arrays of 5 dimensions.
+        image_kwargs: for ``wandb.Image``, for arrays of 3 or 4 dimensions.
+        checkpoint_references: upload references to checkpoints in a remote storage, not copies.
+        log_results: in a trial that has its own run, also log Tune's results to it.
+        unmask: config keys that look like secrets but are not (:mod:`wbtune._data.filtering`).
+        rank_zero_only: in distributed training, give a run to the worker of rank 0 only.
+        system_metrics: record for the driver's runs what a trial's own run records by itself.
+        init_kwargs: all other arguments, for ``wandb.init``.
     """
 
     project: str | None = None
@@ -63,10 +63,9 @@ class RunOptions:
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:
-        """These options, with what ``over`` says laid on top.
+        """These options, overridden by those of ``over``.
 
-        ``excludes`` add up, and the mappings merge key by key; of everything else the
-        one that was said last holds.
+        Tuples (``excludes``, ``unmask``) are joined, and mappings are merged key by key.
         """
         merged = {name: _merge(getattr(self, name), getattr(over, name)) for name in OPTION_NAMES}
         return RunOptions(**merged)
@@ -88,7 +87,7 @@ class RunOptions:
 
 OPTION_NAMES: Final = tuple(f.name for f in fields(RunOptions))
 
-#: What a caller may write; `init_kwargs` is where the rest is kept, not an argument.
+#: What a caller may write; `init_kwargs` holds the other arguments, and is not one itself.
 _OURS: Final = frozenset(OPTION_NAMES) - {"init_kwargs"}
 
 
@@ -110,16 +109,16 @@ def parse(
     init_names: frozenset[str],
     refused: Mapping[str, str] | None = None,
 ) -> RunOptions:
-    """Check what a caller gave, by name and by value.
+    """Check the names and values of the options that a caller gave.
 
     Args:
         public_name: what the user called, for messages.
-        given: keyword arguments; ours and ``wandb.init``'s together.
+        given: keyword arguments, wbtune's and ``wandb.init``'s together.
         init_names: the parameters that the installed ``wandb.init`` has.
         refused: options that can't be given here, and why (`option_table.refused_at`).
 
     Raises:
-        UnknownOptionError: for a name that neither has; suggests the nearest.
+        UnknownOptionError: for a name that neither has; suggests the nearest one.
         ConfigurationError: for a value that W&B or wbtune can't use, or an option that
             would have no effect.
     """
@@ -163,7 +162,7 @@ def _checked(public_name: str, name: str, value: Any) -> Any:
 
 
 def check_travels(public_name: str, options: RunOptions) -> None:
-    """Refuse what can't be sent from the driver to the process that opens its runs.
+    """Refuse options that can't be sent from the driver to the process that opens its runs.
 
     Raises:
         ConfigurationError: names the option.
@@ -175,7 +174,7 @@ def check_travels(public_name: str, options: RunOptions) -> None:
         for key, value in inner.items():
             try:
                 check_travels_alone(value)
-            except Exception as error:  # whatever a foreign __reduce__ raises
+            except Exception as error:  # a value's own __reduce__ may raise anything
                 what = f"{name}[{key!r}]" if key else f"{name}="
                 msg = (
                     f"{public_name}: {what} can't be sent to the process that opens the runs: "
@@ -185,16 +184,16 @@ def check_travels(public_name: str, options: RunOptions) -> None:
 
 
 def check_travels_alone(value: Any) -> None:
-    """Refuse a value that another process could not have.
+    """Refuse a value that can't be sent to another process.
 
     Raises:
-        Exception: the reason; whatever a foreign ``__reduce__`` raises, too.
+        Exception: the reason; a value's own ``__reduce__`` may raise anything.
     """
-    _Traveller(io.BytesIO()).dump(value)
+    _PicklerForOthers(io.BytesIO()).dump(value)
 
 
-class _Traveller(pickle.Pickler):
-    """A pickler for another process, which has not the user's main program."""
+class _PicklerForOthers(pickle.Pickler):
+    """A pickler for another process, which does not have the user's main program."""
 
     def reducer_override(self, value: Any) -> Any:
         defined = value if hasattr(value, "__qualname__") else type(value)
@@ -205,33 +204,33 @@ class _Traveller(pickle.Pickler):
 
 
 def one_id(public_name: str) -> str:
-    """The message for ``id=`` where each trial opens its run by the same declaration."""
+    """The message for ``id=`` in a declaration that every trial opens its run with."""
     return f"{public_name}: id= {option_table.INIT_OPTIONS['id'].refusal}"
 
 
 def take_from_config(
     public_name: str, config: Mapping[str, Any] | None, init_names: frozenset[str]
 ) -> tuple[RunOptions, dict[str, Any], str | None]:
-    """Split off ``config["wandb"]``, which may carry arguments for W&B.
+    """Split off ``config["wandb"]``, which may contain arguments for W&B.
 
     Source: https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
 
     Returns:
-        ``(options, rest, api_key)``: what it says, the config without it, and the key,
+        ``(options, rest, api_key)``: its options, the config without it, and its API key,
         if it has one.
     """
     rest = dict(config or {})
     inner = rest.get("wandb")
-    if isinstance(inner, (str, list, tuple)):  # True, say, is a hyperparameter of that name
+    if isinstance(inner, (str, list, tuple)):  # True, say, is a hyperparameter with that name
         msg = f'{public_name}: config["wandb"] holds options: expected a dict, got {inner!r}.'
         raise ConfigurationError(f'{msg} Write config["wandb"] = {{"project": ...}}.')
     if not isinstance(inner, Mapping):
         return RunOptions(), rest, None
     del rest["wandb"]
     given = dict(inner)
-    if public_name in drop_in.DROP_INS:
-        given, taken = drop_in.set_aside(given)
-        drop_in.warn_without_effect(f'{public_name}: config["wandb"]', taken)
+    if public_name in ignored_options.ACCEPTED_BY:
+        given, taken = ignored_options.set_aside(given)
+        ignored_options.warn_without_effect(f'{public_name}: config["wandb"]', taken)
     api_key = given.pop("api_key", None)
     refused = option_table.refused_in_config(public_name)
     return parse(f'{public_name}: config["wandb"]', given, init_names, refused), rest, api_key

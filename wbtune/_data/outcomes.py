@@ -1,4 +1,4 @@
-"""How a trial ended, as data, and the one table from there to what W&B is told.
+"""How a trial ended, as data, and the one table of how W&B shows it.
 
 ========== ========= ============ ==============================================
 kind       exit code W&B's state  when
@@ -23,14 +23,14 @@ from wbtune._data.masking import mask_text
 
 TRACEBACK_LINES: Final = 20
 
-#: What colours a terminal's text: Ray's tracebacks have it, and many a message.
+#: Escape sequences that colour text in a terminal, as in Ray's tracebacks and many messages.
 _COLOURS: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])?"
 )
 
 
 class Kind(Enum):
-    """The ways a trial can end; the value is what the summary says."""
+    """The ways a trial can end; the values are those in the summary."""
 
     FINISHED = "finished"
     STOPPED = "stopped"
@@ -43,13 +43,13 @@ EXIT_CODES: Final = {
     Kind.FINISHED: 0,
     Kind.STOPPED: 0,
     Kind.FAILED: 1,
-    Kind.INTERRUPTED: 130,  # what a shell says of a process that SIGINT ended
+    Kind.INTERRUPTED: 130,  # a shell's exit code for a process that SIGINT ended
     Kind.LOST: 254,  # the exit code that W&B shows as "crashed"
 }
 
 
 OUTCOME_TAGS: Final = frozenset(kind.value for kind in Kind)
-#: What `Outcome.summary` may say, in the order of its attributes.
+#: The keys that `Outcome.summary` may have, in the order of its attributes.
 OUTCOME_KEYS: Final[tuple[str, ...]] = (
     *("wbtune/outcome", "wbtune/reason"),
     *("wbtune/error", "wbtune/error_message", "wbtune/traceback"),
@@ -60,8 +60,8 @@ class Outcome(NamedTuple):
     """How one trial ended.
 
     Attributes:
-        kind: which of the table's rows.
-        reason: who stopped it and why, for people; empty when there is nothing to say.
+        kind: a row of the table.
+        reason: who stopped it and why, for people to read; may be empty.
         error_type: the exception's class name, for a failure.
         error_message: the exception's text, for a failure.
         error_traceback: the last 20 lines of its traceback, for a failure.
@@ -83,49 +83,49 @@ class Outcome(NamedTuple):
                 another process).
         """
         if text is None:
-            text = _said(lambda: "".join(traceback.format_exception(error)))
+            text = _text_of(lambda: "".join(traceback.format_exception(error)))
         return cls(
             Kind.FAILED,
             error_type=type(error).__name__,
-            # Here, where the keys are known that may be in it.
-            error_message=mask_text(_said(lambda: str(error))),
+            # Masked here, because this process knows the keys that may be in it.
+            error_message=mask_text(_text_of(lambda: str(error))),
             error_traceback=mask_text("\n".join(text.rstrip().splitlines()[-TRACEBACK_LINES:])),
         )
 
     @classmethod
     def of_summary(cls, summary: Mapping[str, Any]) -> Outcome:
-        """The outcome that a run's summary holds.
+        """The outcome in a run's summary.
 
         Raises:
-            ValueError: when it holds none.
+            ValueError: if there is none.
         """
         kind, *more = (str(summary.get(key, "")) for key in OUTCOME_KEYS)
         return cls(Kind(kind), *more)
 
     @property
     def exit_code(self) -> int:
-        """What ``run.finish`` is told."""
+        """The exit code for ``run.finish``."""
         return EXIT_CODES[self.kind]
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Added to the run's tags, so that W&B's run table can be filtered by it."""
+        """Tags to add to the run's, so that W&B's run table can be filtered by them."""
         return () if self.kind is Kind.FINISHED else (self.kind.value,)
 
     def summary(self) -> dict[str, str]:
-        """What the run's summary says of it."""
-        said = {
+        """The entries of the run's summary for this outcome, without empty ones."""
+        entries = {
             "wbtune/outcome": self.kind.value,
             "wbtune/reason": self.reason,
             "wbtune/error": self.error_type,
             "wbtune/error_message": self.error_message,
             "wbtune/traceback": self.error_traceback,
         }
-        return {key: mask_text(text) for key, one in said.items() if (text := plain(one))}
+        return {key: mask_text(text) for key, one in entries.items() if (text := plain(one))}
 
 
 FINISHED: Final = Outcome(Kind.FINISHED)
-#: "Stop run", in the run's menu at W&B.
+#: "Stop run" is in the run's menu at W&B.
 STOPPED_AT_WANDB: Final = Outcome(Kind.STOPPED, reason='"Stop run" was pressed at W&B')
 
 
@@ -134,9 +134,9 @@ def plain(text: str) -> str:
     return _COLOURS.sub("", text).encode(errors="backslashreplace").decode()
 
 
-def _said(say: Callable[[], str]) -> str:
-    """What an exception says of itself, whose ``__str__`` may itself raise, or even exit."""
+def _text_of(make_text: Callable[[], str]) -> str:
+    """An exception's text. Its ``__str__`` may itself raise, or even exit."""
     try:
-        return say()
+        return make_text()
     except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<no message: its __str__ raised {type(broken).__name__}>"

@@ -1,4 +1,4 @@
-"""Where each key of a result goes: to the log, to the run's config, or nowhere."""
+"""Decide where each key of a result goes: to the log, to the run's config, or nowhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ AUTO_CONFIG_KEYS: Final = frozenset(
     {"trial_id", "experiment_tag", "node_ip", "experiment_id", "hostname", "pid", "date"}
 )
 
-#: Tune's own bookkeeping in a result; it says nothing about the trial.
+#: Tune's own bookkeeping in a result, which is no information about the trial.
 BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_name"})
 
-#: W&B writes these into each row itself and takes them from nobody.
+#: Keys that W&B itself writes into each row and accepts from nobody else.
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 
 _LARGEST = sys.float_info.max
@@ -38,17 +38,17 @@ class Route(Enum):
 
 @dataclass(slots=True)
 class Router:
-    """Sends each key of a result to the log, to the config, or nowhere.
+    """Send each key of a result to the log, to the config, or nowhere.
 
-    Holds for one run: a value of the config is sent again only when it has changed.
+    Each run has its own: a value of the config is sent again only when it has changed.
 
     >>> router = Router(Excludes(("secret",)))
     >>> router.route({"loss": 1.0, "secret": 2, "pid": 7, "config": {"lr": 0.1}})
     ({'loss': 1.0}, {'pid': 7})
 
     Attributes:
-        excludes: what never gets through.
-        log_config: also log the config that comes along in every result (for
+        excludes: which keys are left out.
+        log_config: also log the config that is part of every result (for
             PopulationBasedTraining, which changes it), as ``config/...``.
         reserved: keys that W&B keeps for itself and that were therefore left out.
     """
@@ -58,7 +58,7 @@ class Router:
     reserved: set[str] = field(default_factory=set)
     _routes: dict[str, Route] = field(default_factory=dict)
     _config: dict[str, Any] = field(default_factory=dict)
-    # The latest result's config, where it is logged.
+    # The latest result's config, if it is logged.
     _whole: dict[str, Any] = field(default_factory=dict)
 
     def route(self, result: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,9 +68,9 @@ class Router:
             result: as Tune delivers it; it is not changed.
 
         Returns:
-            ``(row, config)``: what to log, by flattened key, and what to update the
-            run's config with. Both are plain data that W&B accepts; arrays that are
-            images or videos are still arrays.
+            ``(row, config)``: what to log, by flattened key, and what to update in the
+            run's config. Both are plain data that W&B accepts, except that images and videos
+            are still arrays.
         """
         row: dict[str, Any] = {}
         config: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class Router:
             if route is Route.LOG:
                 row[key] = value
             elif route is Route.CONFIG:
-                # A config has no arrays, and is compared; most of it is text.
+                # No arrays in the config: its values are compared. Most of them are text.
                 config[key] = value if type(value) is str else plain(value)
             elif route is Route.RESERVED:
                 self.reserved.add(key)
@@ -98,10 +98,10 @@ class Router:
         return row, changed
 
     def snapshot(self, result: Mapping[Any, Any], take: Callable[[Any], Any]) -> dict[Any, Any]:
-        """A result as it is now, whatever becomes of its values later; it is not changed.
+        """A copy of a result that later changes to the result's values do not affect.
 
         Args:
-            result: as Tune delivers it. This is done in Tune's loop, for each.
+            result: as Tune delivers it; it is not changed. Tune's loop does this for each result.
             take: see `plain_metric`.
         """
         copy = {}
@@ -131,7 +131,7 @@ class Router:
             kind = type(value)
             if key == "config":
                 if self.log_config:
-                    # What is excluded or secret in it is dropped first.
+                    # Excluded and secret values are taken out first.
                     config = self.excludes.config(value)
                     yield from self._flatten(key, plain_metric(config))
                     self._whole = config
@@ -141,7 +141,7 @@ class Router:
                 or kind is bool
                 or value is None
             ):
-                yield key, value  # most of a result: it is plain already
+                yield key, value  # most of a result is plain already
             elif self._routes.get(key) is not Route.NOWHERE:
                 yield from self._flatten(key, plain_metric(value, self.excludes.masks))
 

@@ -1,9 +1,9 @@
-r"""Any Python value to something that W&B accepts: total, idempotent, deterministic.
+r"""Convert any Python value to something that W&B accepts: total, idempotent, deterministic.
 
-`plain` never raises, never changes its argument, gives the same result in every process
-(sets are ordered by their text, addresses are cut from `repr`), and text stays text: it
-is never parsed into a number. A value that raises, whatever it raises and whatever it is
-asked, costs its own key alone.
+`plain` never raises, never changes its argument, and returns the same result in every process
+(sets are ordered by their text, addresses are cut from `repr`). Text stays text: it
+is never parsed into a number. If reading a value raises anything, only that value's key is
+affected.
 
 ============================== ====================================================
 a value                        becomes
@@ -24,12 +24,12 @@ a key that is not text         its text
 a cycle, nesting beyond 32,    ``"..."``
 what comes after 100,000
 values
-a secret of pydantic's         ``"****"``
-anything else                  its ``str``, or ``<module.Class>``, as where it holds a
-                               secret
+a pydantic secret              ``"****"``
+anything else                  its ``str``, or ``<module.Class>`` if it holds a secret or
+                               has no ``str`` of its own
 ============================== ====================================================
 
-In all text, the passwords of URLs are masked.
+In all text, passwords in URLs are masked.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def plain(value: Any, hides: Hides = looks_secret) -> Any:
 
     Args:
         value: anything.
-        hides: is this the name of something that must not be seen? An object that holds
-            such a thing, and is no record, is shown as its type.
+        hides: whether text under a given name must be hidden. An object that holds such text,
+            and is not a record, is shown as its type.
 
     >>> plain({"x": float("inf"), 1: {3, 2}})
     {'x': 'Infinity', '1': [2, 3]}
@@ -69,15 +69,15 @@ def plain_metric(
 ) -> Any:
     """``value`` as what ``run.log`` can hold.
 
-    As `plain`, but numeric arrays of 3, 4 or 5 dimensions (image, images, videos) and
+    Like `plain`, but numeric arrays of 3, 4 or 5 dimensions (image, images, videos) and
     W&B's own media objects stay what they are, and other large arrays become histograms.
 
     Args:
         value: anything.
         hides: as for `plain`; such fields of records are masked.
-        take: where the value has to be as it is now, whatever becomes of its parts: gives a
-            W&B object that is nobody else's for one that is. Then arrays are copied, and
-            become histograms when this is called again, without.
+        take: makes the result a snapshot, which later changes to the value do not affect: it
+            returns a copy of a W&B object. Arrays are then copied too, and become histograms when
+            this is called again without ``take``.
     """
     return _Sanitizer(metric=True, hides=hides, take=take).value(value, 0)
 
@@ -91,7 +91,7 @@ def key_text(key: Any) -> str:
 
 
 class _Sanitizer:
-    """One walk over one value; remembers the containers that it is inside of."""
+    """One walk over one value; remembers the containers that it is inside."""
 
     __slots__ = ("_hides", "_inside", "_left", "_masks", "_metric", "_pictures", "_take")
 
@@ -106,8 +106,8 @@ class _Sanitizer:
         self._pictures = metric
         self._hides = hides
         self._take = take
-        # A config's secrets are masked by their path (`filtering.Excludes`), a metric's not
-        # at all; but those of an object are no metrics.
+        # Secrets in a config are masked by their path (`filtering.Excludes`), and metrics are not
+        # masked at all; but a secret field of an object is not a metric.
         self._masks = False
         self._left = MAX_VALUES
         self._inside: set[int] = set()
@@ -127,7 +127,7 @@ class _Sanitizer:
         self._inside.add(id(value))
         try:
             return self._other(value, depth)
-        except BaseException as error:  # a value may raise anything when asked
+        except BaseException as error:  # a value may raise anything when it is read
             if is_of_a_signal(error):
                 raise
             return nameplate(value)
@@ -178,7 +178,7 @@ class _Sanitizer:
             yield value
 
     def _items(self, values: Any, depth: int) -> list[Any]:
-        # Nobody makes pictures of arrays inside a list (`media`): there they are data.
+        # An array inside a list is not logged as a picture (`media`), but as data.
         outside, self._pictures = self._pictures, False
         try:
             done = [self._nested(item, depth) for item in self._within(values)]
@@ -208,7 +208,7 @@ class _Sanitizer:
             else:
                 others.append((text, key, inner))
         for text, key, inner in others:
-            # {1: a, "1": b} keeps both: the key that was text has the better claim.
+            # {1: a, "1": b} keeps both: the key that was text already keeps its name.
             name = text if text not in done else f"{text} ({class_name(key)})"
             while name in done:
                 name += "'"
@@ -246,15 +246,15 @@ def _masked(value: Any) -> Any:
 
 
 def _items_of(mapping: Any) -> Iterator[tuple[Any, Any]]:
-    """Each by itself: one that can't be had costs no other."""
-    for key in mapping.keys():  # noqa: SIM118 - of all that can be used like a mapping
+    """The items, each read by itself, so that one which can't be read costs no other."""
+    for key in mapping.keys():  # noqa: SIM118 - it may not be iterable itself
         yield key, _asked(lambda of, name: of[name], mapping, key)
 
 
 def _asked(ask: Callable[[Any, Any], Any], value: Any, name: Any) -> Any:
     try:
         return ask(value, name)
-    except BaseException as error:  # a value may raise anything when asked
+    except BaseException as error:  # a value may raise anything when it is read
         if is_of_a_signal(error):
             raise
         return f"<{class_name(error)}>"

@@ -1,4 +1,4 @@
-"""Values that are one number or one text each, and what W&B's JSON has for them."""
+"""Convert values that are a single number or text to W&B's JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wbtune._data.text import clean
 
 
 def number(value: float) -> Any:
-    """A float as JSON can hold it: W&B's charts read ``"NaN"`` and ``"Infinity"``."""
+    """A float in a form that JSON can hold: W&B's charts read ``"NaN"`` and ``"Infinity"``."""
     if math.isfinite(value):
         return value
     if math.isnan(value):
@@ -26,7 +26,7 @@ def number(value: float) -> Any:
 
 
 def integer(value: int) -> Any:
-    """An integer; beyond a float's range W&B can't read it, and Python may refuse to print it."""
+    """An integer. W&B can't read one beyond a float's range, and Python may refuse to print it."""
     if value.bit_length() <= sys.float_info.max_exp:
         return value
     return "Infinity" if value > 0 else "-Infinity"
@@ -45,7 +45,7 @@ def _path(value: Any) -> str:
     return clean(str.__str__(name)) if isinstance(name, str) else _bytes(name)
 
 
-#: Asked in this order: an IntEnum is an Enum first, a bool before an int.
+#: Tried in this order: Enum comes before int because of IntEnum, and bool because it is an int.
 SCALARS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Enum, lambda value: clean(str.__str__(value.name))),
     (bool, bool),

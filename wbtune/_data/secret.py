@@ -1,4 +1,4 @@
-"""An API key in memory, which is never printed or pickled."""
+"""`Secret`: an API key in memory, which is never printed or pickled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wbtune._data.masking import remember
 
 
 class Secret:
-    """An API key that can be handed on but neither printed nor pickled.
+    """An API key that can be passed on, but neither printed nor pickled.
 
     >>> Secret("s3cr3t")
     Secret(****)
@@ -18,7 +18,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        remember(value)  # an error's message may have it
+        remember(value)  # the text of an error may contain it
 
     def reveal(self) -> str:
         """The key itself, for the one call that logs in."""

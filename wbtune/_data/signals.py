@@ -1,4 +1,4 @@
-"""Telling Ctrl-C and SIGTERM from an exception that a user's value raised."""
+"""Distinguish Ctrl-C and SIGTERM from an exception that a user's value raised."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 
 
 def is_of_a_signal(error: BaseException) -> bool:
-    """Was this raised by Ctrl-C or SIGTERM, not by the value that was just asked?
+    """Was this raised by Ctrl-C or SIGTERM, not by the value that was just read?
 
-    A value may raise the same. Python's own handler of Ctrl-C raises between any two
-    instructions, where a value needs a ``raise``; others are in the traceback.
+    A value may raise the same exceptions, but only by a ``raise``. Python's own handler of
+    Ctrl-C raises between any two instructions, and any other handler is in the traceback.
     """
     if isinstance(error, Exception) or threading.current_thread() is not threading.main_thread():
         return False

@@ -1,4 +1,4 @@
-"""Text as W&B's protobuf takes it: no lone surrogates, of limited length, without passwords."""
+"""Make text fit for W&B's protobuf: no lone surrogates, limited length, no passwords."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def is_clean(text: str) -> bool:
-    """Is this text as `clean` would leave it? At a glance: it may be when this says no."""
+    """Is it certain, from a quick check, that `clean` would not change this text?"""
     return text.isascii() and "@" not in text and len(text) <= MAX_TEXT
 
 
 def clean(text: str) -> str:
-    """Text that protobuf takes (no lone surrogates), of some length, without passwords."""
+    """Text that protobuf accepts (no lone surrogates), of limited length, without passwords."""
     if is_clean(text):
         return text
     text = mask_urls(text.encode("utf-8", "backslashreplace").decode("utf-8"))
@@ -28,17 +28,17 @@ def clean(text: str) -> str:
 
 
 def described(value: Any) -> str:
-    """What a value's ``str`` says, without the address in it and with its secrets masked."""
-    said = str.__str__(str(value))
-    return clean(mask_text(_ADDRESS.sub("", said[: MAX_TEXT + 1])))
+    """A value's ``str``, without addresses and with its secrets masked."""
+    text = str.__str__(str(value))
+    return clean(mask_text(_ADDRESS.sub("", text[: MAX_TEXT + 1])))
 
 
 def class_name(value: Any) -> str:
-    """The name of a value's class, as Python itself would say it."""
+    """The qualified name of a value's class."""
     return next(fields.class_names(value))[1]
 
 
 def nameplate(value: Any) -> str:
-    """``<module.Class>``: all that is shown of a value that can't be shown."""
+    """``<module.Class>``, in place of a value that can't be shown."""
     module, name = next(fields.class_names(value))
     return clean(f"<{module}.{name}>" if module else f"<{name}>")

@@ -1,4 +1,4 @@
-"""What to say of a keyword argument that nothing of wbtune has: whose it is, or which was meant."""
+"""The message for an unknown keyword argument: where it belongs, or which one was meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Iterable
 
-#: Arguments of ``tune.run``, and of other functions here, and what does the same.
+#: Arguments of ``tune.run`` and of wbtune's other functions, and what to write instead.
 _INSTEAD = {
     "resources_per_trial": "Write tune.with_resources(train, ...)",
     "local_dir": "It is Tune's: run_config=RunConfig(storage_path=...)",
@@ -22,13 +22,13 @@ _INSTEAD = {
 
 
 def near(given: str, known: Iterable[str]) -> str | None:
-    """The one of the known names that was probably meant."""
+    """The known name that was probably meant."""
     found = difflib.get_close_matches(given, sorted(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def option(public_name: str, name: str, known: frozenset[str]) -> str:
-    """The message for an option that what was called does not have.
+    """The message for an option that does not exist where it was given.
 
     Args:
         public_name: what the user called, for messages.
@@ -49,20 +49,20 @@ def option(public_name: str, name: str, known: frozenset[str]) -> str:
 
 
 def _without_prefix(name: str, known: frozenset[str]) -> str | None:
-    """``run_name`` is what W&B's settings call ``name``."""
+    """The option's name for what W&B's settings call ``run_<name>``."""
     short = name.removeprefix("wandb_").removeprefix("run_")
     return short if short in known else None
 
 
 def _settings() -> frozenset[str]:
-    import wandb  # noqa: PLC0415 - only for who mistypes
+    import wandb  # noqa: PLC0415 - needed only for a message
 
     return frozenset(wandb.Settings.model_fields)
 
 
 def _of_tune(name: str) -> str | None:
-    """Where Tune takes an argument of that name, as one writes it."""
-    from ray import tune  # noqa: PLC0415 - only for who mistypes
+    """How to give an argument of that name to Tune; None if Tune has no such argument."""
+    from ray import tune  # noqa: PLC0415 - needed only for a message
 
     places = {
         tune.Tuner: "{}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wbtune._data import drop_in
+from wbtune._data import ignored_options
 from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
@@ -77,7 +77,7 @@ class Trials:
         identified = identity.of_trial(trial)
         inner, config = self._split_config(trial)
         options = inner | self.options
-        init = drop_in.of_the_driver(self.public_name, options.init_kwargs)
+        init = ignored_options.for_driver(self.public_name, options.init_kwargs)
         options = replace(options, init_kwargs=init)
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)

@@ -1,4 +1,4 @@
-"""What Ray's pieces of the same names take, and wbtune decides itself."""
+"""Set aside the options that are accepted but have no effect, with a warning for each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 from wbtune._data import notice
 from wbtune._data.option_table import DECIDED
 
-#: These take every argument of Ray's own: one without an effect is a warning, no error.
-DROP_INS: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
-#: What wbtune does anyway.
+#: These doors accept every argument of Ray's own: one without effect gives a warning, not an error.
+ACCEPTED_BY: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
+#: Values that ask for what wbtune does anyway, so that there is nothing to warn of.
 _AS_ASKED: Final = {
     "reinit": (True, "default", "finish_previous"),
     "resume": (True, "allow", "auto"),
@@ -18,10 +18,10 @@ _AS_ASKED: Final = {
 
 
 def set_aside(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What Ray's pieces were given, apart from what wbtune itself decides.
+    """Separate a caller's options from those that wbtune decides itself.
 
     Returns:
-        ``(rest, taken)``: options to be parsed, and those of `DECIDED`.
+        ``(rest, taken)``: the options to parse, and those that are in `DECIDED`.
     """
     taken = {name: given[name] for name in given if name in DECIDED and given[name] is not None}
     rest = {name: value for name, value in given.items() if name not in DECIDED}
@@ -34,20 +34,20 @@ _OLD_MODES: Final = {"dryrun": "offline", "run": "online"}
 
 
 def warn_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
-    """Say of options that were set aside, once each, that they do nothing."""
+    """Warn, once for each, that options which were set aside have no effect."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):
             notice.warn_once(f"{public_name}: {name}={value!r} has no effect: {DECIDED[name]}.")
 
 
-#: What W&B does in the process that opens the run, which is no trial's where the driver does.
+#: Options that act in the process that opens the run, which need not be the trial's.
 _IN_ITS_PROCESS: Final = ("monitor_gym", "sync_tensorboard", "tensorboard")
 
 
-def of_the_driver(public_name: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for ``wandb.init`` of a run that the driver writes, less what can't act there.
+def for_driver(public_name: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for ``wandb.init``, without those that are no use on the driver.
 
-    Without gymnasium, say, the run could not even be opened.
+    With ``monitor_gym``, say, and without gymnasium, the run could not even be opened.
     """
     for name in _IN_ITS_PROCESS:
         if init_kwargs.get(name):
