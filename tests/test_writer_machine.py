@@ -679,7 +679,7 @@ class Loopback:
 
     def send(self, batch):
         self.remembered.append(len(self.writer._unacknowledged.runs["t"].sent))
-        self.writer._supervisor.hear({"done": {"t": len(batch)}})
+        self.writer._supervisor.handle_answer({"done": {"t": len(batch)}})
 
     def send_end(self):
         pass

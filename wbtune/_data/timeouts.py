@@ -107,7 +107,7 @@ KILLED_ENDS_S: Final = 3.0
 #: The helper checks this often whether the driver is still there.
 LOOK_FOR_DRIVER_S: Final = 1.0
 #: The helper waits for the driver to read its last messages.
-LAST_WORDS_S: Final = 5.0
+LAST_ANSWERS_S: Final = 5.0
 #: The helper ends when its driver is gone and nothing has progressed for this long, because its
 #: wandb-core hangs, say. It is ten times what one run's end may wait for uploads
 #: (`DRIVER_UPLOAD_S`).

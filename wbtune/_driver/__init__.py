@@ -1,9 +1,9 @@
-"""What Tune's loop says of its trials becomes messages to the helper process.
+"""Turn the calls that Tune's loop makes into messages to the helper process.
 
 Runs in: the driver. In come the calls of Tune's callbacks; out go the messages that the helper
-carries out. Tune's loop waits for none of it, and gets no exception from it.
+carries out. Tune's loop does not wait for it and gets no exception from it.
 
-- The experiment, by its hooks: `experiment_start`, `experiment`, `experiment_end`, `last_lines`.
+- The experiment's hooks: `experiment_start`, `experiment`, `experiment_end`, `last_lines`.
 - Its trials: `trials` (which run each gets), `trial_state`, `trial_runs` (opened and ended),
   `endings` (their outcomes), `restoring` (after a crash), `reopening`, `folders`.
 - Checkpoints: `artifacts` (which are uploaded), `checkpoint_copies`, `checkpoint_references`.

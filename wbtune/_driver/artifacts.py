@@ -1,4 +1,4 @@
-"""Checkpoints on their way to W&B: which are uploaded, as which artifact, into which run.
+"""Decide which checkpoints are uploaded, as which artifact, and to which run.
 
 They are copied at once (:mod:`wbtune._driver.checkpoint_copies`) and uploaded by the helper. Those
 of a run that its trial's own process writes are held back until that process has ended.
@@ -30,12 +30,12 @@ logger = logging.getLogger("wbtune")
 
 
 class Artifacts:
-    """Has the trials' checkpoints uploaded, as ``upload_checkpoints=`` says.
+    """Has the trials' checkpoints uploaded, according to ``upload_checkpoints=``.
 
     Args:
-        trials: the experiment's.
+        trials: the experiment's trials.
         runs: their runs.
-        writer: where the artifacts are logged.
+        writer: logs the artifacts.
     """
 
     def __init__(self, trials: Trials, runs: TrialRuns, writer: Writer) -> None:
@@ -47,7 +47,7 @@ class Artifacts:
         self._copies: list[SavedCheckpoint] = []
 
     def save(self, trial: Trial) -> None:
-        """A trial saved a checkpoint: upload it, if the policy says so."""
+        """Upload the checkpoint that a trial has just saved, if the policy wants it."""
         state, checkpoint = self._trials.get(trial), trial.checkpoint
         if state is None or checkpoint is None or state.directory is None:
             return
@@ -64,7 +64,7 @@ class Artifacts:
         if self._policy != "last" or state.ended:
             copy()
             return
-        state.copy_last = copy  # at the end: Tune never deletes a trial's last checkpoint
+        state.copy_last = copy  # only when the trial ends: Tune never deletes its last checkpoint
         if self._is_best(state, value):
             state.best = value
 
@@ -97,7 +97,7 @@ class Artifacts:
         self._copier.copy(checkpoint, str(trial), saved, then, is_kept)
 
     def _artifact_of(self, trial: Trial, state: TrialState) -> str:
-        """The name of the trial's artifact: always the same, and no other trial's."""
+        """The name of the trial's artifact: always the same, and different from other trials'."""
         if not state.artifact:
             restored = self._trials.restored
             name = artifact_name(str(trial), trial.trial_id, state.experiment_key)
@@ -113,13 +113,13 @@ class Artifacts:
         return objective is not None and objective.improves(value, state.best)
 
     def _upload(self, state: TrialState, value: float | None, saved: SavedCheckpoint) -> None:
-        """Upload a copy that is complete; perhaps from a thread, while its trial goes on."""
+        """Upload a complete copy; a thread may call this while the trial continues."""
         if self._is_best(state, value):
             state.best = value
         if value is not None and value == state.best:
             saved = saved._replace(aliases=(LATEST, BEST))
         elif self._policy == "best":
-            # A better one was still being fetched when it was saved.
+            # When it was saved, a better one was still being copied.
             self._discard(state, saved)
             return
         if saved.folder is not None:
@@ -142,12 +142,12 @@ class Artifacts:
     # --- when the experiment ends ---
 
     def finish_copying(self, patience: Patience) -> None:
-        """Wait for the copies that are on their way."""
+        """Wait for the copies that are being made."""
         if self._copier is not None:
             self._copier.close(patience.left, patience.is_over)
 
     def upload_held_back(self, state: TrialState) -> None:
-        """Upload the checkpoints of a run that its own process has written."""
+        """Upload the checkpoints of a run that the trial's own process has written."""
         if state.held_back:
             log = self._trials.folders.log_of(state.key)
             for saved in state.held_back:
@@ -155,8 +155,8 @@ class Artifacts:
                 self._writer.upload(state.key, saved, reopen, self._trials.login.secret)
             state.held_back.clear()
 
-    def drop_the_rest(self) -> None:
-        """Name the checkpoints that W&B was not even given in time, and delete their copies."""
+    def discard_not_uploaded(self) -> None:
+        """Name the checkpoints that were not uploaded in time, and delete their copies."""
         left = [saved for saved in self._copies if not saved.is_gone]
         for saved in left:
             saved.discard()

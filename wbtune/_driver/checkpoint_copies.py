@@ -1,11 +1,10 @@
-"""Copies of model checkpoints: made at once, to be uploaded when there is time.
+"""Copy model checkpoints at once, so that they can be uploaded later.
 
-Tune deletes old checkpoints when it likes (``CheckpointConfig(num_to_keep=1)``: when the
-next one is saved), so a checkpoint is copied before Tune's hook returns: by hard links, which
-cost next to nothing, where the storage is a folder of this machine. From any other storage a
-thread copies it, because Tune's loop waits for nobody, and a thread makes the links to files
-that are too many for the loop; what a thread has made counts only if Tune had not begun to
-delete the checkpoint when it was complete.
+Tune may delete a checkpoint at any time (with ``CheckpointConfig(num_to_keep=1)``, when the
+next one is saved). So a checkpoint is copied before Tune's hook returns if the storage is a folder
+of this machine: by hard links, which cost next to nothing. From any other storage, or if
+there are too many files for Tune's loop to wait for, a thread makes the copy. Its copy counts
+only if Tune had not begun to delete the checkpoint when the copy was complete.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class CheckpointCopier:
     Args:
         below: the folder for the copies, on the same file system as the experiment's storage;
             used if that is a folder of this machine.
-        references: note where a remote checkpoint is, instead of copying it.
+        references: record where a remote checkpoint is, instead of copying it.
     """
 
     def __init__(self, below: Path, *, references: bool = False) -> None:
@@ -62,16 +61,16 @@ class CheckpointCopier:
         then: Callable[[SavedCheckpoint], None],
         is_kept: Callable[[], bool],
     ) -> None:
-        """Copy one checkpoint, or note where it is.
+        """Copy one checkpoint, or record where it is.
 
         Args:
             checkpoint: as Tune has stored it.
-            trial_name: for the messages.
-            artifact: what it is to be uploaded as.
-            then: gets that with the copy; called at once, or later from a thread, but in
-                order for the checkpoints of one trial.
-            is_kept: whether Tune still keeps the checkpoint; it forgets it, and only then
-                begins to delete it.
+            trial_name: for messages.
+            artifact: what it will be uploaded as.
+            then: called with ``artifact`` and the copy in it, at once or later from a thread, but
+                in order for the checkpoints of one trial.
+            is_kept: whether Tune still has the checkpoint on its list; it removes it from the list
+                before it begins to delete it.
         """
         local = ray_storage.is_local(checkpoint.filesystem)
         if self._references and not local:
@@ -79,7 +78,7 @@ class CheckpointCopier:
             return
         if local:
             self._below.mkdir(parents=True, exist_ok=True)
-        # Not below, if the storage is remote: Tune would copy the copies there.
+        # Not in that folder if the storage is remote: Tune would copy the copies to the storage.
         place = self._below if local else None
         folder = tempfile.mkdtemp(prefix=".checkpoint-", dir=place)
         saved = artifact._replace(folder=folder)
@@ -88,7 +87,7 @@ class CheckpointCopier:
         if linked and trial_name not in self._waiting:
             then(saved)
             return
-        # What is complete stays so, whatever Tune deletes; it only waits for its turn.
+        # Hard links that are complete are safe, whatever Tune deletes; they only wait their turn.
         is_safe = (lambda: True) if linked else is_kept
         what = f"{saved.source} of {trial_name}"
         self._later(
@@ -100,15 +99,15 @@ class CheckpointCopier:
         )
 
     def discard(self, trial_name: str, saved: SavedCheckpoint) -> None:
-        """Delete a copy; that of very many files takes a while."""
+        """Delete a copy, in a thread: if it has very many files, that takes a while."""
         self._later(trial_name, "", saved.discard)
 
     def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Wait for the copies that are on their way; say which are given up after that.
+        """Wait for the copies that are being made, and name those that were not finished.
 
         Args:
             timeout: seconds.
-            is_interrupted: whether somebody has lost patience.
+            is_interrupted: whether somebody has pressed Ctrl-C.
         """
         until = time.monotonic() + timeout
         with self._changed:
@@ -143,7 +142,7 @@ class CheckpointCopier:
                         del self._waiting[trial_name]
                     self._changed.notify_all()
 
-        # One trial, one thread: `latest` has to be the last.
+        # One thread for each trial's checkpoints, which keeps their order: `latest` comes last.
         number = zlib.crc32(trial_name.encode("utf-8", "surrogatepass")) % _AT_ONCE
         self._queues[number].put(done)
 
@@ -156,12 +155,12 @@ class CheckpointCopier:
         is_kept: Callable[[], bool],
         what: str,
     ) -> None:
-        """In a thread: complete the copy, and hand it on if it is whole."""
+        """In a thread: complete the copy, and pass it on if it is whole."""
         lost = None
         try:
             if not self._closed and not _advance(links, math.inf):
                 lost = _copy_tree(checkpoint, str(saved.folder))
-        except Exception as error:  # noqa: BLE001 - a remote storage raises what it likes
+        except Exception as error:  # noqa: BLE001 - a remote storage may raise anything
             lost = f"{type(error).__name__}: {error}"
         if not is_kept():
             lost = "Tune deleted it before it was fetched; a greater num_to_keep= helps"
@@ -178,12 +177,12 @@ def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
     while (fetch := queue.get()) is not None:
         try:
             fetch()
-        except Exception:  # what comes next is fetched all the same
+        except Exception:  # the next one is fetched all the same
             logger.exception("wbtune: a checkpoint is lost, and not uploaded")
 
 
 def _links(source: str, folder: str) -> Iterator[None]:
-    """Make hard links to a folder's files, one with each step."""
+    """Make hard links to a folder's files, one per iteration."""
     Path(folder).mkdir(exist_ok=True)
     with os.scandir(source) as entries:
         for entry in entries:
@@ -196,7 +195,7 @@ def _links(source: str, folder: str) -> Iterator[None]:
 
 
 def _advance(links: Iterator[None] | None, seconds: float) -> bool | None:
-    """Make links for so long; False where some are left, None where there can be none."""
+    """Make links for this long. False if some are left to make, None if links can't be made."""
     if links is None:
         return None
     until = time.monotonic() + seconds
@@ -207,9 +206,9 @@ def _advance(links: Iterator[None] | None, seconds: float) -> bool | None:
 
 
 def _copy_tree(checkpoint: Checkpoint, folder: str) -> str | None:
-    """Copy a checkpoint from its storage; None if it was whole, and stayed so."""
+    """Copy a checkpoint from its storage; what is wrong with the copy, or None."""
     before = _files(checkpoint)
-    shutil.rmtree(folder)  # where it was begun by links
+    shutil.rmtree(folder)  # it may have some links in it
     checkpoint.to_directory(folder)
     here = {
         path.relative_to(folder).as_posix(): path.stat().st_size

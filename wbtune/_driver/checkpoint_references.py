@@ -1,4 +1,4 @@
-"""References to checkpoints in a remote storage, which are uploaded instead of a copy."""
+"""References to checkpoints in a remote storage, which are uploaded instead of copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ray.tune import Checkpoint
 
-#: Where pyarrow's name of a file system is not its scheme.
+#: File systems whose name in pyarrow is not the scheme.
 _SCHEMES: Final = {"gcs": "gs"}
 #: What wandb needs for a reference, by scheme: (module, what to install).
 _NEEDED: Final = {
@@ -28,7 +28,7 @@ def scheme_of(filesystem: Any) -> str:
 
 
 def uri_of(checkpoint: Checkpoint) -> str:
-    """Where a checkpoint of a remote storage is, as a URI."""
+    """The URI of a checkpoint in a remote storage."""
     filesystem: Any = checkpoint.filesystem
     path = checkpoint.path
     while filesystem.type_name == "subtree":
@@ -38,7 +38,7 @@ def uri_of(checkpoint: Checkpoint) -> str:
 
 
 def missing_for_references(filesystem: Any) -> str | None:
-    """How to install what wandb needs for references to this storage; None if it is there."""
+    """How to install what wandb needs for references to this storage; None if it is installed."""
     module, cure = _NEEDED.get(scheme_of(filesystem), ("", ""))
     return cure if module and not _is_installed(module) else None
 
@@ -46,5 +46,5 @@ def missing_for_references(filesystem: Any) -> str | None:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # its package is not installed either
         return False

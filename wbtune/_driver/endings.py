@@ -1,6 +1,6 @@
-"""How a trial goes on or ends, as Tune's driver knows it.
+"""Find out on the driver how a trial ended or continues.
 
-Tune's callbacks hear *that* something ended; this finds out *how*: the trial's error, what
+Tune's callbacks are told *that* a trial ended; this finds out *how*: the trial's error, what
 stopped it, what ended the whole experiment, and what a population-based scheduler changed.
 """
 
@@ -21,7 +21,7 @@ from wbtune._upstream import ray_failures, ray_loop, ray_stops
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-#: The cause that a run gives where nobody knows it; a guess would be worse.
+#: The reason in a run's summary if it can't be known; a guess would be worse.
 UNKNOWN: Final = "unknown"
 
 #: Why Tune's loop ended, when a signal ended it.
@@ -29,7 +29,7 @@ SIGNAL: Final = "a signal (Ctrl-C)"
 
 
 def failure(trial: Trial) -> Outcome:
-    """The outcome of a trial that Tune calls an error."""
+    """The outcome of a trial whose status in Tune is an error."""
     error = _error(trial)
     if error is None:
         return Outcome(Kind.FAILED, reason="Tune reports an error without an exception")
@@ -39,10 +39,10 @@ def failure(trial: Trial) -> Outcome:
 def _of_error(error: BaseException) -> Outcome:
     own = ray_failures.own_exit(error)
     if own is not None:
-        # Ray's text does not say where a process has exited.
+        # Ray's text does not say where in the code a process exited.
         return Outcome.failed(own, text="" if isinstance(own, SystemExit) else str(error))
     if ray_failures.is_actor_death(error):
-        # Nothing raised: the process is gone. W&B calls that crashed.
+        # Nothing was raised: the process is gone. W&B calls that crashed.
         text = str(error).splitlines()
         return Outcome(
             Kind.LOST,
@@ -50,7 +50,7 @@ def _of_error(error: BaseException) -> Outcome:
             error_type=type(error).__name__,
             error_message=text[0] if text else "",
         )
-    # Ray wraps what the trial raised; `cause` is the user's own, the text its traceback.
+    # Ray wraps the user's error: `cause` is the error itself, and the text is its traceback.
     cause = getattr(error, "cause", None)
     return Outcome.failed(cause if isinstance(cause, BaseException) else error, text=str(error))
 
@@ -58,8 +58,8 @@ def _of_error(error: BaseException) -> Outcome:
 def _error(trial: Trial) -> BaseException | None:
     """The error that Tune was given, from the file that it has just written.
 
-    ``Trial.get_pickled_error`` is public but looks in the storage, where the file comes
-    only with the next copy.
+    ``Trial.get_pickled_error`` is public but looks in the storage, which gets the file only
+    with the next copy.
     """
     try:
         if trial.pickled_error_file is not None:
@@ -76,13 +76,13 @@ def after_result(
 ) -> Outcome:
     """The outcome that a result with ``done`` announces: finished by itself, or stopped.
 
-    Tune sets ``done`` in the results of the trials that it stops, too, so the result alone
-    does not tell which it is.
+    Tune also sets ``done`` in the results of trials that it stops, so the result alone
+    does not show which it is.
 
     Args:
         trial: the trial.
         result: its result.
-        stops: what the experiment's ``stop=`` has said; None when that can't be known.
+        stops: what the experiment's ``stop=`` has decided; None if that can't be known.
     """
     decision = ray_stops.decision_on_result()
     if decision is not None and decision.trial_was_done:
@@ -103,8 +103,8 @@ def after_result(
 def between_results(trial: Trial) -> Outcome:
     """The outcome of a trial that ended without a result that announced it.
 
-    Its function returned (Tune notes that in the last result, if there is one), or its
-    scheduler had paused it and did not take it up again, as synchronous HyperBand does.
+    Either its function returned (Tune notes that in the last result, if there is one), or its
+    scheduler had paused it and never resumed it, as synchronous HyperBand does.
     """
     last = trial.last_result
     if last.get("done"):
@@ -121,18 +121,18 @@ def criteria(trial: Trial) -> dict[str, Any]:
     return dict(criteria) if isinstance(criteria, Mapping) else {}
 
 
-def of_the_rest(stops: ray_stops.Stops | None) -> tuple[Outcome, dict[str, Outcome]]:
-    """The outcomes of the trials that nobody ended when the experiment ended.
+def for_unended_trials(stops: ray_stops.Stops | None) -> tuple[Outcome, dict[str, Outcome]]:
+    """The outcomes of the trials that had not ended when the experiment did.
 
     Args:
-        stops: what ``stop=`` and the time budget have said; None when that can't be known.
+        stops: what ``stop=`` and the time budget have decided; None if that can't be known.
 
     Returns:
-        ``(rest, failures)``: the outcome of the trials whose error ended the experiment, by
-        their id, is in ``failures``; that of all others is ``rest``.
+        ``(rest, failures)``: ``failures`` has the outcomes, by trial id, of trials whose error
+        ended the experiment; ``rest`` is the outcome of all others.
     """
     end = ray_loop.end_of_loop()
-    if stops is not None and stops.all:  # Tune has ended them then, whatever came afterwards
+    if stops is not None and stops.all:  # Tune has stopped them, whatever happened afterwards
         return Outcome(Kind.STOPPED, reason=stops.all), {}
     if end.error is not None and end.trial is not None:
         reason = f'fail_fast="raise": trial {end.trial} failed'
@@ -154,10 +154,10 @@ class Perturbation:
     """What a population-based scheduler did to one trial.
 
     Attributes:
-        iteration: the trial's iteration after which it was done; 1-based.
+        iteration: the trial's iteration after which it happened; 1-based.
         from_trial: the trial whose state was taken over: its id, or Tune's tag.
-        old: the changed hyperparameters, before.
-        new: the same, after.
+        old: the changed hyperparameters before.
+        new: the same hyperparameters after.
     """
 
     iteration: int
@@ -166,7 +166,7 @@ class Perturbation:
     new: dict[str, Any]
 
     def plain(self) -> dict[str, Any]:
-        """The form that it has in the run's config."""
+        """Its form in the run's config."""
         return {
             "iteration": self.iteration,
             "from_trial": self.from_trial,
@@ -178,13 +178,13 @@ class Perturbation:
 def perturbation(
     trial: Trial, before: Mapping[str, Any], after: Mapping[str, Any], tags: Mapping[str, str]
 ) -> Perturbation | None:
-    """Compare a trial's config with what it was when it was started last.
+    """Compare a trial's config with the one that it was last started with.
 
     Args:
         trial: the trial, which is being started again.
         before: its config then, filtered.
         after: its config now, filtered.
-        tags: the ids of the experiment's trials by their first tag.
+        tags: the ids of the experiment's trials, by each trial's first tag.
 
     Returns:
         What changed, or None.
@@ -202,7 +202,7 @@ def perturbation(
 
 
 def _source(trial: Trial) -> str:
-    """The tag of the trial that was cloned, from the scheduler's own policy log."""
+    """The tag of the trial that was cloned, read from the scheduler's policy log."""
     policy = Path(trial.local_experiment_path, f"pbt_policy_{trial.trial_id}.txt")
     try:
         lines = policy.read_text(encoding="utf-8").splitlines()

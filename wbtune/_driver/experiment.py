@@ -1,10 +1,10 @@
-"""The runs of one experiment, as its driver sees them: what the callback's hooks do.
+"""The runs of one experiment on the driver: what the callback's hooks do.
 
 For each trial there is one `TrialState`. Either the driver writes its run (through the
-`Writer`), or the trial's own process does: because it is a decorated function or a
-`WandbMixin`, or because it called `setup_wandb` first. Then the driver only watches, and
-corrects the run at the end where the trial no longer could: when its process was killed, or when
-it could not know why it was stopped.
+`Writer`), or the trial's own process does, because it is a decorated function or a
+`WandbMixin`, or because it called `setup_wandb` first. In that case the driver only tracks the
+trial, and at the end it corrects the run if the trial's process could not: because it was killed,
+or could not know why it was stopped.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Experiment:
         options: located and checked.
         login: the key and the server.
         objective: which checkpoint is the best.
-        stops: what ``stop=`` and the time budget have said; None where that can't be known.
-        restored: what `state` gave before the driver ended; empty for a new experiment.
-        writer: where the runs are written.
+        stops: what ``stop=`` and the time budget have decided; None if that can't be known.
+        restored: what `state` returned before the driver ended; empty for a new experiment.
+        writer: writes the runs.
         place: where the runs are at W&B, if that is known.
     """
 
@@ -75,11 +75,11 @@ class Experiment:
         self._passed_interruption_on = False
 
     def state(self) -> dict[str, Any]:
-        """What a restored experiment has to know: plain data, without a secret."""
+        """What a restored experiment needs: plain data, without secrets."""
         return self._trials.for_restoring()
 
     def start(self, trial: Trial) -> None:
-        """A trial starts, or starts again."""
+        """Note that a trial starts, or starts again."""
         state = self._trials.get(trial)
         if state is None:
             self._runs.open_when_due(trial, self._runs.add(trial))
@@ -87,17 +87,17 @@ class Experiment:
         state.attempt = max(state.attempt, 1 + trial.num_failures)
         state.outcome, state.failed_to_start = None, False
         self._runs.perturb(trial, state)
-        if state.ended:  # a trial that had ended was taken up again
+        if state.ended:  # a trial that had ended has been resumed
             state.ended = False
             self._runs.open(state)
 
     def result(self, trial: Trial, result: Mapping[str, Any]) -> None:
-        """A trial delivered a result."""
+        """Log a trial's result."""
         self._stop_if_asked(trial)
         state = self._trials.get(trial)
         if state is None:
             state = self._runs.add(trial)
-        delivered = state.delivered  # another thread is done with it at some time
+        delivered = state.delivered  # another thread sets this to None at some point
         if delivered is not None:
             delivered.note(result)
         if not state.is_open and not state.owns_run:
@@ -105,14 +105,14 @@ class Experiment:
                 here = ray_storage.node_address()
                 state.spec = environment.of_process(state.spec, result, here)
             self._runs.open(state)
-        if state.ended:  # it goes on, whatever its outcome seemed to be
+        if state.ended:  # it continues, so it had not really ended
             state.ended, state.outcome = False, None
         if not state.owns_run:
             row = state.router.snapshot(result, media.detached_copy)
             if state.attempt > 1:
                 row["wbtune/attempt"] = state.attempt
             self._writer.log(state.key, row)
-        # After it: a value that can't even be compared with a bound costs no row.
+        # Only now: if a value can't be compared with a bound, the row is logged already.
         if result.get("done"):
             asked = state.key in self._writer.stops
             state.outcome = (
@@ -120,10 +120,10 @@ class Experiment:
             )
 
     def _stop_if_asked(self, trial: Trial) -> None:
-        """Somebody pressed "Stop run" at W&B: the trial's next result is its last.
+        """If somebody pressed "Stop run" at W&B, make the trial's next result its last.
 
-        Callbacks get a result when Tune has decided on it already; this is the criterion by
-        which it decides on the next.
+        When a callback gets a result, Tune has already decided whether to continue; this changes
+        the criterion by which it decides on the next one.
         """
         if self._writer.stops:
             state = self._trials.get(trial)
@@ -131,11 +131,11 @@ class Experiment:
                 trial.stopping_criterion = {**endings.criteria(trial), "training_iteration": 0}
 
     def save(self, trial: Trial) -> None:
-        """A trial saved a checkpoint: upload it, if the policy says so."""
+        """Upload the checkpoint that a trial has just saved, if the policy wants it."""
         self._artifacts.save(trial)
 
     def end(self, trial: Trial, *, failed: bool) -> None:
-        """A trial ended."""
+        """Close the run of a trial that ended."""
         state = self._trials.get(trial)
         if state is None:  # its actor could not be built
             state = self._runs.add(trial)
@@ -145,28 +145,28 @@ class Experiment:
             self._runs.end(state, outcome or endings.between_results(trial))
 
     def open_overdue(self) -> None:
-        """Open the runs that their trials had time enough to claim."""
+        """Open the runs that their trials have had enough time to claim."""
         self._runs.open_overdue()
 
     def pass_interruption_on(self, fit: str) -> None:
-        """After Ctrl-C, let trials that write their own runs know before Tune stops them.
+        """After Ctrl-C, inform the trials that write their own runs, before Tune stops them.
 
-        Else the driver has to correct their outcome, and that is another segment of each run.
+        Otherwise the driver would have to correct their outcomes, with another segment of each run.
 
         Args:
             fit: the name under which the trials look for it.
         """
-        if self._interrupted is None:  # looked for once, in Tune's loop
+        if self._interrupted is None:  # looked up once, in Tune's loop
             self._interrupted = ray_loop.interruption_event() or threading.Event()
         if self._interrupted.is_set() and not self._passed_interruption_on:
             self._passed_interruption_on = True
             try:
                 handover.interrupt(fit, endings.SIGNAL)
             except handover.StoreError as error:
-                logger.info("wbtune: the trials do not hear of the interruption: %s", error)
+                logger.info("wbtune: can't tell the trials of the interruption: %s", error)
 
     def close(self, trials: list[Trial]) -> None:
-        """Close what is still open, wait for uploads, and say where the runs are."""
+        """Close what is still open, wait for uploads, and print where the runs are."""
         end = ExperimentEnd(
             self._trials,
             self._runs,

@@ -1,7 +1,7 @@
-"""The end of an experiment: every run is closed with the truth, and uploads have their time.
+"""The end of an experiment: close every run with its true outcome, and wait for uploads.
 
-The driver corrects the runs that a trial's own process wrote where that could not know better: when
-it was killed, or did not know why it was stopped.
+The driver corrects a run that a trial's own process wrote if that process was killed, or could not
+know why it was stopped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._driver import endings, last_lines
 from wbtune._driver.artifacts import Artifacts
 from wbtune._driver.patience import Patience
-from wbtune._driver.reopening import where_it_is
+from wbtune._driver.reopening import reopening_arguments
 from wbtune._driver.trial_runs import TrialRuns
 from wbtune._driver.trial_state import TrialState, owns_run
 from wbtune._driver.trials import Trials
@@ -31,14 +31,14 @@ logger = logging.getLogger("wbtune")
 
 
 class ExperimentEnd:
-    """Closes what is still open, waits for uploads, and says where the runs are.
+    """Closes what is still open, waits for uploads, and prints where the runs are.
 
     Args:
-        trials: the experiment's.
+        trials: the experiment's trials.
         runs: their runs.
         artifacts: their checkpoints.
-        writer: where the runs are written.
-        stops: what ``stop=`` and the time budget have said; None where that can't be known.
+        writer: writes the runs.
+        stops: what ``stop=`` and the time budget have decided; None if that can't be known.
         place: where the runs are at W&B, if that is known.
     """
 
@@ -58,7 +58,7 @@ class ExperimentEnd:
         self._writer = writer
         self._stops = stops
         self._place = place
-        # The exit codes of a restored experiment's runs, before it was restored.
+        # The exit codes that a restored experiment's runs had before it was restored.
         self._codes_before: dict[str, int | None] | None = None
 
     def close(self, tune_trials: Sequence[Trial]) -> None:
@@ -67,14 +67,14 @@ class ExperimentEnd:
         Args:
             tune_trials: its trials as Tune has them.
         """
-        rest, failures = endings.of_the_rest(self._stops)
+        rest, failures = endings.for_unended_trials(self._stops)
         patience = Patience(self._timeout(rest), ray_loop.interrupted_from_now())
         try:
             with patience:
                 self._end_open_runs(tune_trials, rest, failures)
                 self._artifacts.finish_copying(patience)
                 self._complete_runs_of_trials()
-        finally:  # whatever went wrong: the helper, its runs and the claims come to an end
+        finally:  # whatever went wrong, end the helper and its runs, and release the claims
             complete = False
             try:
                 with patience:
@@ -84,7 +84,7 @@ class ExperimentEnd:
                 last_lines.print_folders(self._trials, self._trials.folders.deliver(patience))
                 last_lines.print_sync_command(self._trials, complete=complete)
                 last_lines.print_best(self._trials, tune_trials, self._place)
-                self._artifacts.drop_the_rest()
+                self._artifacts.discard_not_uploaded()
                 self._release_claims()
 
     def _timeout(self, rest: Outcome) -> float:
@@ -107,28 +107,28 @@ class ExperimentEnd:
                 self._complete_restored(trial, endings.failure(trial) if failed else FINISHED)
                 continue
             if state is None and owns_run(trial):
-                state = self._runs.add(trial)  # interrupted before Tune named it to the callback
+                state = self._runs.add(trial)  # interrupted before Tune passed it to the callback
             if state is not None and not state.ended:
                 outcome = endings.failure(trial) if failed else failures.get(trial.trial_id)
                 self._runs.end(state, outcome or state.outcome or rest)
 
     def _complete_restored(self, trial: Trial, outcome: Outcome) -> None:
-        """A trial had ended before the driver was restored: end its run, unless it is complete."""
+        """End the run of a trial that had ended before the restore, unless it is complete."""
         state = self._runs.add(trial)
         if self._codes_before is None:
             self._trials.folders.fetch_once()
             self._codes_before = self._trials.folders.exit_codes()
         codes = self._codes_before
         code = next((codes[run_id] for run_id in state.spec.ids if run_id in codes), None)
-        if code == outcome.exit_code:  # the last that is written, so that all is there
+        if code == outcome.exit_code:  # the code is written last, so everything is there
             state.ended, state.outcome, state.due = True, outcome, 0.0
         else:
             self._runs.end(state, outcome)
 
-    # --- runs that their trials' own processes wrote: these are gone, so the driver may ---
+    # --- runs of the trials' own processes, which are gone, so that the driver may write ---
 
     def _complete_runs_of_trials(self) -> None:
-        """Correct what they could not know, and upload the checkpoints that were held back."""
+        """Correct outcomes that the trials could not know, and upload checkpoints held back."""
         if any(state.owns_run for state in self._trials):
             self._trials.folders.fetch()
         codes = self._trials.folders.exit_codes()
@@ -139,12 +139,12 @@ class ExperimentEnd:
             self._artifacts.upload_held_back(state)
 
     def _correct(self, state: TrialState, run_id: str, code: int | None) -> None:
-        """Give a run the outcome that the driver knows, if its own says another.
+        """Give a run the outcome that the driver knows, if the run has a different one.
 
         Args:
             state: its trial.
-            run_id: the id of the run as its trial opened it; empty where it opened none.
-            code: the exit code that it was closed with; None where it was not closed.
+            run_id: the id that its trial opened it with; empty if the trial opened none.
+            code: the exit code that it was closed with; None if it was not closed.
         """
         outcome = state.outcome
         if outcome is None:
@@ -158,7 +158,7 @@ class ExperimentEnd:
         spec = state.spec
         if run_id and state.directory is not None:
             log = run_log.read_runs(state.directory, run_id).get(run_id)
-            spec = spec._replace(init=where_it_is(spec.init, log))
+            spec = spec._replace(init=reopening_arguments(spec.init, log))
         self._writer.start(state.key, spec, state.router, self._trials.login.secret)
         if state.perturbations:
             self._writer.configure(state.key, state.perturbations_in_config)
@@ -167,7 +167,7 @@ class ExperimentEnd:
     # --- afterwards ---
 
     def _upload_rest(self, seconds: float) -> None:
-        """Upload what an outage of the server has left on disk, when every run is closed."""
+        """Upload what an outage of the server left on disk, once every run is closed."""
         login = self._trials.login
         base_url = login.settings.get("base_url")
         if login.secret is not None and base_url:

@@ -1,4 +1,4 @@
-"""The start of an experiment: what can be known before any trial is checked, and fails here."""
+"""Start an experiment: check here, before any trial, whatever can be checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Started(NamedTuple):
     """An experiment that has started.
 
     Attributes:
-        experiment: itself.
+        experiment: the experiment.
         options: its options, located.
         fit: the name under which its trials find what the driver hands over to them.
     """
@@ -46,16 +46,16 @@ def start_experiment(
 
     Args:
         public_name: what the user called, for messages.
-        options: checked one by one.
+        options: the options, each checked by itself.
         api_key: the API key, if it was given as an argument.
-        objective: what the tuner optimises; without it, Tune's loop is asked.
+        objective: what the tuner optimises; if it is not given, it is read from Tune's loop.
         restored: the state of a restored experiment; empty for a new one.
-        time_budget_s: of the tuner.
+        time_budget_s: the tuner's.
 
     Raises:
-        ConfigurationError: without a project, where checkpoints can't be uploaded as asked,
-            or where no run can be written.
-        CredentialsError: without a key that the server needs.
+        ConfigurationError: if there is no project, if checkpoints can't be uploaded as asked,
+            or if no run can be written.
+        CredentialsError: if the server needs a key and there is none.
     """
     ownership.check(public_name)
     options = run_spec.locate(public_name, options)
@@ -69,7 +69,7 @@ def start_experiment(
         _check_folder(public_name, Path(sweep.directory, "wandb"))
     fit = handover.new_fit()
     if not ray_loop.name_fit(fit):
-        # Tune's loop is not what it was: its trials have no name to ask by.
+        # Tune's loop has changed, and the trials can't learn the name of this `fit`.
         fit = handover.process()
     login = driver_login.log_in(public_name, options, api_key)
     driver_login.hand_over(login, fit, objective, driver_options.plain(options))
@@ -89,7 +89,7 @@ def start_experiment(
 
 
 def _check_folder(public_name: str, folder: Path) -> None:
-    """Runs that can't be written there would be lost one by one, while the trials go on."""
+    """Check that runs can be written: otherwise each would be lost while its trial continues."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,7 +1,7 @@
-"""The folders of the experiments whose trials are logged, and what their runs left in them.
+"""The folders of the experiments whose trials are logged, and the runs in them.
 
-`tune.run_experiments` has several in one call. Where the storage is remote, each is a staging
-folder of this node (:mod:`wbtune._place.storage`).
+`tune.run_experiments` has several experiments in one call. If the storage is remote, each has a
+staging folder on this node (:mod:`wbtune._place.storage`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Folders:
         self._remotes[directory] = remote
 
     def remote(self, directory: str) -> storage.Remote | None:
-        """The storage to which a folder's runs are copied; None where it is the storage."""
+        """The storage to which a folder's runs are copied; None if the folder is the storage."""
         return self._remotes[directory]
 
     @property
@@ -45,7 +45,7 @@ class Folders:
                 remote.fetch(directory)
 
     def fetch_once(self) -> None:
-        """Fetch it, unless that was done."""
+        """Call `fetch`, unless this was called before."""
         if not self._is_fetched:
             self._is_fetched = True
             self.fetch()
@@ -65,7 +65,7 @@ class Folders:
         }
 
     def exit_codes(self) -> dict[str, int | None]:
-        """The exit code in each run's log, by run id; None where it has none."""
+        """The exit code in each run's log, by run id; None if it has none."""
         return {
             run_id: code
             for directory in self._remotes
@@ -73,12 +73,12 @@ class Folders:
         }
 
     def log_of(self, run_id: str) -> run_log.RunLog | None:
-        """What is on disk of a run; None where nothing is."""
+        """The log of a run; None if nothing of it is on disk."""
         found = (run_log.read_runs(directory, run_id) for directory in self._remotes)
         return next((logs[run_id] for logs in found if run_id in logs), None)
 
     def not_uploaded(self) -> list[Path]:
-        """The folders of the runs that are yet to be uploaded."""
+        """The folders of the runs that have yet to be uploaded."""
         return [
             folder for directory in self._remotes for folder in run_files.not_uploaded(directory)
         ]

@@ -1,6 +1,6 @@
-"""A thread of the driver in place of the helper process, where that can't be started, or hangs.
+"""A thread of the driver in place of a helper process that can't be started, or hangs.
 
-It gets the same messages, and leaves the driver alone: see :mod:`wbtune._run.without_core`.
+It gets the same messages, and does not disturb the driver: see :mod:`wbtune._run.without_core`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from wbtune._helper.helper import Helper
 from wbtune._helper.messages import Packed
 from wbtune._run import without_core
 
-#: What it carries out its messages with.
+#: The functions with which it carries out its messages.
 WITHOUT_CORE: Final = Backend(
     open_run=without_core.open_run,
     close_run=without_core.close_run,
-    no_uploads=without_core.NO_HELPER,  # only wandb-core can; what is left is marked
+    no_uploads=without_core.NO_HELPER,  # only wandb-core can upload; runs are marked as left
     log_media=without_core.log_media,
     rows=without_core.SegmentRows,
     workers=lambda _: without_core.InlineExecutor(),
@@ -32,17 +32,17 @@ class HelperThread:
     """A thread that carries out messages, instead of a `HelperProcess`.
 
     Args:
-        hear: gets its answers.
+        on_answer: called with each of its answers.
 
     Raises:
-        OSError: there is no file left for it.
-        RuntimeError: there is no thread left for it.
+        OSError: if there is no file left for it.
+        RuntimeError: if there is no thread left for it.
     """
 
     is_ready, failure = True, ""
 
-    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
-        self._hear = hear
+    def __init__(self, on_answer: Callable[[dict[str, Any]], None]) -> None:
+        self._on_answer = on_answer
         self._complete = False
         self._line, self._their_end = socket.socketpair()
         # A daemon: a disk that does not answer must not hold up the driver's exit.
@@ -52,23 +52,23 @@ class HelperThread:
     def _work(self) -> None:
         try:
             with self._their_end, self._their_end.makefile("rb") as stream:
-                helper = Helper(self._warn, lambda **answer: self._hear(answer), WITHOUT_CORE)
+                helper = Helper(self._warn, lambda **answer: self._on_answer(answer), WITHOUT_CORE)
                 helper.serve(stream)
             self._complete = True
-        except Exception as error:  # noqa: BLE001 - whatever it is: it is not complete
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be reported
             self._warn("", f"the thread that keeps the runs on disk failed: {error!r}")
         finally:
-            self._hear({"over": True})
+            self._on_answer({"over": True})
 
     def _warn(self, key: str, text: str) -> None:
-        self._hear({"key": key, "text": text})
+        self._on_answer({"key": key, "text": text})
 
     def send(self, batch: list[Packed]) -> None:
         """Send a batch."""
         self._line.sendall(messages.framed(batch))
 
     def send_end(self) -> None:
-        """Tell it that there are no more messages."""
+        """Signal that there are no more messages."""
         self._line.shutdown(socket.SHUT_WR)
 
     def is_alive(self) -> bool:
@@ -76,11 +76,11 @@ class HelperThread:
         return self._thread.is_alive()
 
     def wait(self) -> bool:
-        """Wait for its end; gives whether everything was carried out."""
+        """Wait for its end; return whether everything was carried out."""
         self._thread.join()
         with contextlib.suppress(OSError):
             self._line.close()
         return self._complete
 
     def kill(self) -> None:
-        """A thread can't be killed; it is a daemon."""
+        """Do nothing: a thread can't be killed, but it is a daemon."""

@@ -1,4 +1,4 @@
-"""The last lines of an experiment: where its runs are, what is yet to be sent, which was best."""
+"""Print an experiment's last lines: where its runs are, what is left to upload, the best trial."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wbtune._upstream import wandb_settings
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-#: Folders of runs that one line names; if there are more, it names the folder of all.
+#: How many runs' folders one line names; if there are more, it names the folder that has them all.
 SHOWN: Final = 8
 
 
@@ -37,7 +37,7 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         of_folder = [state for state in trials if state.directory == directory]
         runs = sum(not ids.isdisjoint(state.spec.ids) for state in of_folder)
         if not runs:
-            continue  # mode="disabled"; or another line has said why they could not be opened
+            continue  # mode="disabled", or a warning has said why they could not be opened
         number = _count(runs, "run")
         if runs != len(of_folder):
             number += f" of {_count(len(of_folder), 'trial')}"
@@ -52,7 +52,7 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
 
 
 def _count(number: int, noun: str) -> str:
-    """A number of things in words.
+    """A number with its noun.
 
     >>> _count(1, "run"), _count(2, "run")
     ('1 run', '2 runs')
@@ -61,7 +61,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def print_sync_command(trials: Trials, *, complete: bool) -> None:
-    """Give the command that sends what was not uploaded in time, if anything was not.
+    """Print the command that uploads what was not uploaded in time, if there is anything.
 
     Args:
         trials: the experiment's.
@@ -69,7 +69,7 @@ def print_sync_command(trials: Trials, *, complete: bool) -> None:
     """
     left = trials.folders.not_uploaded()
     if not left and (complete or trials.login.secret is None):
-        return  # what is only kept on disk has nothing to be late for
+        return  # runs that are only kept on disk are never late
     all_folders = [Path(directory, "wandb") for directory in trials.folders]
     named = all_folders if len(left) > SHOWN or not left else left
     what = " ".join(shlex.quote(str(path)) for path in named)
@@ -80,7 +80,7 @@ def print_sync_command(trials: Trials, *, complete: bool) -> None:
 
 
 def _server(trials: Trials) -> str:
-    """The command's environment, if wandb's own settings name another server."""
+    """The environment variable that the command needs if wandb's settings name another server."""
     base_url = trials.login.settings.get("base_url")
     if base_url is None or base_url == wandb_settings.wandb_setting("base_url"):
         return ""

@@ -1,6 +1,6 @@
-"""What waits to be sent to the helper: it is put here at once, and made ready when it is its turn.
+"""A queue of messages to the helper, which are only prepared when it is their turn.
 
-Tune's loop only appends. Filtering, sanitising and packing are for the thread that sends.
+Tune's loop only appends. The thread that sends them also filters, sanitises and packs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from wbtune._driver.rows import Rows
 from wbtune._driver.unacknowledged import Unacknowledged
 from wbtune._helper.messages import Log, Message, Packed, Upload, UploadRest, pack
 
-#: Messages of a batch, and their bytes: of a flood, the helper begins with the first while more
-#: are made ready.
+#: The most messages in a batch, and their bytes: if there are more, the helper begins with the
+#: first batch while the next is being prepared.
 BATCH: Final = 500
 BATCH_BYTES: Final = 8_000_000
-#: Where many results are filled in, how many are sent before the helper has carried them out.
+#: When many results are filled in, how many are sent before the helper has carried them out.
 AHEAD: Final = 10 * BATCH
 
-#: The messages of an entry, when it is its turn; None for "not yet".
+#: Returns the messages of an entry when it is its turn; one that is None means "not yet".
 Messages = Callable[[], Iterator[Message | UploadRest | None]]
 #: Ends the messages of an entry.
 _END: Final[Any] = object()
 
 
 class _Entry(NamedTuple):
-    """What was put on the queue; ``row_of`` is the run, if it is a single row."""
+    """An entry of the queue; ``row_of`` is the run's key, if the entry is a single row."""
 
     messages: Messages
     row_of: str | None = None
@@ -40,15 +40,15 @@ class MessageQueue:
     """An ordered queue of messages, taken off in batches by one thread.
 
     Args:
-        rows: makes rows of results.
-        unacknowledged: keeps what was taken off.
-        notices: for what can't be sent.
+        rows: turns results into rows.
+        unacknowledged: keeps the messages that were taken off.
+        notices: gives warnings of messages that can't be sent.
 
     Attributes:
-        is_closed: nobody takes anything off any more: rows are counted, the rest is dropped.
-        is_flood: the last batch was full, and there may be more at once.
-        waits: the next message is to be sent later.
-        lost: rows that are in no run, by run.
+        is_closed: nothing is taken off any more: new rows are counted, other entries dropped.
+        is_flood: the last batch was full, so there may be more to send at once.
+        waits: the next message has to be sent later.
+        lost: how many rows of each run were lost.
     """
 
     def __init__(self, rows: Rows, unacknowledged: Unacknowledged, notices: Notices) -> None:
@@ -60,10 +60,10 @@ class MessageQueue:
         self._unacknowledged = unacknowledged
         self._notices = notices
         self._entries: deque[_Entry] = deque()
-        # The messages that are left of the entry that is being sent, and the run of its row.
+        # The remaining messages of the entry that is being sent, and the run of its row.
         self._current: Iterator[Message | UploadRest | None] = iter(())
         self._current_row: str | None = None
-        # Lost rows that the run's summary can still name.
+        # Lost rows that the run's summary can still count.
         self._unsent: Counter[str] = Counter()
 
     @property
@@ -72,19 +72,19 @@ class MessageQueue:
         return not self._entries
 
     def put(self, messages: Messages) -> None:
-        """Put something on it."""
-        if not self.is_closed:  # nobody would take it off again
+        """Add messages."""
+        if not self.is_closed:  # nothing would take them off
             self._entries.append(_Entry(messages))
 
     def put_row(self, key: str, result: dict[str, Any]) -> None:
-        """Put a result of a run on it."""
+        """Add a result of a run."""
         if self.is_closed:
             self.lost[key] += 1
         else:
             self._entries.append(_Entry(partial(self._row, key, result, time.time()), key))
 
     def put_rows(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
-        """Put many results on it, which are asked for as they are sent."""
+        """Add many results, which are only generated as they are sent."""
 
         def messages() -> Iterator[Message | None]:
             for result in results():
@@ -101,13 +101,13 @@ class MessageQueue:
             self.lost[key] += 1
 
     def take_unsent(self, key: str) -> int:
-        """How many rows of a run could not be sent, for its summary."""
+        """Return how many rows of a run could not be sent, and reset that count."""
         return self._unsent.pop(key, 0)
 
     # --- by the thread that sends ---
 
     def batch(self) -> list[Packed]:
-        """The next messages, ready to be sent."""
+        """Take off the next messages, ready to be sent."""
         batch: list[Packed] = []
         size = 0
         self.waits = False
@@ -123,7 +123,7 @@ class MessageQueue:
                     self._begin(self._entries.popleft())
                 else:
                     break
-            except BaseException as error:  # noqa: BLE001 - whatever it is: warn, and go on
+            except BaseException as error:  # noqa: BLE001 - whatever it is, warn and continue
                 self._note_unsent(error)
         self.is_flood = len(batch) >= BATCH or size >= BATCH_BYTES
         return batch
@@ -133,7 +133,7 @@ class MessageQueue:
         self._current = entry.messages()
 
     def _packed(self, message: Message | UploadRest) -> Packed:
-        # Packed one by one: one that can't be is left out, not its neighbours.
+        # Each is packed by itself, so that one which can't be packed costs no other.
         packed = pack(message)
         self._unacknowledged.add(message, packed)
         return packed
@@ -145,15 +145,15 @@ class MessageQueue:
         if key is not None:
             self._unsent[key] += 1
 
-    # --- when nobody can write it any more ---
+    # --- when nothing can be written any more ---
 
     def drop_all(self, why: str) -> None:
         """Count the rows that can't be written, and delete the copies of checkpoints.
 
-        Those that were sent and not carried out are among them.
+        That includes what was sent but not carried out.
 
         Args:
-            why: the reason, for the messages.
+            why: the reason, for warnings.
         """
         self.is_closed = True
         rows, uploads = self._unacknowledged.rows(), self._unacknowledged.uploads()

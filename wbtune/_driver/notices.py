@@ -1,6 +1,6 @@
-"""The driver's warnings about its runs: once for each run and cause, and how often in the end.
+"""The driver's warnings: each once per run and cause, and at the end how often it occurred.
 
-A row that can't be logged is followed by thousands like it, each with another number in its text.
+After a row that can't be logged come thousands like it, each with another number in its text.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Notices:
         self._count: dict[tuple[str, str], int] = {}
 
     def warn(self, key: str, text: str, count: int = 1) -> None:
-        """Log a warning, unless the run had the same one before, whatever the numbers in it.
+        """Log a warning, unless the run had the same one before; numbers in it may differ.
 
         Args:
-            key: the run; empty for what concerns no run.
+            key: the run; empty if the warning concerns no run.
             text: what happened.
             count: how often.
         """
@@ -42,7 +42,7 @@ class Notices:
             logger.warning("wbtune%s: %s", _of(key), text)
 
     def sum_up(self) -> None:
-        """Log how often each warning came that came more than once, and forget all."""
+        """Log how often each repeated warning occurred, and forget all warnings."""
         with self._lock:
             again = [
                 (key, count, self._first[key, cause])

@@ -9,13 +9,13 @@ from typing import Self
 
 
 class Patience:
-    """Time that is left for uploads; it is over when it is up, or with Ctrl-C.
+    """The time left for uploads, which Ctrl-C ends.
 
-    As a context, it also takes the second Ctrl-C, which is raised.
+    As a context manager, it also notices a second Ctrl-C, which is raised.
 
     Args:
         seconds: how long.
-        is_interrupted: whether somebody has pressed Ctrl-C, where that is not raised.
+        is_interrupted: whether somebody has pressed Ctrl-C, if that was not raised.
     """
 
     def __init__(self, seconds: float, is_interrupted: Callable[[], bool]) -> None:
@@ -37,5 +37,5 @@ class Patience:
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """The seconds that are left."""
         return 0.0 if self.is_over() else max(0.0, self._until - time.monotonic())

@@ -1,4 +1,4 @@
-"""Opening a run again that has ended: for a late checkpoint, or to correct its outcome."""
+"""Reopen a run that has ended, for a late checkpoint or to correct its outcome."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from wbtune._run import run_log
 
 
 def reopened(state: TrialState, log: run_log.RunLog | None = None) -> Reopen:
-    """How a trial's run is opened again, and left as it was.
+    """The message to reopen a trial's run, and to close it as it was.
 
     Args:
         state: the trial.
-        log: what its own process wrote, if that opened the run.
+        log: the run's log, if the trial's own process opened the run.
     """
     outcome = state.outcome or FINISHED
     init = {name: value for name, value in state.spec.init.items() if name != "tags"}
-    init = where_it_is(init, log)
+    init = reopening_arguments(init, log)
     if log is not None:
         tags: Iterable[str] = log.tags
     elif state.owns_run:
@@ -33,10 +33,10 @@ def reopened(state: TrialState, log: run_log.RunLog | None = None) -> Reopen:
     return Reopen(state.spec._replace(init=init, config={}), outcome.exit_code)
 
 
-def where_it_is(init: Mapping[str, Any], log: run_log.RunLog | None) -> dict[str, Any]:
+def reopening_arguments(init: Mapping[str, Any], log: run_log.RunLog | None) -> dict[str, Any]:
     """The arguments of ``wandb.init`` for a run that a trial's own process may have opened.
 
-    What the trial declared, and its log says, comes before what the driver would have given.
+    What the trial declared, according to its log, overrides what the driver would use.
     """
     opened = dict(init)
     if log is not None:

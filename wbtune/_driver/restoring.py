@@ -1,7 +1,7 @@
-"""After a crash of the driver: what Tune kept on disk and W&B does not have.
+"""After a crash of the driver: find the results that Tune has on disk and the run lacks.
 
-Both are read as streams, and neither is held: of a million rows, what is remembered is when
-each iteration was reported, which is 8 bytes.
+Both are read as streams, and neither is kept in memory, except for the time at which each
+iteration was reported: 8 bytes per row.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 RESULTS_FILE: Final = "result.json"
 _ITERATION, _TIME = "training_iteration", "time_total_s"
-#: Bytes of a file that are read at once.
+#: How many bytes of a file are read at once.
 _AT_ONCE: Final = 1 << 20
 #: How far an iteration may be ahead of the known ones.
 _JUMP: Final = 1000
-#: Finds the two in a line of Tune's; quotes that are part of a text have a backslash before them.
+#: Find the two in a line of Tune's; quotes inside a text are preceded by a backslash.
 _IN_LINE: Final = tuple(
     (name, re.compile(name + rb": ([-+.0-9eE]+)[,}]").search)
     for name in (b'"training_iteration"', b'"time_total_s"')
@@ -38,17 +38,17 @@ ResultKey = tuple[Any, Any]
 class Known:
     """The results that a run has, by iteration and by the time that the trial had run for.
 
-    A retry repeats the one, never both.
+    A retry may repeat an iteration, but never both.
 
     Attributes:
-        timed: whether the run has the times; `excludes` may have kept them out.
+        timed: whether the run has the times; `excludes` may have left them out.
     """
 
     def __init__(self) -> None:
         self.timed = False
-        # The first time of each iteration, by that; NaN where there is none.
+        # The first time of each iteration, by iteration; NaN if there is none.
         self._times = array("d")
-        # The times of iterations that were repeated, and whatever else there is.
+        # Repeated iterations with their times, and anything else.
         self._others: set[ResultKey] = set()
 
     @property
@@ -88,7 +88,7 @@ class Known:
 
 
 def known(paths: Iterable[Path]) -> Known:
-    """What the logs of a run have of Tune's results."""
+    """The results of Tune's that are in the logs of a run."""
     found = Known()
     for iteration, seconds in log_rows.numbers(paths, _ITERATION, _TIME):
         if iteration is not None:
@@ -104,11 +104,11 @@ def missing(
     Args:
         trial: a trial of a restored experiment.
         paths: the logs of its run, as far as they are on disk.
-        delivered: what the trial has delivered since it was restored, which is logged elsewhere;
-            it may grow meanwhile.
+        delivered: the results that the trial has delivered since it was restored, which are logged
+            anyway; more may be added meanwhile.
 
     Yields:
-        Results in their order.
+        The results in their order.
     """
     of_run = known(paths)
     of_run.timed |= of_run.is_empty
@@ -131,7 +131,7 @@ def missing(
 
 
 def _key_of(line: bytes) -> ResultKey | None:
-    """Iteration and time of a line, without parsing all of it; None where that may go wrong."""
+    """Iteration and time of a line, without parsing all of it; None if that is not safe."""
     found = [search(line) for name, search in _IN_LINE if line.count(name) == 1]
     if len(found) != len(_IN_LINE) or None in found:
         return None

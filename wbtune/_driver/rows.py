@@ -1,4 +1,4 @@
-"""Results become rows: filtered, sanitised, and without the values that can't travel."""
+"""Turn results into rows: filtered, sanitised, and without values that can't be sent."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from wbtune._run.log_rows import STAMP
 
 
 class Rows:
-    """What is made of the results of each run, by the thread that sends them.
+    """Turns each run's results into rows, in the thread that sends them.
 
     Args:
-        notices: for what is left out.
+        notices: gives warnings of values that are left out.
     """
 
     def __init__(self, notices: Notices) -> None:
@@ -27,15 +27,15 @@ class Rows:
         self._last_stamp = 0.0
 
     def open(self, key: str, router: Router) -> None:
-        """A run is opened: its results are filtered by this."""
+        """Note that a run is opened, and the router for its results."""
         self._routers[key] = router
 
     def is_open(self, key: str) -> bool:
-        """Was a run opened, and not closed?"""
+        """Is the run open?"""
         return key in self._routers
 
     def close(self, key: str) -> None:
-        """A run is closed: say which names W&B has kept for itself."""
+        """Note that a run is closed, and warn of its keys that W&B reserves for itself."""
         router = self._routers.pop(key, None)
         self._left_out.pop(key, None)
         if router is not None and router.reserved:
@@ -47,8 +47,8 @@ class Rows:
 
         Args:
             key: its run, which is open.
-            result: the result, as it was when it was reported.
-            reported: when that was; seconds since the epoch.
+            result: a snapshot of the result from when it was reported.
+            reported: when that was, in seconds since the epoch.
         """
         row, config = self._routers[key].route(result)
         for name in [name for name, value in row.items() if media.is_media(value)]:
@@ -60,6 +60,6 @@ class Rows:
                     self._left_out[key].add(name)
                     text = f"left out {name} ({type(error).__name__}: {error})"
                     self._notices.warn(key, text)
-        # No two rows have the same; a float this large resolves a quarter of a microsecond.
+        # No two rows have the same stamp; a float this large resolves a quarter of a microsecond.
         self._last_stamp = max(reported, self._last_stamp + 1e-6)
         yield Log(key, {**row, STAMP: self._last_stamp}, config)

@@ -1,8 +1,8 @@
-"""Keeps a helper at work: starts it, sends it the messages, replaces one that was killed.
+"""Keep a helper running: start it, send it the messages, and replace it if it is killed.
 
 Processes get killed, and the helper is the first that a machine short of memory would pick.
-Another one opens the unfinished runs again and is sent what is not yet safe
-(:mod:`wbtune._driver.unacknowledged`). Where no helper can be started, or the last one hangs, a
+Its replacement reopens the unfinished runs and is sent what is not yet safe
+(:mod:`wbtune._driver.unacknowledged`). If no helper can be started, or the last one hangs, a
 thread takes its place (:mod:`wbtune._driver.helper_thread`).
 """
 
@@ -22,7 +22,7 @@ from wbtune._driver.notices import Notices
 from wbtune._driver.unacknowledged import Unacknowledged
 from wbtune._helper.messages import STOP, Packed
 
-#: Helper processes that are started, one after the other, before a thread does their work.
+#: How many helper processes are started in turn before a thread takes over.
 MAX_HELPERS: Final = 3
 
 RESTARTED: Final = "the helper process is gone (killed?); the unfinished runs go on in another one"
@@ -32,18 +32,18 @@ BY_THREAD: Final = (
 
 
 class Supervisor:
-    """Sends what is on a queue to a helper, by a thread of its own.
+    """Sends the messages of a queue to a helper, in a thread of its own.
 
     Args:
-        queue: what is to be sent.
-        unacknowledged: what was sent.
-        notices: for what happens to the helper.
-        start_helper: starts one, given its log file and what gets its answers.
+        queue: the messages to send.
+        unacknowledged: the messages that were sent.
+        notices: gives warnings of what happens to the helper.
+        start_helper: starts a helper, given its log file and a function for its answers.
 
     Attributes:
-        helper: the one at work; None where there is none.
+        helper: the running helper; None if there is none.
         started: how many helper processes were started.
-        stops: the runs whose "Stop run" somebody has pressed at W&B.
+        stops: the runs for which somebody has pressed "Stop run" at W&B.
         gave_up_waiting: the helper was ended before it had carried everything out.
     """
 
@@ -82,7 +82,7 @@ class Supervisor:
             self._thread = thread
 
     def wake(self) -> None:
-        """Have what is on the queue sent at once."""
+        """Have the queue's messages sent at once."""
         self._wake.set()
 
     # --- the end ---
@@ -107,17 +107,17 @@ class Supervisor:
             thread.join(max(0.0, min(until - time.monotonic(), timeouts.LOOK_S)))
             if is_interrupted():
                 until = min(until, time.monotonic() + timeouts.INTERRUPTED_ON_DISK_S)
-                is_interrupted = bool  # heard
+                is_interrupted = bool  # always False: one Ctrl-C is enough
 
     def _end_helper(self, thread: threading.Thread) -> None:
-        """The helper hangs, or uploads for too long: end it, and write what it has not written."""
+        """End a helper that hangs or uploads for too long, and write what it has not written."""
         self.gave_up_waiting = True
         until = time.monotonic() + timeouts.RESCUE_S
         while thread.is_alive() and time.monotonic() < until:
-            if self.helper is not None:  # it may just be starting another one
+            if self.helper is not None:  # the thread may be starting another one just now
                 self.helper.kill()
             thread.join(timeouts.LOOK_S)
-        if thread.is_alive():  # nor can this process write there
+        if thread.is_alive():  # this process can't write there either
             self._queue.drop_all("the disk does not answer")
 
     # --- the sending thread ---
@@ -125,7 +125,7 @@ class Supervisor:
     def _serve(self) -> None:
         try:
             self._serve_by_helpers()
-        except BaseException as error:  # noqa: BLE001 - whatever it is: it must not be called complete
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the runs are not complete
             self._give_up(f"the sending thread failed: {type(error).__name__}: {error}")
 
     def _serve_by_helpers(self) -> None:
@@ -134,11 +134,11 @@ class Supervisor:
             if isinstance(self.helper, HelperThread):
                 self._give_up("the thread that keeps the runs on disk has failed")
                 return
-            again = self._unacknowledged.again()
+            again = self._unacknowledged.to_resend()
             self.helper = self._replacement(self.helper)
 
     def _deliver(self, helper: HelperHandle, batch: list[Packed]) -> bool:
-        """Send what comes, until the queue is to be closed (True) or the helper is gone."""
+        """Send messages until the queue is closed (True) or the helper is gone (False)."""
         try:
             while True:
                 closing = self._closing
@@ -152,17 +152,17 @@ class Supervisor:
                 if not self._queue.is_flood:
                     self._wake.wait(timeouts.BATCH_S)
                     self._wake.clear()
-                self._unacknowledged.drop_what_is_safe()
+                self._unacknowledged.drop_safe()
                 if not helper.is_alive():
                     break
         except OSError:
             pass  # it is gone
         complete = helper.wait()
-        self._unacknowledged.drop_what_is_safe()
+        self._unacknowledged.drop_safe()
         return complete
 
-    def hear(self, answer: dict[str, Any]) -> None:
-        """Take an answer of the helper, in the thread that listens to it."""
+    def handle_answer(self, answer: dict[str, Any]) -> None:
+        """Handle one of the helper's answers, in the thread that reads them."""
         if "done" in answer:
             self._unacknowledged.acknowledge(answer["done"])
         elif "lost" in answer:
@@ -174,12 +174,12 @@ class Supervisor:
         elif "over" in answer:
             self._wake.set()
 
-    # --- starting a helper, and what does without ---
+    # --- starting a helper, or its replacement ---
 
     def _start(self) -> HelperHandle | None:
-        """Start a helper process, or what does without; None when nothing can be done."""
+        """Start a helper process, or a thread if that fails; None if neither can be started."""
         try:
-            helper = self._start_helper(self._log_file, self.hear)
+            helper = self._start_helper(self._log_file, self.handle_answer)
         except Exception as error:  # noqa: BLE001 - no memory, no interpreter, a strange environment
             reason = f"{type(error).__name__}: {error}"
             return self._start_thread(f"no helper process can be started: {reason}")
@@ -200,7 +200,7 @@ class Supervisor:
 
     def _start_thread(self, why: str) -> HelperHandle | None:
         try:
-            helper = HelperThread(self.hear)
+            helper = HelperThread(self.handle_answer)
         except Exception as error:  # noqa: BLE001 - no files, no threads
             self._give_up(f"{why}; and no thread, either: {type(error).__name__}: {error}")
             return None
@@ -209,6 +209,6 @@ class Supervisor:
         return helper
 
     def _give_up(self, why: str) -> None:
-        self._queue.is_closed = True  # first: from here on, nothing is put on the queue
+        self._queue.is_closed = True  # first, so that nothing more is put on the queue
         self._notices.warn("", f"{why}; nothing more is logged")
         self._queue.drop_all(why)

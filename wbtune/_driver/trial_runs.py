@@ -1,6 +1,6 @@
-"""The runs that the driver writes: opened in time, filled in after a crash, and ended.
+"""The runs that the driver writes: open them in time, fill them in after a crash, end them.
 
-A run is the driver's unless its trial's own process has claimed it: because it is a decorated
+The driver writes a run unless the trial's own process has claimed it, because it is a decorated
 function or a `WandbMixin`, or because it called `setup_wandb` first.
 """
 
@@ -34,19 +34,19 @@ class TrialRuns:
     """Opens and ends the trials' runs.
 
     Args:
-        trials: the experiment's.
-        writer: where the runs are written.
+        trials: the experiment's trials.
+        writer: writes the runs.
     """
 
     def __init__(self, trials: Trials, writer: Writer) -> None:
         self._trials = trials
         self._writer = writer
-        # The trials whose runs are not open yet: Tune's loop looks at them often.
+        # The trials whose runs are not open yet: Tune's loop checks them often.
         self._unopened: list[TrialState] = []
         self._store_is_away_until = 0.0
 
     def add(self, trial: Trial) -> TrialState:
-        """Add a new trial to the experiment's, and have the helper started."""
+        """Add a new trial to the experiment, and start the helper if it is not running."""
         state = self._trials.add(trial)
         if state.directory is not None:
             self._writer.launch(Path(state.directory, "wandb", "wbtune.log"))
@@ -55,10 +55,10 @@ class TrialRuns:
     # --- opening ---
 
     def open_when_due(self, trial: Trial, state: TrialState) -> None:
-        """Open a trial's run as soon as the trial had time enough to claim it itself."""
+        """Open a trial's run once the trial has had enough time to claim it itself."""
         if state.owns_run:
             return
-        # With system metrics, at the first result, which says in which process the trial is.
+        # With system metrics, at the first result, which shows which process the trial runs in.
         state.due = math.inf if self._trials.options.system_metrics else time.monotonic()
         if ray_trial.is_function(trial.get_trainable_cls()):
             state.due += timeouts.CLAIM_S  # its first line is still to come
@@ -66,7 +66,7 @@ class TrialRuns:
         self.open_overdue()
 
     def open_overdue(self) -> None:
-        """Open the runs that their trials had time enough to claim."""
+        """Open the runs that their trials have had enough time to claim."""
         now = time.monotonic()
         for state in [state for state in self._unopened if state.due <= now]:
             self._unopened = [other for other in self._unopened if other is not state]
@@ -86,20 +86,20 @@ class TrialRuns:
             self._writer.call(self._trials.folders.fetch_once)
         self._writer.start(state.key, state.spec, state.router, self._trials.login.secret)
         if state.fill_in_from is not None:
-            # What a crashed driver had not yet logged, before anything new.
+            # First the results that a crashed driver had not yet logged.
             self._writer.log_all(state.key, partial(self._missing, state, state.fill_in_from))
             state.fill_in_from = None
         if state.perturbations:
             self._writer.configure(state.key, state.perturbations_in_config)
 
     def _writer_of(self, state: TrialState) -> str:
-        """Which process writes the run; if that can't be asked, rather two than none."""
+        """Which process writes the run. If the store does not answer: better two than none."""
         if time.monotonic() < self._store_is_away_until:
             return "driver"
         try:
             return handover.claim(state.claim, "driver", timeouts.STORE_IN_LOOP_S)
         except handover.StoreError as error:
-            # Tune's loop does not wait for it again at once.
+            # So that Tune's loop does not wait for the store again at once.
             self._store_is_away_until = time.monotonic() + timeouts.CLAIM_S
             logger.warning(
                 "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
@@ -112,14 +112,14 @@ class TrialRuns:
         """The results that a crashed driver had not logged."""
         directory = state.directory or ""
         logs = [run_files.logs(directory, run_id) for run_id in state.spec.ids]
-        # Tune goes on meanwhile: what this driver has delivered is logged as it came.
+        # Tune continues meanwhile, and the results that this driver gets are logged as they come.
         yield from restoring.missing(trial, next(filter(None, logs), []), state.delivered)
         state.delivered = None
 
     # --- changing and ending ---
 
     def perturb(self, trial: Trial, state: TrialState) -> None:
-        """A trial is started again: update its run's config, if its hyperparameters changed."""
+        """Update the config of a restarted trial's run, if its hyperparameters changed."""
         changes = self._trials.note_perturbation(trial, state)
         if changes and state.is_open:
             self._writer.configure(state.key, changes)

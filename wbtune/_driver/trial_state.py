@@ -1,4 +1,4 @@
-"""What the driver knows of one trial, as data."""
+"""What the driver knows about one trial, as data."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ class TrialState:
         router: filters its results.
         claim: the name under which its run is claimed.
         config: its config when it was last started, filtered.
-        owns_run: its own process writes its run.
-        failed_to_start: it failed without having started.
+        owns_run: the trial's own process writes its run.
+        failed_to_start: it failed before it had started.
         is_open: its run is open, and the driver writes it.
         fill_in_from: the trial, until the results that a crashed driver had not logged are
-            filled in; None where there are none.
-        delivered: what it has delivered to this driver, until then.
-        due: when the run is opened, if nobody has claimed it by then; `time.monotonic`.
+            filled in; None if there are none.
+        delivered: the results that it has delivered to this driver until then.
+        due: when the run is opened, unless the trial claims it first; by `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
         perturbations: what a population-based scheduler did to it.
         outcome: how it ended, or is about to end.
-        ended: whether it has.
+        ended: whether it has ended.
         copy_last: copies its last checkpoint, if that is the one to upload.
         last_saved: the path of the newest checkpoint that was handled.
         best: the best value of its checkpoints' metric.
-        experiment_key: tells its experiment from others.
+        experiment_key: distinguishes its experiment from others.
         artifact: the name of its checkpoints' artifact, once there is one.
-        held_back: checkpoints of a run that its own process writes, until that has ended.
-        directory: its experiment's.
+        held_back: checkpoints that wait until the trial's own process, which writes the run, has
+            ended.
+        directory: its experiment's folder.
     """
 
     spec: run_spec.RunSpec
@@ -74,18 +75,18 @@ class TrialState:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What the run's summary says in addition to the outcome."""
+        """The entries of the run's summary in addition to the outcome."""
         return {"wbtune/attempt": self.attempt} if self.attempt > 1 else {}
 
     @property
     def perturbations_in_config(self) -> dict[str, Any]:
-        """What the run's config says of the perturbations; empty without any."""
+        """The entry of the run's config for the perturbations; empty if there are none."""
         if not self.perturbations:
             return {}
         return {"wbtune/perturbations": list(self.perturbations)}
 
     def for_restoring(self) -> dict[str, Any]:
-        """What a restored experiment has to know: plain data, without a secret."""
+        """What a restored experiment needs: plain data, without secrets."""
         return {
             "attempt": self.attempt,
             "perturbations": self.perturbations,

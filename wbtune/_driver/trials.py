@@ -1,4 +1,4 @@
-"""The trials of an experiment: which run each of them gets, and with which config."""
+"""The trials of an experiment: which run each one gets, and with which config."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ logger = logging.getLogger("wbtune")
 
 
 class Trials:
-    """The trials that the driver has heard of, in this order.
+    """The trials that Tune has passed to the driver, in that order.
 
     Args:
         public_name: what the user called, for messages.
         options: located and checked.
         login: the key and the server.
         objective: which checkpoint is the best.
-        restored: what `for_restoring` gave before the driver ended; empty for a new experiment.
+        restored: what `for_restoring` returned before the driver ended; empty for a new
+            experiment.
 
     Attributes:
         folders: the folders that their runs are in.
@@ -69,11 +70,11 @@ class Trials:
         return self._states.get(trial.trial_id)
 
     def for_restoring(self) -> dict[str, Any]:
-        """What a restored experiment has to know: plain data, without a secret."""
+        """What a restored experiment needs: plain data, without secrets."""
         return {trial_id: state.for_restoring() for trial_id, state in self._states.items()}
 
     def add(self, trial: Trial) -> TrialState:
-        """Add a trial that is new."""
+        """Add a new trial."""
         identified = identity.of_trial(trial)
         inner, config = self._split_config(trial)
         options = inner | self.options
@@ -101,14 +102,14 @@ class Trials:
         return state
 
     def _continue(self, trial: Trial, state: TrialState) -> None:
-        """Take over what a restored experiment knows of a trial."""
+        """Take over what a restored experiment knows about a trial."""
         before = self.restored.get(trial.trial_id)
         if before is not None:
             state.attempt = max(before["attempt"], 1 + trial.num_failures)
             state.perturbations = list(before["perturbations"])
             state.best = before.get("best")
-        # Where the trial called `setup_wandb`, it is about to claim its run again, and Tune's
-        # results were never in there.
+        # If the trial had called `setup_wandb`, it is about to claim its run again, and Tune's
+        # results were never in that run.
         owned = before is not None and before.get("own", False)
         if self.restored and not state.owns_run and not owned:
             state.fill_in_from, state.delivered = trial, restoring.Known()
@@ -120,18 +121,18 @@ class Trials:
                 self.public_name, trial.config, wandb_settings.init_parameters()
             )
         except WbtuneError as error:
-            # Samples are drawn one by one: nobody could know before this trial. It is said once,
-            # and not where the trial opens its run itself: there it is raised.
+            # Samples are drawn one by one, so this was not known before this trial. It gives one
+            # warning, and none if the trial opens its run itself: there it is raised.
             if trial.trial_id not in self._states and not owns_run(trial):
                 logger.warning("%s Trial %s is logged without it.", error, trial)
             return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
         return inner, config
 
     def _with_its_own_id(self, trial: Trial, spec: run_spec.RunSpec) -> run_spec.RunSpec:
-        """The trial's run, under an id that no other trial has.
+        """The trial's run, with an id that no other trial has.
 
-        ``id=`` names one run: the first trial has it, and each further one an id that is
-        made from it. A restored experiment knows which trial had which.
+        ``id=`` names one run: the first trial gets it, and each further one an id
+        made from it. A restored experiment knows which trial had which id.
         """
         given, before = spec.init["id"], self.restored.get(trial.trial_id, {})
         is_free = self._trial_of_run.setdefault(given, trial.trial_id) == trial.trial_id
@@ -151,10 +152,10 @@ class Trials:
         return spec._replace(init={**spec.init, "id": own})
 
     def note_perturbation(self, trial: Trial, state: TrialState) -> dict[str, Any]:
-        """Compare the config of a trial that is started again with what it was.
+        """Compare the config of a trial that is started again with the one that it had.
 
         Returns:
-            The changes of its run's config; empty where nothing changed.
+            The changes to its run's config; empty if nothing changed.
         """
         _, config = self._split_config(trial)
         kept = state.router.excludes.config(config)

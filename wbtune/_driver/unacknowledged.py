@@ -1,8 +1,8 @@
-"""What was sent to the helper and is not yet safe: what another one would need to go on.
+"""Messages that were sent to the helper and are not yet safe: its replacement would need them.
 
 Processes get killed, and the helper is the first that a machine short of memory would pick. So
-each message is kept until the helper has acknowledged that it is carried out, a row for a little
-longer, until it is on disk, and a checkpoint until its copy is gone.
+each message is kept until the helper has acknowledged that it was carried out; a row a little
+longer, until it is on disk; and a checkpoint until its copy is gone.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ class Sent:
     """One message as it was sent.
 
     Attributes:
-        message: the message; a row is kept as its stamp alone.
-        packed: the message as bytes: its values may be changed by their owner later.
-        done: when the helper acknowledged it; `time.monotonic`.
+        message: the message; only the stamp of a row is kept.
+        packed: the message as bytes, because the owner of its values may change them later.
+        done: when the helper acknowledged it, by `time.monotonic`.
     """
 
     message: Message
-    packed: Packed = field(repr=False)  # may hold the key
+    packed: Packed = field(repr=False)  # it may contain the API key
     done: float = 0.0
 
 
 @dataclass(slots=True)
 class SentMessages:
-    """What another helper would need to go on with one run, should this one be killed.
+    """The messages that another helper would need to continue one run if this one were killed.
 
     Attributes:
         sent: the messages that the helper has not yet carried out.
-        start: the message that opened the run as it is now.
+        start: the message that opened the run; None if it is not open.
         recent: the last rows, carried out but perhaps not on disk.
         uploads: carried out, but their checkpoints may not have arrived.
-        config: all that was changed in the run's config.
+        config: everything that was changed in the run's config.
     """
 
     sent: deque[Sent] = field(default_factory=deque)
@@ -70,7 +70,7 @@ class SentMessages:
         self.sent.append(Sent(message, packed))
 
     def acknowledge(self, count: int) -> None:
-        """The helper has carried out so many more messages."""
+        """Note that the helper has carried out this many more messages."""
         for _ in range(min(count, len(self.sent))):
             one = self.sent.popleft()
             one.done = time.monotonic()
@@ -100,7 +100,7 @@ class SentMessages:
 
     @property
     def rows(self) -> int:
-        """How many rows were sent and not carried out."""
+        """How many rows were sent but not carried out."""
         return sum(isinstance(one.message, Log) for one in self.sent)
 
     @property
@@ -109,8 +109,8 @@ class SentMessages:
         uploads = [*self.uploads, *self.sent]
         return [one.message for one in uploads if isinstance(one.message, Upload)]
 
-    def again(self) -> Iterator[Sent]:
-        """The messages for another helper; from here on, these are kept for that one."""
+    def to_resend(self) -> Iterator[Sent]:
+        """The messages for another helper; from now on, they count as sent to that one."""
         sent = [*self.recent, *self.sent]
         if self.start is not None:
             config = Configure(self.start.message.key, dict(self.config))
@@ -131,7 +131,7 @@ class SentMessages:
 
 
 class Unacknowledged:
-    """What was sent and is not yet safe, run by run.
+    """Messages that were sent and are not yet safe, by run.
 
     Attributes:
         runs: the messages of each run.
@@ -154,11 +154,11 @@ class Unacknowledged:
         return len(self.runs[key].sent) if key in self.runs else 0
 
     def acknowledge(self, counts: Mapping[str, int]) -> None:
-        """The helper has carried out so many more messages of each run; any thread may say so."""
+        """Note how many more messages of each run were carried out; any thread may call this."""
         self._acknowledged.append(counts)
 
-    def drop_what_is_safe(self) -> None:
-        """Drop the messages that another helper would not need any more; by the sending thread."""
+    def drop_safe(self) -> None:
+        """Drop messages that another helper would not need; called by the sending thread."""
         while self._acknowledged:
             for key, count in self._acknowledged.popleft().items():
                 messages = self.runs.setdefault(key, SentMessages())
@@ -166,13 +166,13 @@ class Unacknowledged:
                 if messages.is_empty:
                     del self.runs[key]
 
-    def again(self) -> list[Packed]:
-        """All that another helper needs."""
-        of_runs = [one.packed for messages in self.runs.values() for one in messages.again()]
+    def to_resend(self) -> list[Packed]:
+        """All messages that another helper needs."""
+        of_runs = [one.packed for messages in self.runs.values() for one in messages.to_resend()]
         return of_runs + self._of_no_run
 
     def rows(self) -> Counter[str]:
-        """How many rows of each run were sent and not carried out."""
+        """How many rows of each run were sent but not carried out."""
         return Counter({key: messages.rows for key, messages in self.runs.items()})
 
     def uploads(self) -> list[Upload]:
@@ -190,10 +190,10 @@ def _is_left(one: Sent, on_disk: set[float]) -> bool:
 
 
 def _newest(sent: list[Sent]) -> Path | None:
-    """The newest log of the run that these messages open again; None where it has none.
+    """The newest log of the run that these messages reopen; None if there is none.
 
-    What it holds is perhaps not at the server, and was lost with the core that had it: it is sent
-    when the experiment ends, or by the command that is printed then.
+    Its rows may not have reached the server before the core that held them was lost. They are
+    uploaded when the experiment ends, or by the command that is printed then.
     """
     for one in sent:
         if isinstance(one.message, Start):
@@ -208,17 +208,17 @@ def _newest(sent: list[Sent]) -> Path | None:
 
 
 def _is_closed(sent: list[Sent], newest: Path) -> bool:
-    """Is the run already closed as the last of these messages wants it, and nothing else left?"""
+    """Is the run already closed with the outcome of these messages, and nothing else left?"""
     ends = [one.message for one in sent if isinstance(one.message, End)]
     rest = [one for one in sent if isinstance(one.message, Log | Upload)]
     return len(ends) == 1 and not rest and run_files.exit_code(newest) == ends[0].outcome.exit_code
 
 
 def _kept_on_disk(one: Sent, newest: Path) -> Sent:
-    """An online run goes on on disk.
+    """Make the message continue an online run on disk only.
 
-    What is there would otherwise come after what is logged now, and W&B drops rows whose step
-    goes back.
+    Otherwise the rows on disk would reach W&B after those that are logged now, and W&B drops rows
+    whose step goes back.
     """
     start = one.message
     if not isinstance(start, Start) or start.secret is None:
@@ -231,12 +231,12 @@ def _kept_on_disk(one: Sent, newest: Path) -> Sent:
 
 
 def _is_waiting(sent: Sent) -> bool:
-    """Has its checkpoint not arrived? Its copy is deleted when it has."""
+    """Has this upload's checkpoint not arrived yet? When it has, its copy is deleted."""
     return isinstance(sent.message, Upload) and not sent.message.checkpoint.is_gone
 
 
 def _stamps(sent: list[Sent]) -> set[float]:
-    """The stamps of the rows that are on disk, of the run that these messages are about."""
+    """The stamps of the rows that are on disk, for the run of these messages."""
     specs = [one.message.spec for one in sent if isinstance(one.message, Start)]
     folders = {(spec.init.get("dir") or ".", run_id) for spec in specs for run_id in spec.ids}
     rows = (one.message.row for one in sent if isinstance(one.message, Log))

@@ -1,18 +1,18 @@
-"""Many runs, one W&B service, off Tune's loop: an ordered stream of start, log, end.
+"""The driver's access to its runs: a `Writer` sends start, log and end messages in order.
 
-The driver has a `Writer`: putting something on its queue is all that Tune's loop ever
-does. A thread takes what has gathered, a few times a second, filters and sanitises it,
+All that Tune's loop does is put something on the `Writer`'s queue. A few times a second,
+a thread takes what is there, filters and sanitises it,
 and sends it to one helper process (:mod:`wbtune._helper.helper`).
 
-A process, not a thread, because it leaves the driver alone in every way: `wandb.run` and
-the user's own core, the interpreter's lock, signals (it has its own session, so Ctrl-C
-does not reach it). And when the driver dies, even by SIGKILL, what is sent ends, and the
-helper closes every run with what it was given.
+It is a process, not a thread, because a process does not disturb the driver: neither `wandb.run`
+and the user's own core, nor the interpreter's lock, nor signals (it has its own session, so Ctrl-C
+does not reach it). When the driver dies, even by SIGKILL, the stream of messages ends, and the
+helper closes every run with what it has received.
 
-A thread and a Ray actor were measured as well (``docs/decisions.md``): a thread takes the driver
+A thread and a Ray actor were measured as well (``docs/decisions.md``): a thread costs the driver
 eight times the CPU for a row, and an actor is killed together with its driver.
 
-What happens when the helper is killed, hangs or can't be started: :mod:`wbtune._driver.supervisor`.
+:mod:`wbtune._driver.supervisor` handles a helper that is killed, hangs or can't be started.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """The driver's end: takes messages at once, and has them carried out in order.
+    """Accepts messages at once, and has them carried out in order.
 
     Runs on: driver. It is never pickled; the callback that owns it leaves it out.
 
     Args:
-        start_helper: starts what carries them out.
+        start_helper: starts the helper that carries them out.
 
     Attributes:
-        stops: the runs whose "Stop run" somebody has pressed at W&B.
+        stops: the runs for which somebody has pressed "Stop run" at W&B.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Writer:
     def start(
         self, key: str, spec: run_spec.RunSpec, router: Router, secret: Secret | None
     ) -> None:
-        """Open a run; whatever comes later for ``key`` goes into it."""
+        """Open a run; later messages for ``key`` go into it."""
 
         def messages() -> Iterator[Message]:
             self._rows.open(key, router)
@@ -77,15 +77,15 @@ class Writer:
         self._queue.put(messages)
 
     def log(self, key: str, result: Mapping[str, Any]) -> None:
-        """Log one result. This is what Tune's loop does for each: a few microseconds."""
+        """Log one result. Tune's loop does this for each; it takes a few microseconds."""
         self._queue.put_row(key, dict(result))
 
     def log_all(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
-        """Log results that the sending thread asks for when it is their turn, and as it sends."""
+        """Log results that the sending thread generates when it is their turn."""
         self._queue.put_rows(key, results)
 
     def call(self, work: Callable[[], None]) -> None:
-        """Have something done by the sending thread, before what comes next is sent."""
+        """Have the sending thread call something before it sends the next message."""
 
         def messages() -> Iterator[Message]:
             work()
@@ -105,7 +105,7 @@ class Writer:
         reopen: Callable[[], Reopen],
         secret: Secret | None,
     ) -> None:
-        """Log a checkpoint as an artifact; ``reopen`` is asked when it is its turn."""
+        """Log a checkpoint as an artifact; ``reopen`` is called when it is its turn."""
         if self._queue.is_closed:
             checkpoint.discard()
             return
@@ -121,7 +121,7 @@ class Writer:
         Args:
             key: the run.
             outcome: how it ended.
-            notes: more for its summary.
+            notes: further entries of its summary.
         """
 
         def messages() -> Iterator[Message]:
@@ -132,22 +132,21 @@ class Writer:
         self._supervisor.wake()
 
     def upload_rest(self, directory: str, base_url: str, secret: Secret, seconds: float) -> None:
-        """When every run is closed, upload what an outage of the server has left on disk."""
+        """Once every run is closed, upload what an outage of the server left on disk."""
         self._queue.put(lambda: iter((UploadRest(directory, base_url, seconds, secret.reveal()),)))
 
     def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Have everything carried out, and end the helper.
 
         Args:
-            timeout: seconds to wait for uploads; a few more are granted to have everything
-                on disk.
-            is_interrupted: whether somebody has lost patience: then it waits for no uploads.
+            timeout: seconds to wait for uploads; writing everything to disk gets a few more.
+            is_interrupted: whether somebody has pressed Ctrl-C; then it does not wait for uploads.
 
         Returns:
-            Whether all was carried out in time, and no row was lost.
+            Whether everything was carried out in time, and no row was lost.
 
         Raises:
-            KeyboardInterrupt: when it comes meanwhile; as much as possible is on disk.
+            KeyboardInterrupt: if it is raised meanwhile; as much as possible is on disk.
         """
         try:
             self._supervisor.close(timeout, is_interrupted)
@@ -156,7 +155,7 @@ class Writer:
         return complete
 
     def _sum_up(self) -> bool:
-        """Say how often each thing happened, and how many rows are in no run."""
+        """Warn of how often each thing happened, and of how many rows were lost."""
         gave_up = self._supervisor.gave_up_waiting or self._queue.is_closed
         if not self._queue.is_empty and not gave_up:
             self._queue.drop_all("there was no helper process")

@@ -129,7 +129,7 @@ class Replies:
     def close(self) -> None:
         """Wait until everything was read, if somebody reads."""
         self._lines.put(None)
-        self._thread.join(timeouts.LAST_WORDS_S)
+        self._thread.join(timeouts.LAST_ANSWERS_S)
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # the driver is gone: nobody reads
