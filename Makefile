@@ -21,9 +21,10 @@ test: .venv/ready
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-# What needs no Ray, for the time between two edits.
+# What needs no Ray and no server, with fewer examples, for the time between two edits.
 quick: .venv/ready
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ray and not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+		--hypothesis-profile quick -m unit
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ hypothesis.settings.register_profile(
     "wbtune",
     deadline=None,  # machines are shared: a slow example is not a failure
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+# `make quick` asks for it; `make test` tries as many as each property wants.
+hypothesis.settings.register_profile(
+    "quick", parent=hypothesis.settings.get_profile("wbtune"), max_examples=10
 )
 hypothesis.settings.load_profile("wbtune")
 
@@ -41,6 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         given = [mark.name for mark in item.iter_markers()]
         for mark in marks_of(reached(item.path, names), item.fixturenames, given):
             item.add_marker(mark)
+    # Two files at a time: the long ones first, so that neither of the two is left with one.
+    needs_ray = Counter(item.path for item in items if item.get_closest_marker("ray"))
+    items.sort(key=lambda item: needs_ray[item.path], reverse=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""A driver to be killed or interrupted: ``python crash_program.py FOLDER DOOR (run|restore)``."""
+"""A driver to be killed or interrupted: ``python crash_program.py FOLDER DOOR``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ray
 from drivers import local_ray, quick_workers
 from ray import tune
 
-from wbtune import WandbLoggerCallback, WandbMixin, restore_wandb_tuner, wandb_trial, wandb_tuner
+from wbtune import WandbLoggerCallback, WandbMixin, wandb_trial, wandb_tuner
 
 ITERATIONS = 40
 
@@ -19,7 +19,7 @@ ITERATIONS = 40
 def work(config, i):
     """Slow from the twelfth iteration on, so that the driver is ended in the middle of it."""
     if config["trial"] != 0:
-        restored = Path(config["folder"], "restore.log").exists()
+        restored = Path(config["folder"], "restored").exists()
         time.sleep(0.02 if restored else 0.1 if i <= 12 else 1.5)
 
 
@@ -72,27 +72,24 @@ TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
 
 
 def main():
-    folder, door, what = sys.argv[1:]
+    folder, door = sys.argv[1:]
     quick_workers()
     local_ray(2)
     trainable = TRAINABLES[door]
-    if what == "restore":
-        tuner = restore_wandb_tuner(str(Path(folder, "crash")), trainable)
+    run_config = tune.RunConfig(
+        name="crash",
+        storage_path=folder,
+        verbose=0,
+        checkpoint_config=tune.CheckpointConfig(
+            checkpoint_frequency=5 if door == "WandbMixin" else 0
+        ),
+    )
+    space = {"trial": tune.grid_search([0, 1]), "folder": folder}
+    if door == "callback":
+        run_config.callbacks = [WandbLoggerCallback(project="crash")]
+        tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)
     else:
-        run_config = tune.RunConfig(
-            name="crash",
-            storage_path=folder,
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=5 if door == "WandbMixin" else 0
-            ),
-        )
-        space = {"trial": tune.grid_search([0, 1]), "folder": folder}
-        if door == "callback":
-            run_config.callbacks = [WandbLoggerCallback(project="crash")]
-            tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)
-        else:
-            tuner = wandb_tuner(trainable, param_space=space, run_config=run_config)
+        tuner = wandb_tuner(trainable, param_space=space, run_config=run_config)
     tuner.fit()
     print("fit returned")
     ray.shutdown()

@@ -8,15 +8,18 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-#: What is found in the source of a test that needs a server, or starts a Ray of its own.
+#: What is found in the source of a test that needs a server, or starts a Ray or a Python of its
+#: own: to import Ray and wandb alone takes that seconds.
 SERVER = re.compile(r"\bWandbServer\b")
 OWN_RAY = re.compile(r"\bray\.init\(|\blocal_ray\(|\b\w+_program\.py\b")
+OWN_PYTHON = re.compile(r"\bfunctions\.program\(|\bwriter\.launch\(")
 
 
 @functools.cache
 def _definitions(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """Each top-level name of a module: its source, and the names that this mentions."""
     text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
     found = {}
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign):
@@ -28,7 +31,7 @@ def _definitions(path: Path) -> dict[str, tuple[str, frozenset[str]]]:
         inner = [*ast.walk(node)]
         mentioned = {one.id for one in inner if isinstance(one, ast.Name)}
         mentioned |= {one.arg for one in inner if isinstance(one, ast.arg)}  # a test's fixtures
-        source = ast.get_source_segment(text, node) or ""
+        source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
         found |= dict.fromkeys(names, (source, frozenset(mentioned)))
     return found
 
@@ -55,6 +58,8 @@ def marks_of(source: str, fixtures: Iterable[str], given: Iterable[str] = ()) ->
     marks = {"slow"} & {*given}
     if OWN_RAY.search(source):
         marks |= {"ray", "slow"}
+    if OWN_PYTHON.search(source):
+        marks.add("slow")
     if "ray" in fixtures:
         marks.add("ray")
     if SERVER.search(source):

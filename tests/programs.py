@@ -154,16 +154,16 @@ def _tuner(trainable: Any, **options: Any) -> Callable[..., Any]:
     return build
 
 
-#: Each way to combine the pieces, with how many trials it is tried: the guide's five, or two
-#: where known pieces are combined. Every trial gives a run of thirty rows.
+#: Each way to combine the pieces, with how many trials it is tried: the guide's five where the
+#: driver writes the runs and where the trials do, or two. Every trial gives a run of thirty rows.
 DOORS: dict[str, tuple[Callable[..., Any], int]] = {
     "callback": (_callback(train_function), 5),
-    "setup_wandb in a function": (_plain(train_function_wandb), 5),
-    "setup_wandb in a class": (_plain(WandbTrainable), 5),
+    "setup_wandb in a function": (_plain(train_function_wandb), 2),
+    "setup_wandb in a class": (_plain(WandbTrainable), 2),
     "wandb_trial": (_plain(decorated_logs), 5),
     "wandb_trial on a generator": (_plain(decorated_generator), 2),
-    "WandbMixin": (_plain(Mixed), 5),
-    "wandb_tuner": (_tuner(train_function), 5),
+    "WandbMixin": (_plain(Mixed), 2),
+    "wandb_tuner": (_tuner(train_function), 2),
     "wandb_tuner and wandb_trial": (_tuner(decorated_reports), 2),
     "wandb_tuner and wandb_trial that returns": (_tuner(decorated_returns), 2),
     "wandb_tuner and wandb_trial that logs": (_tuner(decorated_logs, log_results=False), 2),

@@ -24,10 +24,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wbtune._data.options import RunOptions
+
+
+def examples(number: int) -> int:
+    """How many examples a test gets that wants its own number; fewer in `make quick`."""
+    return max(1, number * settings.default.max_examples // 100)
+
 
 # --- text and plain values -----------------------------------------------------------------
 

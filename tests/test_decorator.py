@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import cloudpickle, tune
 from ray.tune.trainable import FunctionTrainable, wrap_function
+from strategies import examples
 
 from wbtune import (
     ConfigurationError,
@@ -71,7 +72,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[functions.El
 
 
 @every_kind
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(data=st.data())
 def test_behaves_as_undecorated(kind, data):
     """Value, exception, items and what is sent pass through by identity; the run ends truly."""
@@ -81,7 +82,7 @@ def test_behaves_as_undecorated(kind, data):
     assert functions.observe(function, script) == functions.expected(kind, script)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_stops_and_interrupts_pass_through(data):
     """By hand, `sys.exit(0)` and Ctrl-C are no failure, `sys.exit(3)` is one; all pass through."""
@@ -92,7 +93,7 @@ def test_stops_and_interrupts_pass_through(data):
     assert functions.observe(function, script) == functions.expected(kind, script)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_behaves_as_undecorated_in_another_process(elsewhere, data):
     """The same on a worker, where nothing is left of the process that decorated it."""
@@ -118,7 +119,7 @@ def test_looks_as_undecorated(kind, elsewhere):
     assert [one | expected for one in seen] == seen
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(drawn=functions.drawn_functions(), trip=st.sampled_from(list(TRIPS.values())))
 @hypothesis.example(  # `run` is injected by name, so what stands behind it moves up
     functions.Drawn(
@@ -398,7 +399,8 @@ def test_defined_in(place, tmp_path, elsewhere):
 def test_without_wrapts_extension(tmp_path):
     """The same holds with wrapt's pure Python wrapper, whose rules differ a little."""
     env = functions.clean_env(tmp_path, Path(__file__).parent) | {
-        "WRAPT_DISABLE_EXTENSIONS": "true"
+        "WRAPT_DISABLE_EXTENSIONS": "true",
+        "COVERAGE_PROCESS_CONFIG": "",  # it is measured with the extension
     }
     core = (
         "wrapt_is_as_asked or looks_as or behaves_as or stops_and or every_signature"

@@ -28,6 +28,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.logger import LoggerCallback
 from ray.tune.trainable import FunctionTrainable
+from strategies import examples
 
 from wbtune import callback
 from wbtune._data import options
@@ -393,7 +394,9 @@ def raise_in_tunes_loop():
 
 
 TestExperiment = ExperimentMachine.TestCase
-TestExperiment.settings = settings(max_examples=150, stateful_step_count=30, derandomize=True)
+TestExperiment.settings = settings(
+    max_examples=examples(150), stateful_step_count=30, derandomize=True
+)
 
 
 def test_a_checkpoint_that_comes_after_the_end(tmp_path):

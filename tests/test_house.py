@@ -21,6 +21,7 @@ MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): path.read_text(encoding="utf-8")
     for path in sorted(SOURCE.rglob("*.py"))
 }
+TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 
 #: The whole project, its tests and what measures it included.
 FILES = sorted(
@@ -43,9 +44,8 @@ def wing_of(module: str) -> str:
     return wing if wing in WINGS else "doors"
 
 
-def modules_imported(text: str | ast.AST) -> Iterator[str]:
+def modules_imported(tree: ast.AST) -> Iterator[str]:
     """Which of wbtune's modules a source imports, what only type checkers see included."""
-    tree = ast.parse(text) if isinstance(text, str) else text
     for node in ast.walk(tree):
         for path in imported(node):
             root, _, rest = path.partition(".")
@@ -155,7 +155,7 @@ RULES: tuple[Callable[[str, ast.AST], Iterator[str]], ...] = (
 @pytest.mark.parametrize("module", [*MODULES])
 def test_every_module_keeps_the_rules(module, rule):
     """No module offends a rule of the plan."""
-    assert list(rule(module, ast.parse(MODULES[module]))) == []
+    assert list(rule(module, TREES[module])) == []
 
 
 @pytest.mark.parametrize(
@@ -204,22 +204,21 @@ def test_the_rules_notice(rule, module, offence):
 
 def test_no_module_imports_itself_over_others():
     """Within a wing, too, imports go one way."""
-    imports = {name: {*modules_imported(text)} - {name} for name, text in MODULES.items()}
+    imports = {name: {*modules_imported(tree)} - {name} for name, tree in TREES.items()}
     assert [*graphlib.TopologicalSorter(imports).static_order()]
 
 
 @pytest.mark.parametrize("wing", [wing for wing in WINGS if wing.startswith("_")])
 def test_a_wing_says_where_it_runs(wing):
     """The first thing that a stranger asks: in which process does this run?"""
-    assert "\n\nRuns in: " in ast.get_docstring(ast.parse(MODULES[f"{wing}.__init__"]))
+    assert "\n\nRuns in: " in ast.get_docstring(TREES[f"{wing}.__init__"])
 
 
 @pytest.mark.parametrize("module", [*MODULES])
 def test_size(module):
     """No module is over 300 lines, no class over 250; what needs more is two things."""
-    text = MODULES[module]
-    assert len(text.splitlines()) <= 300
-    for node in ast.walk(ast.parse(text)):
+    assert len(MODULES[module].splitlines()) <= 300
+    for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ClassDef):
             assert node.end_lineno - node.lineno < 250, node.name
 

@@ -20,6 +20,10 @@ def start():
     run(PROGRAM)
 
 
+def doctests():
+    return FUNCTIONS.program("-c", "doctest")
+
+
 class Odd(WANDBServer):
     pass
 
@@ -37,6 +41,7 @@ def server():
 
 def test_alone(): assert KEY
 def test_starts(): start()
+def test_elsewhere(): assert doctests()
 def test_on_a_cluster(cluster): pass
 def test_with_a_server(server): pass
 def test_both(server, ray): pass
@@ -49,6 +54,7 @@ def test_both(server, ray): pass
         ("test_alone", [], {"unit"}),
         ("test_alone", ["ray"], {"ray"}),
         ("test_starts", [], {"ray", "slow"}),
+        ("test_elsewhere", [], {"slow"}),
         ("test_on_a_cluster", ["cluster"], {"ray", "slow"}),
         ("test_with_a_server", ["server"], {"server"}),
         ("test_both", ["server", "ray"], {"server", "ray"}),
@@ -58,7 +64,7 @@ def test_a_test_has_the_markers_of_what_it_reaches(name, fixtures, expected, tmp
     """Over functions, constants and fixtures of its module, however far."""
     path = tmp_path / "test_it.py"
     source = SOURCE.replace("RAY", "ray").replace("WANDB", "Wandb")
-    path.write_text(source.replace("_PROGRAM", "_program"))
+    path.write_text(source.replace("_PROGRAM", "_program").replace("FUNCTIONS", "functions"))
     assert marks_of(reached(path, [name, *fixtures]), fixtures) == expected
 
 

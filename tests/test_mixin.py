@@ -14,6 +14,7 @@ import wandb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import cloudpickle, tune
+from strategies import examples
 
 from wbtune import ConfigurationError, InvalidTrainableError, UnknownOptionError, WandbMixin
 from wbtune._data.options import RunOptions
@@ -55,7 +56,7 @@ declarations = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(levels=st.lists(declarations, min_size=1, max_size=4), data=st.data())
 def test_subclasses_inherit_and_override(levels, data):
     """Each class has its own keywords over its base's; excludes and mappings add up."""

@@ -24,7 +24,7 @@ import wandb
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from ray import cloudpickle
-from strategies import given_options, init_kwargs, run_options
+from strategies import examples, given_options, init_kwargs, run_options
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.keywords import SetupOptions, TunerOptions
@@ -253,7 +253,7 @@ def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str
 
 
 @given(st.dictionaries(st.sampled_from(sorted(OURS | INIT)), anything, max_size=3))
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=examples(300))
 def test_whatever_is_given_is_taken_or_refused_by_name(written: dict[str, Any]) -> None:
     """No other error, and what is taken is of a kind that W&B takes."""
     try:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from logs import BLOCK, HEADER, chunk, log_of
+from strategies import examples
 
 from wbtune._run import log_rows, log_summary, run_files, run_log
 from wbtune._upstream import wandb_records
@@ -171,7 +172,7 @@ def test_a_damaged_log_ends_where_the_damage_begins(long, tmp_path):
     _, rows, numbers = everything(path)
     kinds = [kind(record) for record in made]
     assert len(rows) == 3 and run_files.exit_code(path) == 3
-    for _ in range(200 if long else 6000):
+    for _ in range(examples(200 if long else 6000)):
         changed, at = overwritten(data, chance, ends)
         path.write_bytes(changed)
         whole = sum(end <= at for end in ends)
@@ -202,7 +203,7 @@ def test_a_record_that_no_run_writes_costs_that_run_alone(tmp_path):
     made = records("odd")
     before = [sum(kind(record) == "history" for record in made[:n]) for n in range(len(made))]
     whole = [record.SerializeToString() for record in made]
-    for turn in range(3800):
+    for turn in range(examples(3800)):
         payloads, number = [*whole], chance.randrange(len(made))
         if chance.random() < 0.5:
             damaged = bytearray(payloads[number])

@@ -25,7 +25,7 @@ import pytest
 import strategies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import Colour, Homeless, Level, Pair, Point, Rude, Shout, Silent, Tensor
+from strategies import Colour, Homeless, Level, Pair, Point, Rude, Shout, Silent, Tensor, examples
 from wandb.util import json_dumps_safer, json_dumps_safer_history
 
 from wbtune._data import arrays, sanitize
@@ -85,7 +85,7 @@ def anatomy(value: Any, inside: frozenset[int] = frozenset()) -> Any:  # noqa: P
     return id(value), bytes(value) if type(value) is bytearray else None
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(strategies.nasty)
 @example(10**5000)  # Python does not print integers of more than 4300 digits
 @example({10**5000: "a key", "b": 2})
@@ -157,6 +157,7 @@ print(json.dumps([[plain(value), plain_metric(value)] for value in strategies.co
 """
 
 
+@pytest.mark.slow
 def test_every_process_gives_the_same() -> None:
     """Neither the hash seed nor an address shows, so that a run's config compares equal."""
     here = Path(__file__).parent
@@ -266,7 +267,7 @@ def test_a_large_array_is_a_histogram_of_its_finite_values(values: list[float]) 
 
 
 @given(strategies.media_arrays)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_images_and_videos_stay_arrays_in_metrics_only(array: Any) -> None:
     """A metric's picture is turned into one where the run is; a config has no pictures."""
     assert plain_metric({"a": {"b": array}})["a"]["b"] is array

@@ -147,15 +147,16 @@ SCHEDULERS = {
 )
 def test_pause(door, scheduler, ray, tmp_path):
     """Paused and resumed trials: one run, no hole, no row twice, exit code 0."""
+    rates = [0.1, 2.0] if scheduler == "hyperband" else [2.0]  # which compares trials
     tuner = DOORS[door].build(
         run_config(tmp_path, "pause"),
-        param_space={"lr": tune.grid_search([0.1, 2.0])},
+        param_space={"lr": tune.grid_search(rates)},
         tune_config=tune.TuneConfig(scheduler=SCHEDULERS[scheduler]()),
     )
     results = tuner.fit()
     assert not results.errors
     logs = run_log.read_runs(tmp_path / "pause")
-    assert len(logs) == 2
+    assert len(logs) == len(rates)
     for result in results:
         log = logs[result.metrics["trial_id"]]
         rows = [row["i"] for row in log.rows if "i" in row]
@@ -211,7 +212,7 @@ def test_time_budget(door, ray, tmp_path):
     begun = time.monotonic()
     tuner = DOORS[door].build(
         config,
-        param_space={"how": "time budget", "n": tune.grid_search([1, 2])},
+        param_space={"how": "time budget"},
         tune_config=tune.TuneConfig(time_budget_s=4),
     )
     tuner.fit()
@@ -231,16 +232,17 @@ def test_time_budget(door, ray, tmp_path):
 @pytest.mark.parametrize("door", FUNCTIONS)
 def test_core_killed(door, ray, tmp_path):
     """wandb-core is killed in the middle: the trial goes on, in the same run, no row missing."""
+    trials = [1, 2] if door == "callback" else [1]  # which share a core
     owner = os.getpid() if door == "callback" else 0
     fault = {"how": "wandb-core killed", "owner": owner, "since": time.time()}
     tuner = DOORS[door].build(
         run_config(tmp_path, "core"),
-        param_space={"n": tune.grid_search([1, 2]), **fault},
+        param_space={"n": tune.grid_search(trials), **fault},
     )
     results = tuner.fit()
     assert not results.errors
     logs = run_log.read_runs(tmp_path / "core")
-    assert len(logs) == 2
+    assert len(logs) == len(trials)
     for log in logs.values():
         assert [row["i"] for row in log.rows if "i" in row] == list(range(1, ROWS + 1))
         assert log.exit_code == 0

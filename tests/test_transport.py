@@ -65,7 +65,7 @@ def gate(answer=None, context=None):
             server.socket = context.wrap_socket(server.socket, server_side=True)
         server.daemon_threads = True
         server.url = f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 

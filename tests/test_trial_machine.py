@@ -212,4 +212,4 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 TestLifecycle = LifecycleMachine.TestCase
-TestLifecycle.settings = settings(max_examples=100, stateful_step_count=20, derandomize=True)
+TestLifecycle.settings = settings(stateful_step_count=20, derandomize=True)

@@ -30,6 +30,7 @@ import wandb
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from strategies import examples
 
 import wbtune
 from wbtune._data.checkpoint import SavedCheckpoint
@@ -378,7 +379,7 @@ class HelperMachine(RuleBasedStateMachine):
 
 
 TestHelper = HelperMachine.TestCase
-TestHelper.settings = settings(max_examples=150, stateful_step_count=40, derandomize=True)
+TestHelper.settings = settings(max_examples=examples(150), stateful_step_count=40, derandomize=True)
 
 
 # --- single messages that have stopped a helper ----------------------------------------------
