@@ -1,4 +1,4 @@
-"""The functions that a `Helper` works by: wandb's, unless others are given."""
+"""The functions with which a `Helper` carries out messages: wandb's, unless others are given."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 from wbtune._helper.outbox import Outbox
 from wbtune._run import closing, media, opening
 
-#: Runs that are opened or closed at the same time; more would storm the server.
+#: How many runs are opened or closed at the same time; more would overload the server.
 AT_ONCE: Final = 8
 
 
 class RowSink(Protocol):
-    """Where rows go; as `Outbox`."""
+    """Where rows go: `Outbox`, or a replacement with its methods."""
 
     def log(self, run: Any, row: dict[str, Any], step: int) -> None:
         """Log a row, now or when `send` is called."""
@@ -34,13 +34,13 @@ class Backend:
     """The functions that carry out messages.
 
     Attributes:
-        open_run: as `opening.open_run`.
-        close_run: as `closing.close_run`.
-        no_uploads: why nothing can be uploaded; empty when it can.
-        log_media: as `media.log_media`.
-        rows: makes the place where rows go.
+        open_run: like `opening.open_run`.
+        close_run: like `closing.close_run`.
+        no_uploads: why nothing can be uploaded; empty if uploads are possible.
+        log_media: like `media.log_media`.
+        rows: makes the `RowSink`.
         workers: makes the threads that open, or close, runs.
-        most_open: runs that can be open at the same time; each holds files.
+        most_open: how many runs can be open at the same time; each has files open.
     """
 
     open_run: Callable[..., Any] = opening.open_run

@@ -1,4 +1,4 @@
-"""Runs that are being closed, and their checkpoints: what waits for a server, in side threads."""
+"""Close runs and upload checkpoints in side threads, because both wait for a server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class RunCloser:
     """Closes runs, and uploads checkpoints, in threads of its own.
 
     Args:
-        backend: closes them.
-        warn: gets what a person should know: ``warn(key, text)``.
+        backend: the functions that close them.
+        warn: gives the user a warning: ``warn(key, text)``.
         opener: gives way to runs that are being closed.
-        owner: hears how it went.
+        owner: is called with the results.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RunCloser:
         self._workers.submit(self._close, stream, message)
 
     def upload(self, stream: Stream, message: Upload) -> None:
-        """Upload a checkpoint of a run that is open: its rows wait, the other runs go on."""
+        """Upload a checkpoint of an open run: its rows wait meanwhile, the other runs do not."""
         stream.busy = True
         self._workers.submit(self._upload, stream, message)
 
@@ -56,7 +56,7 @@ class RunCloser:
         self._uploads.give_up(message.key, message.checkpoint, RuntimeError(reason))
 
     def shutdown(self) -> None:
-        """Wait for the threads: there is no more to close."""
+        """Wait for the threads; there is nothing more to close."""
         self._workers.shutdown()
 
     def _close(self, stream: Stream, message: End) -> None:
@@ -65,7 +65,7 @@ class RunCloser:
             if stream.run is not None:
                 notes = {**message.notes, "wbtune/dropped": dropped}
                 self._backend.close_run(stream.run, message.outcome, notes)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._uploads.settle(message.key, stream, closed=True)
         self._opener.end_closing()
@@ -81,7 +81,7 @@ class RunCloser:
 
     def _uploaded_reopened(self, stream: Stream, message: Upload) -> None:
         following = stream.backlog[0] if stream.backlog else None
-        if isinstance(following, Upload):  # it stays open for them all
+        if isinstance(following, Upload):  # the run stays open for all of them
             stream.backlog.popleft()
             stream.shared += 1
             self.upload_reopened(stream, following)

@@ -1,9 +1,10 @@
-"""What carries out a driver's messages: opens its runs, logs their rows, closes them.
+"""Carry out a driver's messages: open its runs, log their rows, close them.
 
-It is the heart of the helper process (:mod:`wbtune._helper.process`), and owns the experiment's
-runs and its one wandb-core. It gets messages for many runs (:mod:`wbtune._driver.writer` is the
-other end), carries out those of each run in their order, and reports which it has carried out. When
-they end, whatever ended them, the runs that are still open are closed with what they were given.
+The `Helper` is the core of the helper process (:mod:`wbtune._helper.process`), and owns the
+experiment's runs and its one wandb-core. It gets messages for many runs from
+:mod:`wbtune._driver.writer`, carries out those of each run in order, and reports which ones it has
+carried out. When the messages end, for whatever reason, it closes the runs that are still open,
+with what they have received.
 """
 
 from __future__ import annotations
@@ -41,27 +42,28 @@ from wbtune._run import run_spec, steps
 if TYPE_CHECKING:
     from wandb import Run
 
-#: Messages that were carried out, after which that is reported whatever else there is to do.
+#: After this many messages they are reported as carried out, even if more are waiting.
 REPORTED_TOGETHER: Final = 1000
 
-#: Closed runs are garbage, in cycles; by itself, Python would let hundreds of them gather.
+#: After this many closed runs, garbage is collected: they are in reference cycles, and by itself
+#: Python would let hundreds of them accumulate.
 COLLECT_EVERY: Final = 32
 
 
 class Helper:
     """Carries out the messages of each run in their order.
 
-    Only the thread of `serve` logs. Opening and closing wait for a server, so they are
-    done by a few threads at the side, while the other runs go on.
+    Only the thread of `serve` logs. Opening and closing wait for a server, so a few side
+    threads do that, while the other runs continue.
 
     Args:
-        warn: gets what a person should know: ``warn(key, text)``.
-        report: gets ``done=``, how many more messages of each run were carried out, and
-            ``lost=``, how many rows of a run are in no run.
+        warn: gives the user a warning: ``warn(key, text)``.
+        report: called with ``done=``, how many more messages of each run were carried out, or
+            ``lost=``, how many rows of a run were lost.
         backend: the functions that carry them out.
 
     Attributes:
-        progress: grows with all that is done.
+        progress: a number that grows with everything that is done.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Helper:
         self._streams: dict[str, Stream] = {}
         self._rows = RowLogger(self._backend, warn, report, self._streams)
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # Threads of their own: those that close may wait for a server that is away.
+        # Each has its own threads: those that close may be waiting for a server.
         self._opener = RunOpener(self._backend, warn, self)
         self._closer = RunCloser(self._backend, warn, self._opener, self)
         self._rest: list[UploadRest] = []
@@ -86,7 +88,7 @@ class Helper:
         self._closed_runs = 0
 
     def has(self, key: str) -> bool:
-        """Return whether there is a run of this name, open or on its way."""
+        """Return whether there is a run with this key, open or about to be opened."""
         return key in self._streams
 
     def serve(self, stream: IO[bytes], when_over: Callable[[], None] = lambda: None) -> None:
@@ -100,7 +102,8 @@ class Helper:
         reader.start()
         listening = True
         while listening or self._streams:
-            # In a flood they are never all done; but what is, is not remembered any more.
+            # If messages keep coming, they are never all done; report those that are, so that the
+            # driver can forget them.
             if self._events.empty() or self._done.total() >= REPORTED_TOGETHER:
                 self._rows.send()
                 if self._done:
@@ -114,7 +117,7 @@ class Helper:
             listening = False
             when_over()
             for key in list(self._streams):
-                # Nobody said how these ended: the driver was ended itself.
+                # Nothing is known of their outcomes: the driver itself has ended.
                 self.take(End(key, Outcome(Kind.INTERRUPTED, "the driver ended")))
         self._opener.shutdown()
         self._closer.shutdown()
@@ -125,9 +128,9 @@ class Helper:
         try:
             while True:
                 self._receive(messages.read(stream))
-        except EOFError:  # perhaps cut off by a kill
+        except EOFError:  # the end, or the driver was killed while it was writing
             pass
-        finally:  # nobody would ever hear of the end of what can't be read
+        finally:  # without this, `serve` would wait forever after a read that failed
             self._events.put(None)
 
     def _receive(self, batch: list[Received]) -> None:
@@ -138,7 +141,7 @@ class Helper:
                 self._rest_until = time.monotonic() + message.seconds
             else:
                 events.append(partial(self.take, message))
-        # One of all, because each makes the two threads take turns.
+        # One event for all of them, because each event makes the two threads take turns.
         self._events.put(partial(_call_all, events))
 
     def take(self, message: Message | Unread) -> None:
@@ -153,8 +156,8 @@ class Helper:
 
     def _carry_out(self, stream: Stream | None, message: Message) -> None:
         if not isinstance(message, Log):
-            self._rows.send()  # what is done now may be done by another thread
-        match message:  # what is submitted is done when its thread is
+            self._rows.send()  # this message may be carried out by another thread
+        match message:  # one that a thread carries out counts as done when the thread is done
             case Start() if stream is None:
                 self._streams[message.key] = Stream(message.spec)
                 self._opener.open(message)
@@ -174,11 +177,11 @@ class Helper:
                 self._closer.close(stream, message)
                 return
             case Start() | End():
-                pass  # open, or closed already
+                pass  # the run is open, or closed, already
         self._done[message.key] += 1
 
     def _take_unread(self, stream: Stream | None, message: Unread) -> None:
-        """Warn of what could not be read; its run misses it, and ends as it did."""
+        """Warn of a message that could not be read. An `End` still closes its run."""
         key, what, why = message
         if message.ending is not None:
             self._warn(key, f"how it ended could not be read in full: {why}")
@@ -201,7 +204,7 @@ class Helper:
         self._events.put(event)
 
     def is_open(self, key: str, run: Run | None) -> None:
-        """A run is open; None for one that could not be opened."""
+        """Note that a run is open; ``run`` is None if it could not be opened."""
         stream = self._streams[key]
         stream.run = run
         if run is not None:
@@ -209,7 +212,7 @@ class Helper:
         self.is_ready(key)
 
     def is_ready(self, key: str) -> None:
-        """A run takes messages again."""
+        """Note that a run can take messages again."""
         stream = self._streams[key]
         self._done[key] += 1
         stream.busy = False
@@ -226,12 +229,12 @@ class Helper:
             self._closer.upload_reopened(stream, message)
 
     def is_closed(self, key: str, *, lost: int, was_open: bool) -> None:
-        """A run is closed.
+        """Note that a run is closed.
 
         Args:
             key: the run.
-            lost: rows that are not in it.
-            was_open: it was open, and not opened again for an upload.
+            lost: how many of its rows were lost.
+            was_open: it was open anyway, and not just reopened for an upload.
         """
         if lost:
             self._report(lost=lost, key=key)
@@ -249,7 +252,7 @@ class Helper:
             self.take(backlog.popleft())
             stream = self._streams.get(key)
             if stream is not None and stream.busy:
-                # It is being opened or closed again: the rest waits for that.
+                # The run is being opened or closed: the rest waits for that.
                 if stream.backlog is not backlog:
                     stream.backlog.extend(backlog)
                 return
@@ -260,5 +263,5 @@ _NOT_OPEN: Final = "a result came for a run that is not open; left out"
 
 
 def _call_all(events: deque[Callable[[], None]]) -> None:
-    while events:  # what was carried out is let go
+    while events:  # each is dropped once it is carried out, which frees its memory
         events.popleft()()

@@ -1,8 +1,8 @@
-"""What the driver sends to its helper process, and how it is framed.
+"""The messages that the driver sends to its helper process, and how they are framed.
 
-Each message is packed by itself and sent with its length, whose it is and what it is. So one that
-can't be read, because its class is not importable there or memory is short, is known to be missing:
-it costs itself, and is counted (`Unread`).
+Each message is packed by itself and sent with its length, its run and its class. So if one
+can't be read, because its class is not importable there or memory is short, only that one is lost,
+and it is known which (`Unread`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._run import run_spec
 
-#: What the helper reports of a run that somebody has stopped at W&B, in the place of a warning.
+#: The text of a reply, instead of a warning, when somebody has stopped the run at W&B.
 STOP: Final = "stop"
 
-#: What ends a job as a whole (SLURM, systemd, a closed terminal) is not for the helper: it ends
-#: when its driver does, and has to close the runs first.
+#: Signals that end a whole job (SLURM, systemd, a closed terminal). The helper ignores them: it
+#: ends when its driver does, and has to close the runs first.
 NOT_FOR_HELPER: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Open a run. ``secret`` is the key in clear: on its way and in memory, nowhere else."""
+    """Open a run. ``secret`` is the key in clear, which is only sent and kept in memory."""
 
     key: str
     spec: run_spec.RunSpec
@@ -53,7 +53,7 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """How to open a run again that has ended, and the exit code to close it with."""
+    """How to reopen a run that has ended, and the exit code to close it with."""
 
     spec: run_spec.RunSpec
     exit_code: int
@@ -61,10 +61,10 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Log a checkpoint as an artifact, and delete the copy when it has arrived.
+    """Log a checkpoint as an artifact, and delete the copy once it has arrived.
 
-    It may come after its run's end: because it was fetched from a remote storage, or
-    because its trial's own process wrote the run. Then the run is opened again.
+    It may come after its run has ended, because it was fetched from a remote storage, or
+    because the trial's own process wrote the run. Then the run is reopened.
     """
 
     key: str
@@ -75,7 +75,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Close a run. ``dropped`` rows of it were lost before they were sent."""
+    """Close a run; ``dropped`` is how many of its rows were lost before they were sent."""
 
     key: str
     outcome: Outcome
@@ -85,7 +85,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class UploadRest:
-    """Upload what an outage of the server has left on disk, when every run is closed."""
+    """Upload what an outage of the server left on disk, once every run is closed."""
 
     directory: str
     base_url: str
@@ -97,9 +97,9 @@ class Unread(NamedTuple):
     """Stands in for a message that could not be read.
 
     Attributes:
-        key: whose it was.
+        key: the run that it was for.
         what: its class, and for an `End` the kind of the outcome.
-        why: what was raised.
+        why: the error.
     """
 
     key: str
@@ -118,12 +118,12 @@ Received = Message | UploadRest | Unread
 
 
 class Packed(NamedTuple):
-    """A message on its way.
+    """A message that is ready to be sent.
 
     Attributes:
-        key: whose it is.
+        key: the run that it is for.
         what: as in `Unread`.
-        data: itself; it may hold the key to the server.
+        data: the message itself; it may contain the API key.
     """
 
     key: str
@@ -136,12 +136,12 @@ class Packed(NamedTuple):
 
 _BATCH: Final = struct.Struct("<I")
 _FRAME: Final = struct.Struct("<IIQ")
-#: Bytes of a message for which there is no memory, which are passed over at a time.
+#: If there is no memory for a message, how many of its bytes are skipped at a time.
 _PASSED_OVER: Final = 64 * 1024
 
 
 def pack(message: Message | UploadRest) -> Packed:
-    """Pack one message: its values may be changed by their owner later."""
+    """Pack one message, so that later changes to its values do not affect it."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     what = type(message).__name__
     match message:
@@ -155,7 +155,7 @@ def pack(message: Message | UploadRest) -> Packed:
 
 
 def framed(batch: list[Packed]) -> bytes:
-    """Return a batch as it is sent."""
+    """Return a batch as bytes to send."""
     parts = [_BATCH.pack(len(batch))]
     for key, what, data in batch:
         names = key.encode("utf-8", "surrogatepass"), what.encode()
@@ -167,7 +167,7 @@ def read(stream: IO[bytes]) -> list[Received]:
     """Wait for the next batch.
 
     Raises:
-        EOFError: when there is no more; also in the middle of one, whose writer was killed.
+        EOFError: if there are no more; also in the middle of one, if its writer was killed.
     """
     (count,) = _BATCH.unpack(_exactly(stream, _BATCH.size))
     return [_read_one(stream) for _ in range(count)]
@@ -186,7 +186,7 @@ def _read_one(stream: IO[bytes]) -> Received:
     _fill(stream, data)
     try:
         message: Received = pickle.loads(data)  # noqa: S301 - from our own parent
-    except BaseException as error:  # noqa: BLE001 - a class of the user's may raise anything here
+    except BaseException as error:  # noqa: BLE001 - a user's class may raise anything here
         return Unread(key, what, f"{type(error).__name__}: {error}".rstrip(": "))
     return message
 
@@ -200,7 +200,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytearray:
 def _fill(stream: IO[bytes], data: bytearray) -> None:
     left = memoryview(data)
     while left:
-        count = stream.readinto(left)  # type: ignore[attr-defined] # of `IO`, unknown to typeshed
+        count = stream.readinto(left)  # type: ignore[attr-defined] # typeshed's `IO` lacks it
         if not count:
             raise EOFError
         left = left[count:]

@@ -1,4 +1,4 @@
-"""Runs that are being opened: a few at the same time, and no more than can be open."""
+"""Open runs: a few at the same time, and no more than can be open at once."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Owner(Protocol):
         """Have something called in that thread."""
 
     def is_open(self, key: str, run: Run | None) -> None:
-        """A run is open; None for one that could not be opened."""
+        """Note that a run is open; ``run`` is None if it could not be opened."""
 
     def is_ready(self, key: str) -> None:
-        """A run takes messages again."""
+        """Note that a run can take messages again."""
 
     def is_closed(self, key: str, *, lost: int, was_open: bool) -> None:
-        """A run is closed; so many rows are not in it."""
+        """Note that a run is closed, and how many of its rows were lost."""
 
 
 class RunOpener:
     """Opens runs in threads of its own, and counts how many are open.
 
     Args:
-        backend: opens them.
-        warn: gets what a person should know: ``warn(key, text)``.
-        owner: hears of the runs that were opened.
+        backend: the functions that open them.
+        warn: gives the user a warning: ``warn(key, text)``.
+        owner: is called with the runs that were opened.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RunOpener:
         self._fewer_close = threading.Condition()
 
     def open(self, message: Start) -> None:
-        """Open a run, or if there is no room for it, wait until another has ended."""
+        """Open a run, or queue it until another has ended if no more can be open."""
         if self._open >= self._backend.most_open:
             self._warn(
                 "",
@@ -73,33 +73,34 @@ class RunOpener:
         self._workers.submit(self._open_run, message)
 
     def count_open(self) -> None:
-        """One more run is open."""
+        """Count one more open run."""
         self._open += 1
 
     def count_closed(self) -> None:
-        """A run has ended: there is room for another one."""
+        """Count one open run less, and open the next one that waits."""
         self._open -= 1
         if self._waiting:
             self.count_open()
             self._workers.submit(self._open_run, self._waiting.popleft())
 
     def begin_closing(self) -> None:
-        """A run is being closed: runs that are to be opened give way to it."""
+        """Note that a run is being closed: runs to be opened give way to it."""
         with self._fewer_close:
             self._closing += 1
 
     def end_closing(self) -> None:
-        """It is closed."""
+        """Note that it is closed."""
         with self._fewer_close:
             self._closing -= 1
             self._fewer_close.notify_all()
 
     def shutdown(self) -> None:
-        """Wait for the threads: there is no more to open."""
+        """Wait for the threads; there is nothing more to open."""
         self._workers.shutdown()
 
     def _open_run(self, message: Start) -> None:
-        with self._fewer_close:  # else hundreds of short runs are opened before the first is closed
+        # Otherwise hundreds of short runs would be opened before the first is closed.
+        with self._fewer_close:
             self._fewer_close.wait_for(lambda: self._closing < AT_ONCE, timeouts.OPENING_WAITS_S)
         run = None
         try:
@@ -110,7 +111,7 @@ class RunOpener:
                 on_stop=partial(self._warn, message.key, STOP),
             )
             opening.define_metrics(run, message.spec)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             what = "could not be opened" if run is None else "has no x-axis"
             self._warn(message.key, f"{what}: {type(error).__name__}: {error}")
         self._owner.put(partial(self._owner.is_open, message.key, run))

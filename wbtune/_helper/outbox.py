@@ -1,9 +1,9 @@
-"""Rows of many runs, sent to wandb-core together.
+"""Send the rows of many runs to wandb-core together.
 
-wandb sends each row by itself: it wakes a thread of its own, which writes twice, waits for it,
-and wandb-core wakes up for each write. That takes client and core more CPU than the row does.
-The helper gets its rows in batches, and here it sends them as it got them. For rows of numbers and
-text, which most are, wandb is not even asked what it would send (`wandb_simple_rows`).
+wandb sends each row by itself: it wakes a thread of its own, waits for it to write twice,
+and wandb-core wakes up for each write. That costs client and core more CPU than the row itself.
+The helper gets its rows in batches, and sends them on in batches. Most rows have only numbers and
+text; for those, wandb's own code does not even run (`wandb_simple_rows`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from wbtune._upstream.wandb_simple_rows import SimpleRows
 if TYPE_CHECKING:
     from wandb import Run
 
-#: Bytes that are sent at once: the core begins with these while other rows are made ready.
+#: Bytes that are sent at once: the core begins with these while other rows are being prepared.
 TOGETHER: Final = 100_000
-#: Rows of one run that are sent at once. Its guard forgets what came long before the last
-#: `replay.KEEP`, because a dead core would not have taken those; but what is held was not yet sent.
+#: Rows of one run that are sent at once. Its guard forgets rows from long before the last
+#: `replay.KEEP`, which a core that died only now must have processed; but rows that are held here
+#: were not sent yet.
 OF_ONE_RUN: Final = replay.KEEP - 1
 
 
 class Outbox:
-    """Rows that one thread has logged and not yet sent; it calls `send` before it waits."""
+    """Rows that one thread has logged but not yet sent; it calls `send` before it waits."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Run, wandb_wire.HeldRow]] = []
@@ -36,15 +37,15 @@ class Outbox:
         self._simple = SimpleRows()
 
     def log(self, run: Run, row: dict[str, Any], step: int) -> None:
-        """Log a row as ``run.log(row, step=step, commit=True)``; it is sent later, in order.
+        """Log a row like ``run.log(row, step=step, commit=True)``; it is sent later, in order.
 
         Args:
-            run: an open one.
-            row: as :mod:`wbtune._data.routing` leaves it; it is not changed any more.
-            step: of the row.
+            run: an open run.
+            row: a row from :mod:`wbtune._data.routing`; it must not be changed any more.
+            step: its step.
 
         Raises:
-            Exception: what ``run.log`` raises, but for the death of the core: see `send`.
+            Exception: what ``run.log`` raises, except when the core has died: see `send`.
         """
         protection = guard.of(run)
         if protection is not None and self._simple.knows(run, row):
@@ -60,14 +61,14 @@ class Outbox:
             self.send()
 
     def send(self) -> dict[int, int]:
-        """Send them all; runs whose core is gone go on in a new one, with the same rows.
+        """Send all rows; runs whose core is gone continue in a new one, with the same rows.
 
         Returns:
-            How many rows of which run are lost, by ``id(run)``, since that was last asked.
+            How many rows of each run were lost since the last call, by ``id(run)``.
         """
         rows, self._rows, self._bytes = self._rows, [], 0
         self._count.clear()
-        # Of several cores, when one was found dead, and replaced, while these were logged.
+        # There may be several cores, if one was found dead and replaced while these were logged.
         for core in {id(held.core): held.core for _, held in rows}.values():
             of_core = [(run, held) for run, held in rows if held.core is core]
             try:
@@ -80,7 +81,7 @@ class Outbox:
     def _recover(self, runs: list[Run], core: object) -> None:
         for run in {id(run): run for run in runs}.values():
             protection = guard.of(run)
-            # Else it has found out before, and has sent again what this core was not sent.
+            # In these cases the guard has noticed before, and has sent these rows to a new core.
             if protection is None or wandb_core.core_of(run) is not core:
                 continue
             if not protection.survive():

@@ -1,7 +1,7 @@
 """The process around a `Helper`: its driver, its signals, its limits, and its replies.
 
-It ends when its driver does, whatever ended that, and nothing else ends it before: a job's SIGTERM
-goes to all processes, and the runs still have to be closed.
+It ends when its driver ends, for whatever reason, and not before: a job's SIGTERM goes to all
+processes, and the runs still have to be closed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from wbtune._run import environment, opening, run_spec
 
 logger = logging.getLogger("wbtune")
 
-#: Files that wandb-core has open for each run [wandb 0.31: its log twice, and a log of its own],
-#: and those that are needed besides: for uploads, connections, libraries.
+#: How many files wandb-core has open for each run (wandb 0.31: its log twice, and a log of its
+#: own), and how many others are needed: for uploads, connections, libraries.
 FILES_OF_RUN: Final = 3
 OTHER_FILES: Final = 128
 
@@ -45,7 +45,7 @@ def helper_main(driver: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_HELPER)
     replies = Replies(os.dup(1))
-    os.dup2(2, 1)  # whatever prints here must not end up among our own words
+    os.dup2(2, 1)  # what other code prints here must not get among the replies
     most = _open_runs()
     helper = Helper(
         replies.warn,
@@ -68,7 +68,7 @@ def helper_main(driver: int) -> None:
 
 
 def _open_run(spec: run_spec.RunSpec, *args: Any, **kwargs: Any) -> Any:
-    """Open a run as `opening.open_run` does; it describes its driver's program."""
+    """Open a run as `opening.open_run` does, with the driver's command line as its program."""
     environment.set_command(spec.command)
     return opening.open_run(spec, *args, **kwargs)
 
@@ -76,7 +76,7 @@ def _open_run(spec: run_spec.RunSpec, *args: Any, **kwargs: Any) -> Any:
 def _open_runs() -> float:
     """Raise the limit of open files, and return how many runs can be open at once.
 
-    The soft limit is a default, often 1024, and the hard one the rule.
+    The soft limit is just a default, often 1024; the hard limit is what counts.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
@@ -89,11 +89,11 @@ def _open_runs() -> float:
 def _watch_driver(driver: int) -> None:
     """End the messages when the driver is gone.
 
-    The socket tells by itself, unless the driver had children who have a copy of its end.
+    The socket ends by itself, unless a child of the driver has a copy of the driver's end.
     """
     while os.getppid() == driver:
         time.sleep(timeouts.LOOK_FOR_DRIVER_S)
-    # What was sent can still be read.
+    # Messages that were sent before can still be read.
     socket.socket(fileno=os.dup(0)).shutdown(socket.SHUT_RD)
 
 
@@ -106,10 +106,10 @@ def _end_if_stuck(helper: Helper) -> None:
 
 
 class Replies:
-    """Writes what the helper replies to its driver, a line each, by a thread of its own.
+    """Writes the helper's replies to its driver, one per line, in a thread of its own.
 
-    So nothing waits for a driver that does not read: because it is stopped, or because it is
-    gone, and a child of it holds its end.
+    So nothing waits for a driver that does not read, because it is stopped, or because it is
+    gone and one of its children has a copy of its end.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -123,11 +123,11 @@ class Replies:
         self._lines.put(json.dumps(reply) + "\n")
 
     def warn(self, key: str, text: str) -> None:
-        """Write what a person should know of a run, or of none."""
+        """Write a warning for the user about a run; ``key`` is empty if it concerns no run."""
         self.write({"key": key, "text": text})
 
     def close(self) -> None:
-        """Wait until everything was read, if somebody reads."""
+        """Wait until everything has been read, for a limited time."""
         self._lines.put(None)
         self._thread.join(timeouts.LAST_ANSWERS_S)
 
@@ -137,19 +137,19 @@ class Replies:
                 self._stream.write(line)
                 self._stream.flush()
             return
-        while self._lines.get() is not None:  # nor may they gather
+        while self._lines.get() is not None:  # discard them, so that they do not accumulate
             pass
 
 
 class _Forward(logging.Handler):
-    """Sends the helper's own warnings to the driver, where somebody reads them."""
+    """Sends the helper's own warnings to the driver, where the user sees them."""
 
     def __init__(self, warn: Callable[[str, str], None], is_run: Callable[[str], bool]) -> None:
         super().__init__()
         self._forward, self._is_run = warn, is_run
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, as of the run that it names."""
+        """Send one record, as a warning about the run that it names."""
         args = record.args if isinstance(record.args, tuple) else ()
         named = (value for value in args if isinstance(value, str) and self._is_run(value))
         self._forward(next(named, ""), record.getMessage().removeprefix("wbtune: "))

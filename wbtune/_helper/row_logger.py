@@ -1,4 +1,4 @@
-"""Rows and configs on their way into the runs that are open."""
+"""Log rows to open runs, and update their configs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wbtune._run import media, opening, run_spec
 
 
 class RowLogger:
-    """Logs rows, counts those that are in no run, and changes configs.
+    """Logs rows, counts lost ones, and updates configs.
 
     Args:
-        backend: makes the place where rows go.
-        warn: gets what a person should know: ``warn(key, text)``.
-        report: gets ``lost=``, how many rows are in no run.
+        backend: the functions that log them.
+        warn: gives the user a warning: ``warn(key, text)``.
+        report: called with ``lost=``, how many rows were lost.
         streams: the runs.
     """
 
@@ -42,7 +42,7 @@ class RowLogger:
             row = message.row
             step = stream.steps.next(row.get(run_spec.X_AXIS))
             if media.has_media(row):
-                self.send()  # a video takes seconds, which no other row waits for
+                self.send()  # a video takes seconds, and the other rows should not wait
                 row, left_out = self._backend.log_media(stream.run, row, stream.spec, step)
                 for key in left_out.keys() - stream.left_out:
                     self._warn(message.key, f"left out {key} ({left_out[key]})")
@@ -50,7 +50,7 @@ class RowLogger:
             if message.config:
                 opening.update_config(stream.run, message.config)
             self._rows.log(stream.run, row, step)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: count it, go on
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises; count and continue
             self.lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
 
     def configure(self, stream: Stream, message: Configure) -> None:
@@ -58,7 +58,7 @@ class RowLogger:
         try:
             if stream.run is not None:
                 opening.update_config(stream.run, message.config)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises; warn and continue
             self._warn(message.key, f"the config was not updated: {type(error).__name__}: {error}")
 
     def send(self) -> None:
@@ -69,7 +69,7 @@ class RowLogger:
                 stream.dropped += lost.get(id(stream.run), 0)
 
     def lose(self, key: str, stream: Stream | None, text: str) -> None:
-        """Warn of a row that is in no run, and count it."""
+        """Warn of a lost row, and count it."""
         self._warn(key, text)
         if stream is None:
             self._report(lost=1, key=key)

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stream:
-    """One run, and what arrived for it while it was being opened or closed.
+    """One run, and the messages that arrived while it was being opened or closed.
 
     Attributes:
-        spec: what it was opened by.
-        run: None when it could not be opened.
-        busy: it is being opened or closed, or waits for that.
+        spec: the spec that it was opened with.
+        run: None if it is not open yet, or could not be opened.
+        busy: it is being opened or closed, or is about to be.
         steps: W&B's steps of its rows.
-        backlog: the messages that came meanwhile.
-        dropped: rows that are in no run.
+        backlog: the messages that arrived meanwhile.
+        dropped: how many of its rows were lost.
         left_out: metrics that were left out, with a warning.
-        uploads: checkpoints that may not have arrived, each with what knows of that.
-        shared: further checkpoints that were uploaded while it was open for the first.
+        uploads: checkpoints that may not have arrived, each with its artifact.
+        shared: how many further checkpoints were uploaded while it was open for the first.
     """
 
     spec: run_spec.RunSpec
@@ -43,5 +43,5 @@ class Stream:
 
 
 def secret_of(key: str | None) -> Secret | None:
-    """Return the key of a message, wrapped so that nobody prints it."""
+    """Return a message's API key, wrapped so that it can't be printed."""
     return None if key is None else Secret(key)

@@ -1,4 +1,4 @@
-"""Checkpoints on their way to the server, and what is left on disk when the experiment is over.
+"""Upload checkpoints, and at the experiment's end what is left on disk.
 
 Everything here waits for a server, so it runs in the helper's side threads.
 """
@@ -20,11 +20,11 @@ from wbtune._upstream import wandb_media
 
 
 class Uploads:
-    """Logs checkpoints as artifacts, and deletes their copies when they have arrived.
+    """Logs checkpoints as artifacts, and deletes their copies once they have arrived.
 
     Args:
-        backend: opens runs.
-        warn: gets what a person should know: ``warn(key, text)``.
+        backend: the functions that open runs.
+        warn: gives the user a warning: ``warn(key, text)``.
     """
 
     def __init__(self, backend: Backend, warn: Callable[[str, str], None]) -> None:
@@ -37,14 +37,14 @@ class Uploads:
         self.settle(message.key, stream, closed=False)
         try:
             if stream.run is None:
-                raise RuntimeError("its run could not be opened")  # noqa: TRY301 - said below
+                raise RuntimeError("its run could not be opened")  # noqa: TRY301 - reported below
             artifact = closing.log_checkpoint(stream.run, checkpoint)
             stream.uploads.append((checkpoint, artifact))
         except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
             self.give_up(message.key, checkpoint, error)
 
     def upload_reopened(self, stream: Stream, message: Upload) -> None:
-        """Log a checkpoint to a run that has ended: it is opened again for that."""
+        """Log a checkpoint to a run that has ended, which is reopened for that."""
         try:
             if stream.run is None:
                 stream.run = self._backend.open_run(
@@ -55,7 +55,7 @@ class Uploads:
         self.upload(stream, message)
 
     def close_reopened(self, stream: Stream, message: Upload) -> None:
-        """Close a run that was opened again, and leave it as it was."""
+        """Close a run that was reopened, with the outcome that it had."""
         try:
             if stream.run is not None:
                 closing.close_reopened(stream.run, message.reopen.exit_code)
@@ -64,14 +64,14 @@ class Uploads:
         self.settle(message.key, stream, closed=True)
 
     def settle(self, key: str, stream: Stream, *, closed: bool) -> None:
-        """Delete the copies of the checkpoints that have arrived, and warn of those that have not.
+        """Delete the copies of checkpoints that have arrived, and warn of failed uploads.
 
-        A copy that is left tells the driver, if this process is killed, that it has not arrived.
+        If this process is killed, a copy that is left shows the driver that it has not arrived.
 
         Args:
             key: the run.
-            stream: the run's.
-            closed: the run is closed, which has waited for the uploads: now it is known.
+            stream: the run's stream.
+            closed: the run is closed; that has waited for the uploads, so their results are known.
         """
         deadline = time.monotonic() + timeouts.UPLOAD_RESULT_S
         waiting = []
@@ -84,7 +84,7 @@ class Uploads:
                 left = max(0.0, deadline - time.monotonic())
                 closing.wait_for_upload(stream.run, artifact, left)
                 checkpoint.discard()
-            except BaseException as error:  # noqa: BLE001 - whatever W&B raises: say it, go on
+            except BaseException as error:  # noqa: BLE001 - whatever W&B raises; warn and continue
                 self.give_up(key, checkpoint, error)
         stream.uploads = waiting
 
@@ -96,23 +96,23 @@ class Uploads:
 
 
 def upload_rest(message: UploadRest, until: float, warn: Callable[[str, str], None]) -> None:
-    """Upload what the experiment's runs have left on disk, as far as there is time.
+    """Upload what the experiment's runs have left on disk, as far as time allows.
 
     Args:
         message: says what to upload.
-        until: a moment; `time.monotonic`.
-        warn: as of `Uploads`.
+        until: when to stop waiting, by `time.monotonic`.
+        warn: as in `Uploads`.
     """
 
     def upload() -> None:
         try:
             closing.upload_rest(message.directory, message.base_url, Secret(message.secret))
         except wandb_media.gave_up_waiting():
-            pass  # its time was up; the driver says what is left
-        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit: say it
+            pass  # its time was up; the driver prints what is left
+        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit; warn
             warn("", f"not all was uploaded: {type(error).__name__}: {error}")
 
-    # It has no time limit of its own; what it leaves stays marked on disk.
+    # The command has no time limit of its own; runs that it does not finish stay marked on disk.
     thread = threading.Thread(target=upload, daemon=True)
     thread.start()
     thread.join(max(0.0, until - time.monotonic()))

@@ -4,9 +4,9 @@ The order is that of https://docs.ray.io/en/latest/tune/examples/tune-wandb.html
 ``api_key`` or ``api_key_file``; the environment variable ``WANDB_API_KEY``; what ``wandb login``
 left behind; ``WANDB_SETUP_API_KEY_HOOK``.
 
-Logging in on the driver is enough. :mod:`wbtune._place.driver_login` finds the key, asks the
-server whether it takes it, and hands it over to the trials; :mod:`wbtune._place.trial_login`
-takes it from there. A driver needs a key; a trial that has begun goes on without one, and its run
+Logging in on the driver is enough. :mod:`wbtune._place.driver_login` finds the key, checks
+that the server accepts it, and hands it over to the trials; :mod:`wbtune._place.trial_login`
+uses it there. A driver needs a key. A trial that has started continues without one, and its run
 is kept on disk.
 """
 
@@ -39,11 +39,11 @@ class Login(NamedTuple):
     """What a process needs to talk to the server.
 
     Attributes:
-        secret: the key; None where none is needed, or an identity token is used instead.
-        settings: W&B settings that belong to it and are no secret: ``base_url``,
+        secret: the key; None if none is needed, or an identity token is used instead.
+        settings: W&B settings that belong to it and are not secret: ``base_url``,
             ``entity``, ``identity_token_file``, ``mode``.
-        given: those of ``key``, ``mode`` and ``base_url`` that were an argument on the driver;
-            they come before the environment of a trial.
+        given: which of ``key``, ``mode`` and ``base_url`` were arguments on the driver;
+            these override the environment of a trial.
         objective: the metric that the driver's tuner optimises, and how.
     """
 
@@ -54,7 +54,7 @@ class Login(NamedTuple):
 
 
 def needs_key(mode: str | None) -> bool:
-    """Does a run in this mode talk to a server? ``mode=None`` asks W&B's own settings."""
+    """Does a run in this mode need a server? ``mode=None`` means the mode of W&B's settings."""
     chosen = mode or os.environ.get("WANDB_MODE") or wandb_settings.wandb_setting("mode")
     return chosen not in {"offline", "disabled", "dryrun"}
 
@@ -89,18 +89,18 @@ def find(
     mode: str | None,
     base_url: str | None = None,
 ) -> Secret | None:
-    """The key for runs in ``mode``, or None where wandb finds it by itself or needs none.
+    """The key for runs in ``mode``, or None if wandb finds it by itself or needs none.
 
     Args:
         public_name: what the user called, for messages.
-        api_key: an argument.
-        api_key_file: an argument.
-        mode: W&B's ``mode``, where it was given.
+        api_key: the argument of that name, if it was given.
+        api_key_file: the argument of that name, if it was given.
+        mode: W&B's ``mode``, if it was given.
         base_url: the server, if it is not the one of W&B's own settings.
 
     Raises:
-        CredentialsError: when a server has to be talked to and there is no key, or when
-            the key given is unusable.
+        CredentialsError: if the mode needs a server and there is no key, or if the given key is
+            unusable.
     """
     explicit = explicit_key(public_name, api_key, api_key_file)
     if not needs_key(mode):
@@ -110,7 +110,7 @@ def find(
     try:
         if wandb_auth.logged_in(base_url or wandb_settings.wandb_setting("base_url")):
             return None
-    except Exception as error:  # wandb's: a malformed key or token file
+    except Exception as error:  # from wandb: a malformed key or token file
         msg = (
             f"{public_name}: the credentials that wandb found are unusable: {error}. "
             f"Instead: {CURES}."
@@ -159,14 +159,14 @@ def key_from_hook(public_name: str, hook: str) -> str:
     """The key that a user's hook returns.
 
     Raises:
-        CredentialsError: when it raises, or returns no key.
+        CredentialsError: if it raises, or returns no key.
     """
     try:
         key = pkgutil.resolve_name(hook)()
-    except Exception as error:  # noqa: BLE001 - a user's hook raises what it likes
+    except Exception as error:  # noqa: BLE001 - a user's hook may raise anything
         kind = type(error).__name__
         msg = f"{public_name}: the hook {API_KEY_HOOK}={hook} raised {kind}. Fix it, or unset it."
-        # Not chained: the hook's own error may carry the key.
+        # Not chained: the hook's own error may contain the key.
         raise CredentialsError(msg) from None
     if not isinstance(key, str) or not key:
         msg = f"{public_name}: the hook {API_KEY_HOOK}={hook} returned no key. Fix it, or unset it."

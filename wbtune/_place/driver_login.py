@@ -1,4 +1,4 @@
-"""Log in on the driver, and hand its login over to the trials (:mod:`wbtune._place.handover`)."""
+"""Log in on the driver, and hand the login over to the trials (:mod:`wbtune._place.handover`)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wbtune")
 
 
-#: Settings that the trials are given with the login.
+#: Settings that the trials get together with the login.
 _HANDED: Final = ("base_url", "entity", "identity_token_file")
 
 
-#: wandb's own, where nobody has said anything.
+#: wandb's mode unless another is set.
 _DEFAULT_MODE: Final = "online"
 
 
@@ -41,12 +41,12 @@ def log_in(public_name: str, options: RunOptions, api_key: str | None = None) ->
     Args:
         public_name: what the user called, for messages.
         options: located and checked.
-        api_key: an argument.
+        api_key: the argument of that name, if it was given.
 
     Raises:
-        CredentialsError: without a usable key, or when the server refuses it.
-        ServerUnreachableError: when there is no answer within wandb's ``init_timeout``, and
-            20 s at most.
+        CredentialsError: if there is no usable key, or if the server refuses it.
+        ServerUnreachableError: if there is no answer within wandb's ``init_timeout``, or within
+            20 s if that is longer.
     """
     here = identity.of_here()
     if here is not None:
@@ -89,7 +89,7 @@ def of_environment() -> Login:
     if not credentials.needs_key(None):
         return Login(settings=settings)
     secret, hook = None, os.environ.get(credentials.API_KEY_HOOK)
-    with contextlib.suppress(Exception):  # a malformed key: each trial says that
+    with contextlib.suppress(Exception):  # a malformed key: each trial warns of it
         secret = credentials.found_by_wandb(settings["base_url"])
         if secret is None and hook and not wandb_auth.logged_in(settings["base_url"]):
             secret = _once_from_hook(hook)
@@ -102,12 +102,13 @@ def _once_from_hook(hook: str) -> Secret:
 
 
 def _settings(mode: str | None) -> dict[str, str]:
-    """The settings of this process's environment that the trials need besides the key.
+    """The settings of this process's environment that the trials need in addition to the key.
 
-    wandb reads the environment when it is first asked; a notebook changes it after that.
+    wandb reads the environment only once, and a notebook may change it after that.
     """
-    said = mode or os.environ.get("WANDB_MODE") or str(wandb_settings.wandb_setting("mode"))
-    settings = {} if said == _DEFAULT_MODE and "WANDB_MODE" not in os.environ else {"mode": said}
+    chosen = mode or os.environ.get("WANDB_MODE") or str(wandb_settings.wandb_setting("mode"))
+    is_default = chosen == _DEFAULT_MODE and "WANDB_MODE" not in os.environ
+    settings = {} if is_default else {"mode": chosen}
     if mode:
         settings["mode"] = mode
     if not credentials.needs_key(mode):
@@ -127,7 +128,7 @@ def hand_over(
 ) -> None:
     """Hand the driver's login over to the trials of one ``fit()``.
 
-    When Ray's store does not answer, a warning says so, and the trials go on without.
+    If Ray's store does not answer, a warning says so, and the trials continue without it.
 
     Args:
         login: the login.

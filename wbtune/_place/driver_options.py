@@ -1,7 +1,7 @@
-"""The options of the experiment's tuner or callback hold where `setup_wandb` is given none.
+"""The options of the tuner or callback, as defaults for `setup_wandb` in the trials.
 
 The driver hands them over to the trials with its login (:mod:`wbtune._place.handover`), as plain
-data: values that JSON can't hold stay behind.
+data: values that JSON can't hold are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OWN: Final = frozenset({"id"})
 
 
 def plain(options: RunOptions) -> dict[str, Any]:
-    """The options as they are handed over."""
+    """The options in the form in which they are handed over."""
     handed = {name: _plain(getattr(options, name)) for name in _HANDED}
     init = {name: _plain(v) for name, v in options.init_kwargs.items() if name not in _OWN}
     return {**_without_none(handed), "init_kwargs": _without_none(init)}
@@ -39,7 +39,7 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON holds it, without what looks like a secret; None if JSON can't."""
+    """The value in JSON's types, without anything that looks secret; None if JSON can't hold it."""
     if isinstance(value, Mapping):
         return {
             key: kept
@@ -60,7 +60,7 @@ def handed_over(trial: Identity) -> RunOptions:
     try:
         handed = handover.handed_over(trial.fit) if handover.is_of_one_fit(trial.fit) else None
     except handover.StoreError:
-        return RunOptions()  # said when the login is asked for
+        return RunOptions()  # looking up the login gives the warning
     given = dict((handed or {}).get("options") or {})
     init = given.pop("init_kwargs", {})
     for name in ("excludes", "unmask"):
@@ -72,7 +72,7 @@ def handed_over(trial: Identity) -> RunOptions:
 def warn_of_overrides(
     public_name: str, trial: Identity, drivers: RunOptions, own: RunOptions
 ) -> None:
-    """Warn, once in an experiment, where a trial's own options override the driver's."""
+    """Warn, once per experiment, if a trial's own options override the driver's."""
     differ = [
         f"{name}={mine!r} (the driver says {theirs!r})"
         for name, mine, theirs in _both(drivers, own)
@@ -84,7 +84,7 @@ def warn_of_overrides(
         f"{public_name}: what is given here comes before the driver's options: {', '.join(differ)}."
     )
     try:
-        first = handover.claim(f"{trial.fit}/said/{public_name}", str(trial.trial_id))
+        first = handover.claim(f"{trial.fit}/warned/{public_name}", str(trial.trial_id))
     except handover.StoreError:
         first = str(trial.trial_id)
     if first == str(trial.trial_id):
@@ -92,7 +92,7 @@ def warn_of_overrides(
 
 
 def _both(drivers: RunOptions, own: RunOptions) -> list[tuple[str, Any, Any]]:
-    """The options that both give, and that are not merged: ``(name, own, driver's)``."""
+    """The options that both have, and that are not merged: ``(name, own, driver's)``."""
     one_holds = ("project", "group", "log_config", "log_results")
     pairs = [(name, getattr(own, name), getattr(drivers, name)) for name in one_holds]
     pairs += [

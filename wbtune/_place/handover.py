@@ -1,11 +1,11 @@
-"""Hand things over from a driver to its trials, and settle which of the two writes a run.
+"""Hand data over from a driver to its trials, and decide which of the two writes a run.
 
-Both go through the memory of Ray's own key-value store: no file, no environment, no argument
-of a process and no pickle has them. What is handed over has the name of the ``fit()`` that it
-is for (`new_fit`), or of the driver's process (`process`): several experiments of one driver,
-or of several on one cluster, may have equal names, storages and trial ids.
+Both use Ray's own key-value store, which is in memory: the data is in no file, no environment, no
+process's arguments and no pickle. It is stored under the name of the ``fit()`` that it
+is for (`new_fit`), or of the driver's process (`process`), because several experiments on one
+cluster, even of one driver, may have the same names, storages and trial ids.
 
-The store does not answer while the head of the cluster is restarted. Then it is asked again,
+The store does not answer while the head of the cluster is restarted. Then requests are repeated,
 for a bounded time.
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("wbtune")
 T = TypeVar("T")
 
 
-#: How the names of those begin that are for one ``fit()``, and of those for a process.
+#: How the name of one ``fit()`` begins, and how that of a process begins.
 _FIT: Final = "fit-"
 _PROCESS: Final = "process-"
 
@@ -55,10 +55,10 @@ def process() -> str:
 
 
 def hand_over(name: str, handed: dict[str, Any]) -> None:
-    """Hand something over under this name; nothing happens without a cluster.
+    """Hand something over under this name; without a cluster, do nothing.
 
     Raises:
-        StoreError: when Ray's store does not answer.
+        StoreError: if Ray's store does not answer.
     """
     job = ray_store.job()
     if job is not None:
@@ -70,9 +70,9 @@ def hand_over(name: str, handed: dict[str, Any]) -> None:
 def handed_over(*names: str) -> dict[str, Any] | None:
     """What was handed over under the first of these names that has anything.
 
-    Without any name (a worker of Ray Train V2 with a bare `setup_wandb`) it is the login that all
-    running experiments of the driver have in common, or else all its decorated objects; None where
-    they differ, as it may be the login of somebody else.
+    Without any name (a worker of Ray Train V2 with a bare `setup_wandb`), it is the login that all
+    running experiments of the driver have in common, or if there are none, all its decorated
+    objects. It is None if these differ, because any of them may be somebody else's login.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -97,7 +97,7 @@ def _common(prefix: str) -> dict[str, Any] | None:
         texts = [ray_store.stored(key) for key in keys if key.startswith(prefix + kind)]
         handed = [json.loads(text) for text in texts if text is not None]
         if handed:
-            # What is each experiment's own does not count.
+            # Objective and options are each experiment's own, so they are not compared.
             alike = [one | {"objective": None, "options": None} for one in handed]
             return alike[0] if all(one == alike[0] for one in alike) else None
     return None
@@ -116,7 +116,7 @@ def take_back(name: str) -> None:
 
 
 def interrupt(fit: str, reason: str) -> None:
-    """Let the trials of one ``fit()`` know why Tune is about to stop them.
+    """Record for the trials of one ``fit()`` why Tune is about to stop them.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -127,7 +127,7 @@ def interrupt(fit: str, reason: str) -> None:
 
 
 def interruption(fit: str) -> str:
-    """Why the driver says that Tune stops its trials; empty if it has said nothing."""
+    """Why Tune is about to stop the trials, if the driver has recorded that; empty otherwise."""
     job = ray_store.job()
     if job is None or not fit:
         return ""
@@ -140,7 +140,7 @@ def interruption(fit: str) -> str:
 
 @functools.cache
 def _take_back_at_exit(job: str) -> None:
-    """Remove what this driver handed over when it exits: the cluster may outlive it."""
+    """When this driver exits, remove what it handed over: the cluster may outlive it."""
 
     def take_all_back() -> None:
         if ray_store.job() == job:
@@ -149,24 +149,25 @@ def _take_back_at_exit(job: str) -> None:
             except StoreError as error:  # the cluster may be ending, too, and its store with it
                 logger.info("wbtune: the login was not taken back: %s", error)
 
-    if ray_store.is_driver():  # of this job: a trial that is one, too, leaves its own to it
+    # Only the driver of the job does this, also for trials that are themselves drivers.
+    if ray_store.is_driver():
         atexit.register(take_all_back)
 
 
 def claim(trial: str, owner: str, seconds: float | None = None) -> str:
-    """Claim the right to write one trial's run; the first claim holds.
+    """Claim the right to write one trial's run; the first claim counts.
 
-    The driver's callback can't see whether a function calls `setup_wandb`, and the trial
-    can't see whether there is a callback. They meet in Ray's store.
+    The driver's callback can't know whether a function calls `setup_wandb`, and the trial
+    can't know whether there is a callback. So both look in Ray's store.
 
     The driver's callback removes the claims of its experiment. A trial does not: a callback
-    that has not yet asked, and asks when the trial has ended, would open its run again. So
-    without a callback a few bytes for each trial stay until the cluster ends.
+    that makes its claim only after the trial has ended would open the run again. So
+    without a callback, a few bytes for each trial stay until the cluster ends.
 
     Args:
-        trial: names the trial, uniquely in the cluster.
-        owner: the process that asks: ``"driver"`` or ``"trial"``.
-        seconds: to wait for Ray's store; `timeouts.STORE_S` by default.
+        trial: a name of the trial that is unique in the cluster.
+        owner: the process that claims the run: ``"driver"`` or ``"trial"``.
+        seconds: how long to wait for Ray's store; `timeouts.STORE_S` by default.
 
     Returns:
         The owner.
@@ -186,7 +187,7 @@ def claim(trial: str, owner: str, seconds: float | None = None) -> str:
 
 
 def unclaim(trials: str) -> None:
-    """Remove all claims of an experiment that has ended: those that begin like this.
+    """Remove all claims of an experiment that has ended: those that begin with ``trials``.
 
     Raises:
         StoreError: when Ray's store does not answer.
@@ -196,10 +197,10 @@ def unclaim(trials: str) -> None:
 
 
 def ask(question: Callable[[], T], seconds: float | None = None) -> T:
-    """Ask Ray's store, again and again while that fails, for `timeouts.STORE_S` by default.
+    """Call something that needs Ray's store, and retry for `timeouts.STORE_S` by default.
 
     Raises:
-        StoreError: without an answer; says why.
+        StoreError: if there is no answer; says why.
     """
     seconds = timeouts.STORE_S if seconds is None else seconds
     answers: list[T] = []

@@ -1,4 +1,4 @@
-"""Which trial this is, its experiment, and the folder that its runs are kept in.
+"""Identify the trial, its experiment, and the folder for its runs.
 
 "By default, the run ID is the trial ID, the run name is the trial name, and the run group is the
 experiment name" (https://docs.ray.io/en/latest/tune/examples/tune-wandb.html).
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The longest id that a run may have.
 MAX_ID_CHARS: Final = 64
 
-#: Characters kept of the 32 of a Train V2 run's id; still more than a Tune trial's id has.
+#: How many of the 32 characters of a Train V2 run's id are kept; still more than in a trial's id.
 RUN_ID_CHARS: Final = 12
 
 
@@ -32,17 +32,17 @@ class Identity(NamedTuple):
 
     Attributes:
         trial_id: unique within its experiment; None outside Tune.
-        trial_name: what Tune's tables call it; None outside Tune.
+        trial_name: its name in Tune's tables; None outside Tune.
         experiment: the name of the experiment's folder; None outside Tune.
-        directory: the experiment's folder on this machine, which holds ``wandb/``; None
-            where W&B's own default is to be used.
-        experiment_key: a short text that tells this experiment's runs from those of others,
-            which may have trials of the same ids.
-        remote: the experiment's storage, where ``directory`` is only on the way there.
+        directory: the experiment's folder on this machine, which contains ``wandb/``; None
+            to use W&B's own default.
+        experiment_key: a short text that distinguishes this experiment's runs from those of
+            others, which may have trials with the same ids.
+        remote: the experiment's storage, if ``directory`` is only a staging folder for it.
         contested: a callback on the driver may want to write the same run.
-        fit: names the ``fit()`` that the trial belongs to (:mod:`wbtune._place.handover`); empty
-            if no callback has named it.
-        sender: names the driver that sent the decorated function or class
+        fit: the name of the ``fit()`` that the trial belongs to (:mod:`wbtune._place.handover`);
+            empty if no callback has named it.
+        sender: the name of the driver that sent the decorated function or class
             (:mod:`wbtune._place.sender`).
     """
 
@@ -58,7 +58,7 @@ class Identity(NamedTuple):
 
     @property
     def claim(self) -> str:
-        """Names the trial among those of the whole cluster."""
+        """The name under which the trial's run is claimed, unique in the cluster."""
         return f"{self.fit or self.experiment_key}/{self.trial_id}"
 
 
@@ -69,8 +69,8 @@ def of_trainable(
 
     Args:
         trainable: the trainable, or None outside Tune.
-        config: what its ``__init__`` was given, when that has not run yet.
-        storage: the same.
+        config: the config that its ``__init__`` was given, if that has not run yet.
+        storage: the storage that it was given, if that has not run yet.
     """
     info = ray_trial.trial_info(trainable, config)
     storage = ray_storage.storage_of(trainable) if storage is None else storage
@@ -91,17 +91,17 @@ def of_trainable(
     )
 
 
-#: How Tune names a trial's folder: its name, which ends in its id, its number, and more.
+#: Tune's name for a trial's folder: the trial's name, which ends with its id, its number, and more.
 _FOLDER: Final = re.compile(r"(?P<name>.*?_(?P<id>[0-9a-f]{5}_\d{5}|[0-9a-f]{8}))_\d+(_|$)")
 
 
 def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> Identity:
-    """The identity, by its folder, of a `Trainable` without Tune's information (RLlib's)."""
+    """The identity of a `Trainable` without Tune's information (RLlib's), found by its folder."""
     experiment, folder = ray_storage.trial_folder(storage)
     if not experiment or not folder:
         return Identity(directory=directory, remote=remote, fit=ray_loop.fit_of(storage))
     found = _FOLDER.match(folder)
-    if found is None:  # its user's own name for it, which no other trial has
+    if found is None:  # the user's own name for the folder, which no other trial has
         trial_id = re.sub(r"[^\w.-]", "-", folder)[-MAX_ID_CHARS:]
         name, known = folder, "by the name of its folder, as nothing else is known of it"
     else:
@@ -138,7 +138,7 @@ def of_trial(trial: Trial) -> Identity:
 
 
 def _experiment_key(storage: Any) -> str:
-    # The same in the driver, on every node, and after a restore.
+    # It is the same on the driver, on every node, and after a restore.
     return hashlib.sha256(ray_storage.experiment_path(storage).encode()).hexdigest()[:6]
 
 
@@ -150,8 +150,8 @@ def of_worker(
     Args:
         worker: this one.
         only: whether the worker of rank 0 is the only one that has a run.
-        trial: the trial of Tune that started the Train run, if that is known. (V2 does not
-            tell its workers; in V1, a Train run always is a trial.)
+        trial: the trial of Tune that started the Train run, if that is known. (V2 workers are
+            not told; in V1, a Train run always is a trial.)
     """
     rank = "" if only else f"-rank{worker.rank}"
     directory, remote = _places(worker.storage)
@@ -163,8 +163,8 @@ def of_worker(
         name = experiment = worker.run_name
         if trial is not None and trial.trial_id is not None:
             # Users put the trial's id into the Train run's name, as Ray's guide does.
-            says_it = trial.trial_id in name
-            name = name if says_it else f"{trial.trial_name}-{name}"
+            has_id = trial.trial_id in name
+            name = name if has_id else f"{trial.trial_name}-{name}"
             experiment = trial.experiment or experiment
     return Identity(
         trial_id=f"{run_id}{rank}",
@@ -180,7 +180,7 @@ def of_worker(
 
 
 def _places(storage: Any) -> tuple[str | None, Remote | None]:
-    """The local folder of the runs, and where they go from there."""
+    """The local folder of the runs, and the remote storage that they are copied to, if any."""
     remote = ray_storage.remote_experiment_path(storage)
     if remote is None:
         return ray_storage.local_experiment_path(storage), None
@@ -189,7 +189,7 @@ def _places(storage: Any) -> tuple[str | None, Remote | None]:
 
 
 def rank() -> int | None:
-    """This worker's rank in distributed training; None outside of it."""
+    """This worker's rank in distributed training; None outside distributed training."""
     worker = ray_train.train_worker()
     return None if worker is None else worker.rank
 
@@ -199,6 +199,6 @@ def of_here() -> Identity | None:
     here = of_trainable(ray_trial.find_trainable())
     if here.trial_id is None:
         return None
-    # Without the places: a file system may hold the keys to it.
+    # Without the storage: a file system object may contain the credentials for it.
     names = (here.trial_id, here.trial_name, here.experiment)
     return Identity(*names, fit=here.fit, sender=here.sender)

@@ -1,10 +1,10 @@
 """Keep the run of the job that started this program apart from the trials' runs.
 
-wandb reads each ``WANDB_<NAME>`` of the environment, and its settings files, as the setting
-``<name>``, in every process. Most of that is meant for all runs: the mode, the server, tags,
-notes, a default project and entity. Some of it names one run: a sweep's agent, W&B Launch and
-SageMaker describe their run like that to the program that they start. Every trial of an
-experiment in that program inherits the description, and no trial is that run.
+In every process, wandb reads each environment variable ``WANDB_<NAME>``, and its settings files,
+as the setting ``<name>``. Most of them are meant for all runs: the mode, the server, tags,
+notes, a default project and entity. Some identify one run: that is how a sweep's agent, W&B Launch
+and SageMaker describe their run to the program that they start. Every trial of an
+experiment in that program inherits the description, but no trial is that run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 
 logger = logging.getLogger("wbtune")
 
-#: W&B's settings that identify a run or place its files. wbtune sets them itself, and leaves those
-#: unset that it does not set, whatever the environment says.
+#: W&B's settings that identify a run or place its files. wbtune sets some of them itself, and
+#: keeps the others unset, whatever the environment says.
 RUN_SETTINGS: Final = frozenset(
     {
         "run_id",
@@ -45,10 +45,10 @@ _RUN: Final = "WANDB_RUN_ID"
 
 @functools.cache
 def warn_once(public_name: str, group: str | None) -> None:
-    """Say in one line that the trials' runs are not the run that the environment describes.
+    """Warn in one line that the trials' runs are not the run that the environment describes.
 
-    Called on the driver; without a callback there, in each trial, in the same words, which Ray
-    shows once on the driver's terminal.
+    Called on the driver or, if there is no callback, in each trial. The text is the same in each,
+    so Ray shows it once on the driver's terminal.
 
     Args:
         public_name: what the user called, for messages.

@@ -1,8 +1,8 @@
 """Choose a request's proxy as wandb-core does: by W&B's settings, or by the environment.
 
-As it was measured with wandb 0.31, whose core is written in Go: a proxy of the settings is for
-every server of its scheme; those of the environment leave out this machine and ``NO_PROXY``,
-which may name networks.
+Measured with wandb 0.31, whose core is written in Go: a proxy of the settings is used for
+every server with its scheme; those of the environment are not used for this machine and for
+``NO_PROXY``, which may name networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-#: The default port of each scheme that is known here.
+#: The supported schemes and their default ports.
 PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -25,7 +25,7 @@ def of(url: SplitResult, given: Mapping[str, str | None]) -> SplitResult | None:
     """The proxy for this URL, or None.
 
     Args:
-        url: what is asked for.
+        url: the URL of the request.
         given: W&B's settings ``http_proxy`` and ``https_proxy``, by scheme.
     """
     proxy = given.get(url.scheme)
@@ -38,11 +38,11 @@ def of(url: SplitResult, given: Mapping[str, str | None]) -> SplitResult | None:
 
 
 def bypasses(url: SplitResult, without: str) -> bool:
-    """Whether the environment says that this server is reached without a proxy.
+    """Whether ``NO_PROXY`` says that this server is reached without a proxy.
 
     Args:
-        url: what is asked for.
-        without: the value of ``NO_PROXY``: names, which are those of all below them as well,
+        url: the URL of the request.
+        without: the value of ``NO_PROXY``: names, which include all subdomains,
             addresses and networks, with or without a port; or ``*``.
 
     >>> bypasses(urlsplit("https://api.example.com"), "10.0.0.0/8, example.com")
@@ -50,7 +50,7 @@ def bypasses(url: SplitResult, without: str) -> bool:
     """
     host, port = (url.hostname or "").rstrip("."), url.port or PORTS.get(url.scheme)
     address = None
-    with contextlib.suppress(ValueError):  # a name, no number
+    with contextlib.suppress(ValueError):  # a name, not an address
         address = ipaddress.ip_address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return True

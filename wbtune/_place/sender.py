@@ -1,9 +1,9 @@
 """The driver that sent a decorated function or a mixin class, so that trials find its login.
 
-Such an object is all that `tune.Tuner` or a trainer of Ray Train knows of wbtune. When it is
-about to be sent (it is pickled, or Ray derives an actor's class from it), the driver hands over
-the login that its environment has *then*, even if that was set after ``ray.init``, and the object
-takes along the name to ask by. A pickle holds nothing but the name.
+Such an object is the only part of wbtune that `tune.Tuner` or a trainer of Ray Train has. When it
+is about to be sent (it is pickled, or Ray derives an actor's class from it), the driver hands over
+the login that its environment has *at that moment*, even if it was set after ``ray.init``. The
+object carries the name under which trials find the login; a pickle contains only that name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def name(before: str = "") -> str:
         return before
     if ray_store.is_driver():
         return handover.process()
-    here = identity.of_here()  # a trial that starts others: its own login is theirs
+    here = identity.of_here()  # a trial that starts other trials: they use its login
     return before if here is None else here.fit or here.sender or before
 
 
@@ -36,5 +36,5 @@ def hand_over() -> None:
         return
     try:
         driver_login.hand_over(driver_login.of_environment(), handover.process())
-    except Exception as error:  # noqa: BLE001 - pickling a function must not fail for a tracker
+    except Exception as error:  # noqa: BLE001 - pickling a function must not fail because of W&B
         logger.warning("wbtune: this driver's login can't be handed over: %s", type(error).__name__)

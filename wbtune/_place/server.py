@@ -1,8 +1,8 @@
-"""Ask the W&B server whether it is there, takes the key, and has a run, before wandb-core does.
+"""Ask the W&B server whether it is there, accepts the key, and has a run, before wandb-core does.
 
-wandb-core waits a minute and a half for a server that is away and then keeps the run's id
-locked, and it continues whatever run has the id that it is given. Two small questions,
-asked first, answer in seconds.
+wandb-core waits a minute and a half for a server that does not answer, and then keeps the run's id
+locked; and it continues any run that has the id which it is given. Two small requests beforehand
+give the answer in seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BUSY: Final = 429
 _BROKEN: Final = 500
 
 _VIEWER: Final = "query Viewer { viewer { id entity } }"
-# As wandb-core asks before it resumes a run, for the config.
+# The query of wandb-core before it resumes a run, reduced to the config.
 _RUN: Final = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) {
     bucket(name: $name, missingOk: true) { id name config }
@@ -43,9 +43,9 @@ class Server:
     """A W&B server, and a key for it.
 
     Args:
-        base_url: where it is: ``https://api.wandb.ai``, or a self-hosted one.
+        base_url: its address: ``https://api.wandb.ai``, or a self-hosted one's.
         secret: the key.
-        patience: seconds for which a question is repeated while the server is away or busy.
+        patience: seconds for which a request is repeated while the server is away or busy.
         settings: W&B settings that were given; the others are this process's own.
     """
 
@@ -61,7 +61,7 @@ class Server:
         self._patience = patience
 
     def check(self) -> None:
-        """Check that the server is there and takes the key.
+        """Check that the server is there and accepts the key.
 
         Raises:
             ServerUnreachableError: when it is away or broken.
@@ -112,7 +112,7 @@ class Server:
             wait *= 2
 
     def _once(self, query: str, variables: dict[str, Any], left: float) -> dict[str, Any] | None:
-        """The answer to one question; None when only wandb itself can get it."""
+        """The answer to one request; None if only wandb itself can get it."""
         operation = query.replace("(", " ").split(maxsplit=2)[1]
         content = {"operationName": operation, "query": query, "variables": variables}
         key, shown = self._secret.reveal(), self._transport.shown
@@ -121,7 +121,7 @@ class Server:
                 "/graphql", key, content, min(timeouts.SERVER_ANSWERS_S, left)
             )
         except (ssl.SSLError, CannotAskError) as error:
-            # wandb-core has certificates of its own, and knows other proxies.
+            # wandb-core has its own certificates, and supports further kinds of proxies.
             logger.info("wbtune: %s can't be asked (%s)", shown, error)
             return None
         except UnreadableError as error:

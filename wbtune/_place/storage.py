@@ -1,9 +1,9 @@
-"""Copy runs to an experiment's storage that is no folder of this machine (S3, say).
+"""Copy runs to and from an experiment's remote storage (S3, say).
 
-W&B writes a run into a local folder. Where the experiment's storage is remote, that is a
+W&B writes a run into a local folder. If the experiment's storage is remote, that is a
 staging folder of the node, and an offline run is copied to ``<experiment>/wandb`` in the
-storage when it is closed. The other way round, what earlier attempts left there is
-fetched, so that a retried trial knows of them on whichever node it runs.
+storage when it is closed. In the other direction, the logs of earlier attempts are fetched, so that
+a retried trial knows of them on any node.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Remote(NamedTuple):
     """The place in a remote storage where an experiment's runs are kept.
 
     Attributes:
-        filesystem: any of ``pyarrow.fs``.
-        path: of the folder, in that file system.
+        filesystem: any file system of ``pyarrow.fs``.
+        path: the folder's path in that file system.
     """
 
     filesystem: Any
@@ -49,18 +49,18 @@ class Remote(NamedTuple):
         """Copy offline runs to the storage; a failure is logged.
 
         Args:
-            folder: the local one, which holds ``wandb/``.
-            run_id: all parts of this run; of every run, without one.
-            seconds: to wait for it.
-            is_interrupted: whether nobody waits for it any more.
+            folder: the local folder, which contains ``wandb/``.
+            run_id: copy all segments of this run; if empty, those of every run.
+            seconds: how long to wait.
+            is_interrupted: whether to stop waiting.
 
         Returns:
-            Whether all is there.
+            Whether everything was copied.
         """
         wandb = Path(folder, "wandb")
         pattern = f"{OFFLINE}*-{glob.escape(run_id)}" if run_id else f"{OFFLINE}*"
-        # By their logs' names: of two parts that were begun in one second, the second one's
-        # folder has a number behind the id.
+        # Found by their logs' names: if two segments were begun in the same second, the second
+        # one's folder has a number after the id.
         log = f"run-{glob.escape(run_id)}.wandb" if run_id else "*.wandb"
         runs = {path.parent for path in wandb.glob(f"{OFFLINE}*/{log}")}
         error = _within(seconds, lambda: self._deliver(wandb, runs), is_interrupted)
@@ -77,14 +77,14 @@ class Remote(NamedTuple):
     def _deliver(self, wandb: Path, runs: Iterable[Path]) -> None:
         for run in sorted(runs):
             for file in sorted(run.rglob("*")):
-                if file.is_file():  # not a link of W&B's to a log elsewhere that is gone
+                if file.is_file():  # it may be W&B's link to a log that is gone
                     self._copy(file, f"{self.path}/{file.relative_to(wandb).as_posix()}")
 
     def _copy(self, file: Path, target: str) -> None:
         from pyarrow import fs  # noqa: PLC0415 - needed with remote storage only
 
         there = self.filesystem.get_file_info(target)
-        # A run's log only grows: what is there in this size, or a greater, is all of this one.
+        # A run's log only grows: one of the same or a greater size there has all of this one.
         if file.suffix == ".wandb" and (there.size or 0) >= file.stat().st_size:
             return
         self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
@@ -98,12 +98,12 @@ class Remote(NamedTuple):
         )
 
     def fetch(self, folder: Path | str, run_id: str = "", seconds: float = timeouts.COPY_S) -> None:
-        """Copy runs' logs that are not here from the storage; a failure is logged.
+        """Copy from the storage the runs' logs that are not here; a failure is logged.
 
         Args:
-            folder: the local one, which holds ``wandb/``.
-            run_id: of this run; of every run, without one.
-            seconds: to wait for it.
+            folder: the local folder, which contains ``wandb/``.
+            run_id: copy the logs of this run; if empty, those of every run.
+            seconds: how long to wait.
         """
         wanted = re.compile(rf".*-{re.escape(run_id)}(-\d+)?" if run_id else ".*")
         error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), wanted))
@@ -135,7 +135,7 @@ class Remote(NamedTuple):
                     part.replace(wandb / run / info.base_name)
 
     def run_ids(self) -> set[str]:
-        """The ids of the runs that were copied to the storage; none if it can't be asked."""
+        """The ids of the runs that were copied to the storage; none if it does not answer."""
         found: set[str] = set()
 
         def look() -> None:
@@ -163,13 +163,13 @@ class Remote(NamedTuple):
 def _within(
     seconds: float, work: Callable[[], None], is_interrupted: Callable[[], bool] = bool
 ) -> Exception | None:
-    """Do it in a thread of its own, and wait for so many seconds at most."""
+    """Call ``work`` in a thread of its own, and wait for at most this many seconds."""
     raised: list[Exception] = []
 
     def run() -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - a remote storage raises what it likes
+        except Exception as error:  # noqa: BLE001 - a remote storage may raise anything
             raised.append(error)
 
     thread = threading.Thread(target=run, name="wbtune-copy", daemon=True)

@@ -1,11 +1,11 @@
-"""One question by HTTP, asked as wandb-core would ask it, within a time and a size.
+"""Make one HTTP request as wandb-core would make it, with a limit of time and size.
 
-``wandb.Api`` asks by a wandb-core, which it starts, whose address it exports to every process
-that is started later, and which sets no limit to an answer. What is here goes the way that
-W&B's settings and the environment say (measured with wandb 0.31): the proxies of the settings
-come first and know no exceptions, those of the environment leave out ``NO_PROXY`` and this
+``wandb.Api`` uses a wandb-core, which it starts, whose address it exports to every process
+that is started later, and which does not limit an answer. Requests from here follow
+W&B's settings and the environment (measured with wandb 0.31): proxies of the settings
+come first and have no exceptions, those of the environment are not used for ``NO_PROXY`` and this
 machine; extra headers override all but the authorization; certificates are the system's, or
-those of ``SSL_CERT_FILE``; a redirection is followed, without the key to another server.
+those of ``SSL_CERT_FILE``; redirections are followed, without the key if to another server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS: Final = ("http_proxy", "https_proxy", "x_extra_http_headers", "insecur
 
 
 class CannotAskError(Exception):
-    """Only wandb itself can ask this server: the kind of its proxy is not known here."""
+    """Only wandb itself can reach this server: its kind of proxy is not supported here."""
 
 
 class UnreadableError(ValueError):
@@ -47,9 +47,9 @@ class Answer(NamedTuple):
     """What a server answered.
 
     Attributes:
-        status: HTTP's.
-        content: what the body says, as JSON; None unless the status is 200.
-        redirected: the answer is another address's, which may not have been given the key.
+        status: the HTTP status.
+        content: the body, parsed as JSON; None unless the status is 200.
+        redirected: it came from another address, which may not have got the key.
     """
 
     status: int
@@ -58,10 +58,10 @@ class Answer(NamedTuple):
 
 
 class Transport:
-    """The way to a W&B server.
+    """Sends requests to a W&B server.
 
     Args:
-        base_url: where it is.
+        base_url: its address.
         given: W&B settings that were given for a run; the others are this process's own.
     """
 
@@ -78,29 +78,29 @@ class Transport:
 
     @property
     def shown(self) -> str:
-        """The address, without the password that may be in it."""
+        """The address, without user and password."""
         parts = urllib.parse.urlsplit(self.base_url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def post(self, path: str, key: str, content: Any, seconds: float) -> Answer:
-        """Ask, and get an answer within so many seconds.
+        """Make a request, and return the answer within this many seconds.
 
         Args:
-            path: below the base URL.
+            path: the path below the base URL.
             key: the API key.
-            content: to be sent as JSON.
-            seconds: for all of it: to find the server, to ask, to read what it answers.
+            content: the body, which is sent as JSON.
+            seconds: the limit for everything: name look-up, request and answer.
 
         Raises:
-            OSError: when the server can't be reached, or not in time.
-            http.client.HTTPException: when it does not speak HTTP.
-            ssl.SSLError: when it can't prove who it is.
-            UnreadableError: when its answer is too long or no JSON.
-            CannotAskError: when only wandb can.
+            OSError: if the server can't be reached, or not in time.
+            http.client.HTTPException: if it does not speak HTTP.
+            ssl.SSLError: if its certificate can't be verified.
+            UnreadableError: if its answer is too long or not JSON.
+            CannotAskError: if only wandb can reach it.
         """
         credentials = base64.b64encode(f"api:{key}".encode()).decode()
         headers = {
-            "User-Agent": "wandb-core",  # wandb-core asks next, and firewalls know its name
+            "User-Agent": "wandb-core",  # the requests after this are its own; firewalls know it
             "Content-Type": "application/json",
             **self._headers,
             "Accept-Encoding": "identity",
@@ -111,7 +111,7 @@ class Transport:
         return exchange.within(seconds)
 
     def connection(self, url: urllib.parse.SplitResult, seconds: float) -> _Connection:
-        """A connection for this URL, not yet made, and the target of the request."""
+        """A connection for this URL, not yet established, and the target of the request."""
         proxy = proxies.of(url, self._proxies)
         target, more = urllib.parse.urlunsplit(("", "", url.path, url.query, "")) or "/", {}
         to = proxy or url
@@ -150,7 +150,7 @@ class _Request(NamedTuple):
     headers: Mapping[str, str]
 
     def redirected(self, status: int, location: str) -> _Request:
-        """The request that a redirection asks for, with HTTP's usual method and body."""
+        """The request to follow a redirection with, its method and body changed as is usual."""
         url = urllib.parse.urljoin(self.url, location)
         method, body, headers = self.method, self.body, dict(self.headers)
         if status in {301, 302, 303}:
@@ -173,7 +173,7 @@ class _Connection(NamedTuple):
 
 
 class _Exchange:
-    """One question and its answer, in a thread, so that slow look-ups and answers are bounded."""
+    """One request and its answer, in a thread, so that slow look-ups and answers are limited."""
 
     def __init__(self, transport: Transport, request: _Request, deadline: float) -> None:
         self._transport, self._request, self._deadline = transport, request, deadline
@@ -197,7 +197,7 @@ class _Exchange:
     def _run(self) -> None:
         try:
             answer = self._ask()
-        except Exception as error:  # noqa: BLE001 - raised where it was asked
+        except Exception as error:  # noqa: BLE001 - raised again by `within`
             self._done.put(_raiser(error))
         else:
             self._done.put(lambda: answer)

@@ -1,4 +1,4 @@
-"""Log in where a trial runs, with what its driver has handed over."""
+"""Log in in a trial's process, with the login that its driver has handed over."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wbtune._data.options import RunOptions
     from wbtune._place.identity import Identity
 
-#: The cures in a trial without a key: its driver may well have one.
+#: The cures for a trial without a key; its driver may well have one.
 TRIAL_CURES: Final = (
     "wandb_tuner, WandbLoggerCallback, @wandb_trial and WandbMixin hand over the driver's key and "
     "WANDB_MODE; for setup_wandb alone, set WANDB_API_KEY (or WANDB_MODE=offline) before ray.init, "
@@ -29,7 +29,7 @@ TRIAL_CURES: Final = (
 OFFLINE: Final = Login(settings={"mode": "offline"})
 
 
-#: wandb's own server, where nobody has named one.
+#: wandb's server unless another is named.
 _DEFAULT_URL: Final = "https://api.wandb.ai"
 
 
@@ -43,24 +43,24 @@ def log_in(
     declared: bool,
     base_url: str | None = None,
 ) -> Login:
-    """Log in where a trial runs, with what the driver has handed over.
+    """Log in in a trial's process, with the login that the driver has handed over.
 
     Args:
         public_name: what the user called, for messages.
         handed: the driver's login (`handed_over`).
-        api_key: an argument of the user's code in the trial.
+        api_key: the argument of that name, given by the user's code in the trial.
         api_key_file: the same, or part of a declaration.
-        mode: W&B's ``mode``, where it was given.
-        declared: the arguments come from a declaration, which the driver has read, too; a
+        mode: W&B's ``mode``, if it was given.
+        declared: the arguments come from a declaration, which the driver has read too; a
             path in it need not exist on this node.
         base_url: the server that was given.
 
-    What no argument gives comes from an argument on the driver; else from an environment that
-    was given to this trial on purpose (by a ``runtime_env``, or by code in it); else from the
-    driver's environment; else from the node's.
+    What is not given as an argument comes from, in this order: an argument on the driver; an
+    environment that was given to this trial on purpose (by a ``runtime_env``, or by code in it);
+    the driver's environment; the node's environment.
 
     Raises:
-        CredentialsError: without a usable key.
+        CredentialsError: if there is no usable key.
     """
     own = ray_launch.own_environment()
     mode = mode or _first(handed, "mode", own.get("WANDB_MODE"))
@@ -69,7 +69,7 @@ def log_in(
     drivers_url = handed.settings.get("base_url")
     own_url = base_url
     if own_url is None and "base_url" not in handed.given:
-        # A node's own server comes before one that nobody has chosen.
+        # A server of the node's environment overrides the default one, which nobody chose.
         chosen = own if drivers_url not in (None, _DEFAULT_URL) else os.environ
         own_url = chosen.get("WANDB_BASE_URL")
     own_url = without_userinfo(own_url or "")
@@ -88,7 +88,7 @@ def log_in(
 
 
 def _first(handed: Login, name: str, own: str | None) -> str | None:
-    """An argument on the driver, else this process's own environment, else the driver's."""
+    """A setting: from the driver's arguments, this process's own environment, or the driver's."""
     drivers = handed.settings.get(name)
     return drivers if name in handed.given or own is None else own
 
@@ -101,21 +101,21 @@ def log_in_or_offline(
     *,
     declared: bool,
 ) -> tuple[Login, str]:
-    """Log in where a trial runs; stay offline without a key, and while Ray's store is away.
+    """Log in in a trial's process; offline if there is no key or Ray's store does not answer.
 
     Args:
         public_name: what the user called, for messages.
         options: located and checked.
         trial: the trial.
         api_key: as in `log_in`.
-        declared: the same.
+        declared: as in `log_in`.
 
     Returns:
-        ``(login, trouble)``: ``trouble`` says why the run is kept on disk though nobody asked
-            for that; empty otherwise.
+        ``(login, trouble)``: ``trouble`` says why the run is kept on disk although it should be
+            online; empty otherwise.
 
     Raises:
-        CredentialsError: without a usable key, outside of trials.
+        CredentialsError: if there is no usable key, outside trials.
     """
     trouble, handed = "", Login()
     try:
@@ -142,10 +142,10 @@ def log_in_or_offline(
 
 
 def handed_over(trial: Identity) -> Login:
-    """The login that a trial's driver has handed over; empty without one.
+    """The login that a trial's driver has handed over; empty if there is none.
 
     Raises:
-        StoreError: when Ray's store does not answer.
+        StoreError: if Ray's store does not answer.
     """
     handed = handover.handed_over(trial.fit, trial.sender)
     if handed is None:
