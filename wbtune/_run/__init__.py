@@ -1,12 +1,12 @@
-"""One W&B run, wherever it is written: opened, guarded, closed, and read back from its files.
+"""One W&B run, in any process: open, guard and close it, and read it back from its files.
 
-Runs in: a trial's process, the helper process, and, where there is no helper, the driver. In come
-a `RunSpec`, rows and an outcome; out goes a run that says all of it, on disk or at the server.
+Runs in: a trial's process, the helper process, and, if there is no helper, the driver. In come
+a `RunSpec`, rows and an outcome; out goes a run that contains all of it, on disk or at the server.
 
 - A run: `run_spec` (what to open), `opening`, `closing`, `ownership`, `links`, `environment`.
-- What goes into it: `steps`, `media`.
-- What is saved from a wandb-core that dies or hangs: `guard` (opens the run again), `sending`,
-  `replay` (what was sent lately), `core`, `watchdog`, `forks`, `segments`.
-- Its files: `run_files` (where they are, how they ended), `run_log` (one run, read back), by
-  `log_rows`, `log_summary`, `log_records` and `log_file`; `without_core` writes by `log_writer`.
+- Its contents: `steps`, `media`.
+- What protects it when wandb-core dies or hangs: `guard` (reopens the run), `sending`,
+  `replay` (what was sent recently), `core`, `watchdog`, `forks`, `segments`.
+- Its files: `run_files` (where they are, how they ended); `run_log` reads one run back, with
+  `log_rows`, `log_summary`, `log_records` and `log_file`; `without_core` writes, with `log_writer`.
 """

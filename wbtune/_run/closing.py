@@ -28,17 +28,17 @@ logger = logging.getLogger("wbtune")
 
 
 def end_core(end_by: Deadline = NO_DEADLINE) -> None:
-    """End wandb-core, in a trial's process when it has no more runs.
+    """End wandb-core, in a trial's process that has no more runs.
 
-    Otherwise wandb's own exit hook finds it killed by Ray, and prints a traceback for
-    every trial (wandb 0.31). Never on a driver: it would end the user's own runs.
+    Otherwise wandb's own exit hook would find it killed by Ray, and print a traceback for
+    every trial (wandb 0.31). Never on a driver, where this would end the user's own runs.
     """
 
     def end() -> None:
         with contextlib.suppress(*wandb_core.core_is_gone()):
             wandb_core.forget_core()
 
-    if not forks.in_child():  # else it is the parent's
+    if not forks.in_child():  # in a forked child, it is the parent's
         kill, ending = wandb_core.core_killer(), Waiting(end)
         keep = timeouts.CORE_KILLED_S
         if not ending.done_within(end_by.within(timeouts.CORE_TEARDOWN_S, keep=keep)):
@@ -50,14 +50,14 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
     """Log a checkpoint as an artifact of the run, of type ``model``.
 
     Returns:
-        What `wait_for_upload` asks.
+        The artifact, for `wait_for_upload`.
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     name = checkpoint.name_in(run.id)
     artifact = wandb.Artifact(name, ARTIFACT_TYPE, metadata=dict(checkpoint.metadata))
     if checkpoint.reference is not None:
-        # No checksums: nobody but the user reads the storage.
+        # No checksums: wandb would have to access the storage for them.
         artifact.add_reference(checkpoint.reference, name=checkpoint.source, checksum=False)
     elif checkpoint.folder is not None:
         artifact.add_dir(checkpoint.folder)  # copies the files
@@ -65,35 +65,35 @@ def log_checkpoint(run: Run, checkpoint: SavedCheckpoint) -> Any:
 
 
 def upload_has_ended(artifact: Any) -> bool:
-    """Return whether it is known what became of an artifact; waiting would cancel the upload."""
+    """Return whether an artifact's upload has ended; waiting for it would cancel the upload."""
     return wandb_media.is_answered(artifact)
 
 
 def wait_for_upload(run: Run, artifact: Any, timeout: float) -> None:
-    """Raise what kept an artifact from the server, once its run is closed; nothing offline.
+    """Raise why an artifact was not uploaded, after its run is closed; do nothing offline.
 
-    wandb raises its failure where somebody waits for it, and nowhere else (wandb 0.31). Closing the
-    run waits for uploads already, and within its bounds.
+    wandb reports a failed upload only to code that waits for it (wandb 0.31). Closing the
+    run has already waited for uploads, within its limits.
 
     Raises:
-        Exception: what W&B says, or that it took too long.
+        Exception: W&B's error, or that it took too long.
     """
     if not run.offline:
         artifact.wait(timeout=timeout)
 
 
 def close_reopened(run: Run, exit_code: int) -> None:
-    """Close a run that had ended before and was opened again, and change nothing else."""
+    """Close a run that had ended and was reopened, and keep its outcome."""
     segments.carry_over_outcome(run)
     run.finish(exit_code=exit_code)
     _note_timeout(run)
 
 
 def reopen_if_finished(run: Run) -> Run:
-    """Return the run, or another segment of it if its user has finished it in the middle.
+    """Return the run, or another segment of it if the user has finished it too early.
 
-    ``wandb.init(reinit=True)`` finishes it, too. The other segment is no `wandb.run`: that is
-    its user's affair from there on.
+    ``wandb.init(reinit=True)`` finishes it too. The other segment does not become `wandb.run`,
+    which is left to the user from then on.
     """
     protection = guard.of(run) if wandb_run.is_finished(run) else None
     if protection is None:
@@ -105,13 +105,13 @@ def reopen_if_finished(run: Run) -> Run:
 
 
 def is_ours(run: Run) -> bool:
-    """Return whether the run is this process's to close, and not that of its parent."""
+    """Return whether this process has to close the run, and not its parent."""
     protection = guard.of(run)
     return protection is None or protection.is_ours
 
 
 def next_step(run: Run) -> int:
-    """Return the step of the run's next row, however many its user has logged."""
+    """Return the step of the run's next row, including the rows that the user has logged."""
     protection = guard.of(run)
     return run.step if protection is None else protection.step
 
@@ -124,15 +124,15 @@ def close_run(
 ) -> None:
     """Close a run with its outcome, and wait until what was logged is safe.
 
-    When wandb-core does not answer, it is killed, and the run is closed in a new one, with
-    the rows that are not on disk. When that hangs, too (the disk does, say), the run stays
-    as it is there. In a forked child nothing is closed: the run is its parent's.
+    If wandb-core does not answer, it is killed, and the run is closed in a new one, with
+    the rows that are not on disk. If that hangs too (because the disk does, say), the run is left
+    as it is on disk. In a forked child nothing is closed: the run is its parent's.
 
     Args:
         run: an open run.
-        outcome: decides the exit code, the tag and what the summary says.
-        notes: more for the summary.
-        end_by: when its trial's process may be killed.
+        outcome: decides the exit code, the tag and the outcome in the summary.
+        notes: further entries of the summary.
+        end_by: when the trial's process may be killed.
     """
     protection = guard.of(run)
     if protection is None:
@@ -142,14 +142,14 @@ def close_run(
         return
     is_left, is_finished = threading.Event(), wandb_run.is_finished(run)
     closing = Waiting(partial(_close_here, run, outcome, notes or {}, is_left))
-    # A third of a short time is for closing it again.
+    # If time is short, keep a third of it for closing the run in a new core.
     keep = min(timeouts.CLOSES_AGAIN_S, end_by.left / 3)
     least = min(timeouts.CLOSING_KEEPS_S, end_by.left)
     patience = max(least, end_by.within(protection.patience, keep=keep))
     if closing.done_within(patience):
         return
     if patience < protection.patience and not is_finished and protection.has_ended():
-        # It is whole on disk, and only its uploads are waited for.
+        # It is complete on disk; only the uploads have not ended.
         seconds = end_by.within(protection.patience - patience, keep=timeouts.CORE_KILLED_S)
         if not closing.done_within(seconds):
             is_left.set()
@@ -174,7 +174,7 @@ def _close_here(
 ) -> None:
     protection = guard.of(run)
     if protection is not None and wandb_run.is_finished(run):
-        # Its user called `finish` (or `wandb.finish`): too early to know how the trial ends.
+        # The user called `finish` (or `wandb.finish`), before it was known how the trial ends.
         _note_timeout(run)
         segments.wait_for_end(run)
         segment = protection.reopen()
@@ -185,7 +185,7 @@ def _close_here(
         _close(run, outcome, notes)
     except wandb_core.core_is_gone():
         if protection is None or (is_left is not None and is_left.is_set()):
-            raise  # or nobody waits for it any more, and its core was ended
+            raise  # without a guard, or when nobody waits any more and the core was ended
         protection.recover()
         _close(run, outcome, notes)
     _note_timeout(run)
@@ -193,7 +193,7 @@ def _close_here(
 
 
 def discard_unused(run: Run) -> bool:
-    """Delete what an offline run that has ended left on disk, if nothing was ever logged to it."""
+    """Delete the folder of an offline run that has ended, if nothing was ever logged to it."""
     folder = Path(run.dir).parent
     if not folder.name.startswith("offline-run-"):
         return False
@@ -222,9 +222,9 @@ def upload_rest(directory: str, base_url: str, secret: Secret) -> None:
 
 
 def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
-    """Close a run once more, in another segment, if its log is not whole: its disk was full.
+    """Close a run again in another segment if its log is incomplete, because the disk was full.
 
-    If it still is, the rows that are not there are counted.
+    If the disk still is full, count the rows that are missing.
     """
     protection = guard.of(run)
     if protection is None or protection.is_whole():
@@ -247,7 +247,7 @@ def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     run.summary.update({**outcome.summary(), **notes})
     segments.carry_over_computed(run)
-    # An earlier attempt may have left its own.
+    # An earlier attempt may have left the tag of its own outcome.
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):
         run.tags = tags

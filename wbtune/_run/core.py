@@ -13,12 +13,12 @@ from wbtune._upstream import wandb_core
 if TYPE_CHECKING:
     from wandb import Run
 
-#: Cores that are tried, before a run or a row is given up.
+#: How many cores are tried before a run or a row is given up.
 TRIES: Final = 5
 
 
 class Core:
-    """The wandb-core of this process, which several runs find dead one after the other."""
+    """The wandb-core of this process; when it dies, several runs notice, one after the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,14 +26,14 @@ class Core:
 
     @property
     def generation(self) -> int:
-        """Grows with each core."""
+        """A number that grows with each new core."""
         return self._generation
 
     def replace(self, generation: int) -> None:
-        """Let go of a dead core; the next ``wandb.init`` starts another.
+        """Forget a dead core; the next ``wandb.init`` starts another.
 
         Args:
-            generation: the core that was found dead; nothing happens if it was replaced.
+            generation: the core that was found dead; nothing happens if it was already replaced.
         """
         with self._lock:
             if generation == self._generation:
@@ -46,12 +46,12 @@ CORE: Final = Core()
 
 
 def kill() -> None:
-    """Kill the core, which does not answer: whoever waits for it finds it dead."""
+    """Kill the core, which does not answer: threads that wait for it then find it dead."""
     wandb_core.core_killer()()
 
 
 def with_living_core(open_run: Callable[[], Run]) -> Run:
-    """Open a run, with another core if the one that was there has died or hangs.
+    """Open a run, with another core if the existing one has died or hangs.
 
     Raises:
         Exception: what `open_run` raises; if several cores have died, what the last one raises.

@@ -1,7 +1,7 @@
-"""What a run that the driver writes says of its program, as a trial's own run does by itself.
+"""Describe the program in runs that the driver writes, as a trial's own run does by itself.
 
-That is the command line, git's commit, the installed packages, the machine, and what its
-trial's process uses of it. It is asked for by ``system_metrics=True``.
+That is the command line, git's commit, the installed packages, the machine, and how much of it the
+trial's process uses. ``system_metrics=True`` turns it on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: What `opening` switches off otherwise, because the process that writes is not the trial's.
+#: Settings that `opening` turns off otherwise, because the writing process is not the trial's.
 _SHOWN: Final = {
     "x_disable_stats": False,
     "x_disable_meta": False,
@@ -58,17 +58,17 @@ def masked(arguments: list[str]) -> list[str]:
 
 
 def described(spec: RunSpec, command: tuple[str, ...]) -> RunSpec:
-    """Return what to open for a run that shows the program that it belongs to."""
+    """Return the spec of a run that shows its program."""
     settings = {**_SHOWN, "program": command[0], **spec.settings}
     return spec._replace(settings=settings, command=command)
 
 
 def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
-    """Return what to open for a run with the metrics of its trial's process.
+    """Return the spec of a run that records the metrics of its trial's process.
 
     Args:
-        spec: what `described` gave.
-        result: a result of the trial; it names its process and node.
+        spec: the spec that `described` returned.
+        result: a result of the trial; it contains the process id and the node's address.
         here: this node's address. Another node's metrics can't be read from here.
     """
     own = {"x_stats_pid": result.get("pid")} if result.get("node_ip") == here else None
@@ -76,7 +76,7 @@ def of_process(spec: RunSpec, result: Mapping[str, Any], here: str) -> RunSpec:
 
 
 def set_command(command: tuple[str, ...]) -> None:
-    """Let wandb take the driver's command line for this process's own; in the helper."""
+    """In the helper, make the driver's command line this process's own, which wandb reads."""
     if command:
         sys.argv[:] = command
 
@@ -87,5 +87,5 @@ def log_packages(run: Any, command: tuple[str, ...]) -> None:
         return
     try:
         wandb_wire.send_packages(run)
-    except Exception as error:  # noqa: BLE001 - W&B's trouble costs no run
+    except Exception as error:  # noqa: BLE001 - trouble with W&B must not cost a run
         logger.warning("wbtune: run %s does not say its packages: %s", run.id, error)

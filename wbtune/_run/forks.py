@@ -1,7 +1,7 @@
-"""Forks of a process that has runs: in the child they are its parent's.
+"""Forks of a process that has runs, which still belong to the parent in the child.
 
-A child has the locks as they were when it was forked, and one that was held then is never
-released there. So the child gets other locks, and sends without them.
+A child has copies of the locks in the state at the fork; one that was held then is never
+released in the child. So the child gets new locks, and sends without the old ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wbtune._run.core import CORE
 
 
 class Forkable(Protocol):
-    """What hears of the forks of this process: the guard of a run."""
+    """An object that is called when this process is forked: the guard of a run."""
 
     @property
     def before_fork(self) -> Callable[[], object]:
@@ -35,13 +35,13 @@ class Forks:
         self._watchers: dict[int, weakref.ref[Forkable]] = {}
 
     def watch(self, watcher: Forkable) -> None:
-        """Let a guard hear of forks, as long as there is one."""
+        """Notify a guard of forks, as long as it exists."""
         _notice_forks()
         key = id(watcher)
         self._watchers[key] = weakref.ref(watcher, lambda _: self._watchers.pop(key, None))
 
     def before(self) -> None:
-        """There will be one more child, which may log to the runs of this process."""
+        """Before a fork: count the new child, which may log to the runs of this process."""
         self.count += 1
         for reference in list(self._watchers.values()):
             watcher = reference()
@@ -49,7 +49,7 @@ class Forks:
                 watcher.before_fork()
 
     def after(self) -> None:
-        """This process is the child."""
+        """After a fork, in the child: leave the runs to the parent."""
         self.in_child = True
         CORE.__init__()  # type: ignore[misc]
         for reference in list(self._watchers.values()):

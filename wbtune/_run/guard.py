@@ -1,10 +1,10 @@
-"""A run that survives the death of wandb-core: opened again, same id, no row missing.
+"""Let a run survive the death of wandb-core: reopen it with the same id and no row missing.
 
 wandb-core is a process, and processes get killed. Then ``run.log`` raises
-``ConnectionResetError`` out of the user's training loop, and the rows of the last moments,
-which the core had not yet written, are gone. A `Guard` remembers what was sent to a run in the
-last seconds (of metrics, all that was defined), and when the core is gone it opens the run again
-in a new one, sends what is not on disk, and goes on. The run is the same object afterwards.
+``ConnectionResetError`` in the user's training loop, and the most recent rows,
+which the core had not yet written, are lost. A `Guard` remembers what was sent to a run in the
+last seconds, and all metrics that were defined. When the core is gone, it reopens the run
+in a new one, sends what is not on disk, and continues. The run is the same object afterwards.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _WATCHDOG: Final = watchdog.Watchdog()
 
 
 class Guard:
-    """Opens a run again when its core is gone, and sends what is not on disk.
+    """Reopens a run when its core is gone, and sends what is not on disk.
 
     Args:
         run: an open run.
-        reopen: opens a run of the same id; ``create_new=True``, one that is not `wandb.run`
-            and leaves that alone; ``on_disk=True``, one that needs no server.
-        patience: seconds after which wandb-core is taken to hang when the run is closed.
+        reopen: opens a run with the same id; with ``create_new=True`` one that does not become
+            `wandb.run`, with ``on_disk=True`` one that needs no server.
+        patience: when the run is closed, seconds after which wandb-core is assumed to hang.
         may_be_shared: forked and spawned processes may log to the run as well.
 
     Attributes:
@@ -75,7 +75,7 @@ class Guard:
 
     @property
     def is_ours(self) -> bool:
-        """The run is this process's: False in a forked child, which only sends."""
+        """Whether this process owns the run: False in a forked child, which only sends."""
         return self._sender.is_ours
 
     @property
@@ -85,7 +85,7 @@ class Guard:
 
     @property
     def is_over(self) -> bool:
-        """The run was finished."""
+        """Whether the run was finished."""
         return wandb_run.is_finished(self._run)
 
     @property
@@ -100,20 +100,20 @@ class Guard:
             return self._buffer.next_step
 
     def hold(self, row: dict[str, Any], step: int) -> HeldRow:
-        """Remember a simple row that nobody changes any more, and get what is to be sent for it."""
+        """Remember a simple row that is not changed any more; return what to send for it."""
         return self._sender.hold(row, step)
 
     def look(self) -> None:
-        """Look at the run's log: what is written there need not be remembered.
+        """Check the run's log: what is written there need not be remembered.
 
-        If nothing is, though there is room: a write has failed, after which wandb-core
-        writes no more.
+        If nothing is written although there is room, a write has failed, after which wandb-core
+        writes nothing more.
         """
         self._progress.look(monotonic(), self._buffer.newest)
         if not self._progress.has_stalled:
             return
         logger.warning("wbtune: wandb-core has stopped writing run %s.", self._run.id)
-        if self._generation == CORE.generation:  # else it is dead, with another's
+        if self._generation == CORE.generation:  # otherwise the core is dead already
             core.kill()
         generation = self._generation
         with self._sender.lock:
@@ -121,12 +121,12 @@ class Guard:
                 self.survive()
 
     def answers(self) -> None:
-        """Return when wandb-core has answered."""
+        """Return once wandb-core has answered."""
         while wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) is None:
             pass
 
     def leave_to_parent(self) -> None:
-        """Only send from now on, and neither remember nor recover; in a forked child."""
+        """In a forked child: from now on only send, without remembering or recovering."""
         self._sender.leave_to_parent()
 
     def extend_to(self, run: Run) -> None:
@@ -134,18 +134,18 @@ class Guard:
         Guard(run, self.reopen, patience=self.patience, may_be_shared=self._may_be_shared)
 
     def give_up_core(self) -> None:
-        """Kill wandb-core, which does not answer: whoever waits for it goes on in a new one.
+        """Kill wandb-core, which does not answer, so that waiting threads continue in a new one.
 
-        The new one needs no server: there is no time left for that.
+        The new one works without a server: there is no time left for that.
         """
         self._on_disk = True
         core.kill()
 
     def survive(self) -> bool:
-        """Recover in the middle of the user's code, which must not hear of it.
+        """Recover in the middle of the user's code, without raising anything there.
 
         Returns:
-            Whether it could; the first time that it could not, a warning says why.
+            Whether that worked; the first time that it does not, a warning says why.
         """
         try:
             with self._sender.lock:
@@ -161,10 +161,10 @@ class Guard:
         return True
 
     def recover(self) -> None:
-        """Open the run again, whose core is gone, and log what is not on disk.
+        """Reopen the run, whose core is gone, and log what is not on disk.
 
         Raises:
-            ConnectionError: when the new cores die as well, several times in a row.
+            ConnectionError: if the new cores die as well, several times in a row.
         """
         logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", self._run.id)
         for _ in range(core.TRIES - 1):
@@ -174,14 +174,14 @@ class Guard:
         self._recover()
 
     def open_next_segment(self) -> None:
-        """Open another segment with the rows that are not on disk; after ``finish``."""
+        """After ``finish``, open another segment with the rows that are not on disk."""
         with self._sender.lock:
             self._recover(same_core=True)
 
     def _recover(self, *, same_core: bool = False) -> None:
         run, sender = self._run, self._sender
         logs = _logs(run)
-        # What an earlier segment of the run holds is not in the newest one.
+        # The newest segment does not have the rows of earlier ones, so keep the maximum.
         self._written = max(self._written, log_rows.last_step(logs))
         stamps = log_rows.stamps(logs) if sender.has_others else set()
         if not same_core:
@@ -190,9 +190,9 @@ class Guard:
         new = self._reopen(create_new=same_core, on_disk=self._on_disk)
         sender.recovered = True
         wandb_run.same_global_run(new, run)
-        # It began with the config that the first began with.
+        # The new one began with the first one's original config.
         new.config.update(dict(run.config.items()), allow_val_change=True)
-        # Whoever holds the old object or finds the new one has the same run.
+        # The old object and the new one are the same run from now on.
         wandb_run.share_state(run, new, wbtune_guard=self)
         self._progress = watchdog.Progress(_folder(run), monotonic())
         sender.send_again(self._written, stamps)
@@ -202,22 +202,22 @@ class Guard:
         return self._reopen(create_new=create_new, on_disk=on_disk)
 
     def has_ended(self) -> bool:
-        """Whether the run's log has its exit record, though ``finish`` may not have returned."""
+        """Whether the run's log has an exit record, even if ``finish`` has not returned."""
         return any(run_files.exit_code(path) is not None for path in _logs(self._run)[:1])
 
     def is_whole(self) -> bool:
-        """Return whether the log says that the run was finished; after ``finish``.
+        """After ``finish``, return whether the run's log is complete.
 
-        wandb-core notes in its own log alone that it could not write, and writes nothing
-        from there on: then there is no exit record.
+        If a write fails, wandb-core notes that only in its own log, and writes nothing more: then
+        there is no exit record.
         """
         logs = _logs(self._run)
         return not logs or run_files.wait_for_end(logs[0])
 
     def lost(self) -> int:
-        """Count the rows that are neither on disk nor remembered, where the log is not whole."""
+        """Count the rows that are neither on disk nor remembered, if the log is incomplete."""
         if self._sender.has_others:
-            return 0  # whose rows these are is not known
+            return 0  # some rows on disk are other processes'; which ones is not known
         written = 0
         for path in _logs(self._run):
             with contextlib.suppress(OSError, ValueError):
@@ -226,7 +226,7 @@ class Guard:
 
 
 def protect(run: Run, reopen: Callable[..., Run], *, patience: float, may_be_shared: bool) -> None:
-    """Give a run its `Guard`, if this wandb has what that needs."""
+    """Give a run its `Guard`, if this version of wandb has what that needs."""
     if wandb_run.can_be_guarded(run):
         Guard(run, reopen, patience=patience, may_be_shared=may_be_shared)
 
@@ -242,5 +242,5 @@ def _folder(run: Run) -> Path:
 
 
 def _logs(run: Run) -> list[Path]:
-    """Return the log of the segment that a run is in, if it has one."""
+    """Return the log of a run's current segment, if there is one."""
     return list(_folder(run).glob("*.wandb"))

@@ -1,7 +1,7 @@
-"""Where runs can be looked at: W&B's pages of them, or the folder and the command to upload it.
+"""Print where runs can be viewed: their pages at W&B, or their folder and how to upload it.
 
-Each is printed once, in one line: by the driver for its experiment, and by a trial that opens its
-own run in that trial's own log. In a notebook, the links can be clicked.
+Each is printed once, in one line: the driver prints it for its experiment, and a trial that opens
+its own run prints it to its own log. In a notebook, the links can be clicked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wbtune")
 
 
-#: As W&B itself writes a run's id.
+#: Characters that W&B itself leaves unquoted in a run's URL.
 _SAFE: Final = "=+&$@"
 
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     """Where an experiment's runs are at W&B.
 
     Attributes:
-        app_url: of W&B's pages.
+        app_url: the address of W&B's pages.
         entity: the user or team.
         project: the project.
         group: the group.
@@ -73,12 +73,12 @@ class Place(NamedTuple):
 
 
 def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place | None:
-    """Return where the runs of an experiment will be, on the driver; None where nobody knows.
+    """On the driver, return where an experiment's runs will be; None if that is not known.
 
     Args:
         options: located.
         login: the key and the server.
-        experiment: the experiment's name, its group unless another was given.
+        experiment: the experiment's name, which is its group unless another is given.
     """
     base_url = login.settings.get("base_url")
     if base_url is None or login.secret is None or not options.project:
@@ -89,7 +89,7 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
             given = options.init_kwargs.get("settings")
             entity = Server(base_url, login.secret, timeouts.ENTITY_ASKED_S, given).default_entity()
         except WbtuneError:
-            return None  # whatever the trouble is, the runs will say it
+            return None  # the runs will give a warning of the same trouble
     if not entity:
         return None
     group = options.group or experiment
@@ -97,12 +97,12 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
 
 
 def print_experiment(place: Place) -> None:
-    """Print where an experiment can be looked at, when it starts."""
+    """Print an experiment's pages when it starts."""
     print_line(f"wbtune: project {place.project_url} group {place.group_url}")
 
 
 def print_run(run: Run) -> None:
-    """Print where a run is that was just opened, in a trial or by hand."""
+    """Print where a run is that has just been opened, in a trial or by the user."""
     if run.disabled:
         return
     wandb_core.when_init_is_called(_warn_of_no_effect)
@@ -114,13 +114,13 @@ def print_run(run: Run) -> None:
         print_line(f"wbtune: run {run.name or run.id} in {folder}; upload it by: {upload}")
 
 
-#: Arguments of ``wandb.init`` that say which run is meant.
+#: Arguments of ``wandb.init`` that identify or describe a run.
 _OF_A_RUN: Final = ("project", "entity", "id", "name", "group", "job_type", "tags")
 
 
 def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
     """Print that arguments of ``wandb.init`` have no effect; wandb's own warning is silenced."""
-    import wandb  # noqa: PLC0415 - it is imported: its `init` was called
+    import wandb  # noqa: PLC0415 - it is imported already: its `init` was called
 
     run = wandb.run
     if run is None or given.get("reinit") in {True, "finish_previous", "create_new"}:
@@ -136,9 +136,9 @@ def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
         )
 
 
-def print_best_link(place: Place, trial: Trial, said: str, run_id: str) -> None:
-    """Print the page of the best trial, when an experiment ends."""
-    print_line(f"wbtune: best trial {trial} ({said}): {place.run_url(run_id)}")
+def print_best_link(place: Place, trial: Trial, value: str, run_id: str) -> None:
+    """Print the page of the best trial when an experiment ends."""
+    print_line(f"wbtune: best trial {trial} ({value}): {place.run_url(run_id)}")
 
 
 def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial, float] | None:
@@ -147,7 +147,7 @@ def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial
     for trial in trials:
         value = None if objective is None else objective.value(trial.last_result or {})
         if objective is not None and objective.improves(value, None if best is None else best[1]):
-            assert value is not None  # noqa: S101 - it is better than another
+            assert value is not None  # noqa: S101 - None is never an improvement
             best = trial, value
     return best
 
@@ -166,7 +166,7 @@ def sync_command(folder: Path) -> str:
 def print_line(text: str) -> None:
     """Print a line; in a notebook, with links that can be clicked.
 
-    A standard output that is closed, or can't encode the text, ends nobody's experiment.
+    If standard output is closed, or can't encode the text, it is logged instead.
     """
     try:
         display = _notebooks_display()
@@ -174,7 +174,7 @@ def print_line(text: str) -> None:
             print(text, flush=True)  # noqa: T201 - the one line
         else:
             display.display(display.HTML(_linked(text)))
-    except Exception:  # noqa: BLE001 - as said
+    except Exception:  # noqa: BLE001 - a line must not end the experiment
         logger.warning("%s", text)
 
 
@@ -189,7 +189,7 @@ def _linked(text: str) -> str:
 
 
 def _notebooks_display() -> Any:
-    """Return ``IPython.display`` in a notebook; None elsewhere, also for IPython in a terminal."""
+    """Return ``IPython.display`` in a notebook; None elsewhere, including IPython in a terminal."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if getattr(shell, "kernel", None) is None:

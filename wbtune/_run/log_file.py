@@ -1,12 +1,12 @@
-"""The transaction log that wandb-core writes for each run, as the bytes of its records.
+"""Read the transaction log that wandb-core writes for each run, as the bytes of its records.
 
-The format, read in wandb 0.31: a header of 7 bytes (``:W&B``, the magic 0xBEE1, version 0),
-then LevelDB's: blocks of 32 KiB, in them chunks with a header of checksum (u32), length
-(u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record). The checksum is
-CRC-32 as in zip files, of the type and the data; LevelDB's own would be another one.
+The format, as of wandb 0.31: a header of 7 bytes (``:W&B``, the magic 0xBEE1, version 0),
+then LevelDB's format: blocks of 32 KiB that consist of chunks, each with a header of checksum
+(u32), length (u16) and type (u8: 1 whole, 2 first, 3 middle, 4 last part of a record). The
+checksum is CRC-32, as in zip files, of the type and the data; LevelDB itself uses another one.
 
-A log ends where it is damaged: cut off because its writer was killed, or overwritten.
-What comes before that counts. It is read block by block, whatever its size.
+A log is read up to where it is damaged: cut off because its writer was killed, or overwritten.
+It is read block by block, so its size does not matter.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ _HEADER: Final = struct.Struct("<4sHB")
 _CHUNK: Final = struct.Struct("<IHB")
 BLOCK: Final = 32 * 1024
 _WHOLE, _FIRST, _LAST = 1, 2, 4
-#: What a checksum begins with, by the type of the chunk.
+#: The checksum of a chunk's type alone, by type; that of its data continues from there.
 _BEGUN: Final = (0, *(zlib.crc32(bytes([kind])) for kind in range(_WHOLE, _LAST + 1)))
-#: Bytes of the longest record; one that goes on after that was not written by W&B, which
-#: refuses rows of a tenth of it.
+#: The longest record, in bytes. W&B did not write a longer one: it refuses rows of a tenth of this.
 LONGEST: Final = 256 * 1024 * 1024
 
 
 def payloads(path: Path, *, last_blocks: int | None = None) -> Iterator[bytes]:
-    """Yield the records of a ``.wandb`` file, as far as it is whole.
+    """Yield the records of a ``.wandb`` file, up to where it is damaged.
 
     Args:
         path: the file.
-        last_blocks: read so many from its end only; a record that began before them is
-            passed over.
+        last_blocks: read only this many blocks from its end; a record that began before them is
+            skipped.
 
     Raises:
-        ValueError: when the file is not a log of W&B's.
-        OSError: when it can't be opened.
+        ValueError: if the file is not one of W&B's logs.
+        OSError: if it can't be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         msg = f"{path} is no regular file."
@@ -73,7 +72,7 @@ def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[byt
     for kind, data in chunks:
         if kind <= _FIRST:
             if parts:
-                return  # the record before it has no end
+                return  # the previous record has no end
             begun = True
             if kind == _WHOLE:
                 yield data
@@ -88,22 +87,22 @@ def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[byt
                 record, parts = b"".join(parts), []
                 yield record
         elif begun:
-            return  # a part of nothing
+            return  # a later part of a record that never began
 
 
 def _chunks(file: IO[bytes], position: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the chunks from a block's beginning on, while their checksums are right.
+    """Yield the chunks from here on, as long as their checksums are right.
 
     Args:
-        file: is there.
-        position: in the block, of its first chunk.
+        file: the file, at the beginning of a block.
+        position: where in that block its first chunk begins.
     """
     header_size, unpack, checksum_of = _CHUNK.size, _CHUNK.unpack_from, zlib.crc32
     end = BLOCK
     while end == BLOCK:
         block = _read(file, BLOCK)
         end = len(block)
-        while position + header_size <= end:  # a tail that is shorter is padding
+        while position + header_size <= end:  # a shorter rest of the block is padding
             checksum, length, kind = unpack(block, position)
             begin = position + header_size
             position = begin + length

@@ -1,6 +1,6 @@
-"""The records of a run's transaction log, parsed; those of frequent kinds only where asked for.
+"""Parse the records of a run's transaction log; those of frequent kinds only on request.
 
-A log ends where it is damaged (see :mod:`wbtune._run.log_file`).
+A log is read up to where it is damaged (see :mod:`wbtune._run.log_file`).
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Final
 from wbtune._run import log_file
 from wbtune._upstream import wandb_records
 
-#: What reading a record raises if W&B would not have written it.
+#: The exceptions from reading a record that W&B would not have written like this.
 DAMAGE: Final = (
     *(ValueError, TypeError, AttributeError, LookupError, OverflowError),
     RecursionError,
 )
 
 #: Matches the first bytes of a record that is a row or a part of the summary: its number, then its
-#: kind. These are most of a log, and to parse them takes most of the time.
+#: kind. Most records are such, and parsing them takes most of the time.
 ROW_OR_SUMMARY: Final = re.compile(rb"\x08[\x80-\xff]*[\x00-\x7f]([\x12\x1a])", re.DOTALL).match
 
 ROWS: Final = b"\x12"
 SUMMARIES: Final = b"\x1a"
 
-#: What an item of a row or of the summary begins with, and what its value begins with.
+#: The bytes at the beginning of an item of a row or the summary, and those before its value.
 ITEM: Final = 0x0A
 VALUE: Final = b"\x82\x01"
 
@@ -48,12 +48,12 @@ def records(
 def payloads(
     path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the records of a log as bytes, without rows and changes of the summary.
+    """Yield the records of a log as bytes, by default without rows and changes of the summary.
 
     Args:
         path: the log.
-        frequent: `ROWS` or `SUMMARIES`, to have these as well.
-        strict: raise ValueError or OSError for a file that is no log.
+        frequent: `ROWS` or `SUMMARIES` to include these.
+        strict: raise ValueError or OSError for a file that is not a log.
         last_blocks: see `log_file.payloads`.
     """
     try:
@@ -72,7 +72,7 @@ def json_value(item: Any) -> Any:
 
 
 def inner_dict(outermost: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the dict inside a dict that these names lead to; it is made where it is missing."""
+    """Return the dict inside nested dicts under these names; missing ones are created."""
     inner = outermost
     for name in names:
         inner = inner.setdefault(name, {})

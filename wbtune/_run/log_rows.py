@@ -1,4 +1,4 @@
-"""The rows of a run, read from its logs: whole, or a few of their numbers."""
+"""Read the rows of a run from its logs: whole rows, or a few of their numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Final
 from wbtune._run.log_records import DAMAGE, ITEM, ROWS, inner_dict, json_value, payloads, records
 from wbtune._upstream import wandb_records
 
-#: W&B's own key of when a row was logged, which tells a row that is on disk from one that is not.
+#: W&B's own key for the time when a row was logged, which also identifies the row.
 STAMP: Final = "_timestamp"
 
 
 def rows(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one run's logs, the oldest log first, each as far as it is whole."""
+    """Yield the rows of one run's logs, the oldest log first, each up to where it is damaged."""
     free = 0
     for path in paths:
         for row in _rows(path):
@@ -43,7 +43,7 @@ def _row(history: Any, free: int) -> dict[str, Any]:
 
 
 def _nested(items: Any) -> dict[str, Any]:
-    """Return a row with whole dicts: wandb-core takes them apart (an image, a histogram)."""
+    """Return a row with its dicts restored: wandb-core flattens them (an image, a histogram)."""
     row: dict[str, Any] = {}
     for item in items:
         *outer, last = item.nested_key or [item.key]
@@ -52,11 +52,11 @@ def _nested(items: Any) -> dict[str, Any]:
 
 
 class _Number:
-    """Finds one number of rows that is not nested, in the rows' bytes.
+    """Finds one number, which is not nested, in the bytes of rows.
 
-    To parse a row takes ten times as long. As W&B writes it, an item of a row is (0x0A, its
-    length), (0x12, a length) the name, (0x82 0x01, a length) the value as JSON. Such bytes
-    are in no value: in JSON, control characters are escaped.
+    Parsing a row takes ten times as long. W&B writes an item of a row as (0x0A, its
+    length), (0x12, a length) the name, (0x82 0x01, a length) the value as JSON. No value
+    contains such bytes: in JSON, control characters are escaped.
     """
 
     def __init__(self, name: str) -> None:
@@ -75,7 +75,7 @@ class _Number:
                 try:
                     return int(text) if text.isdigit() else float(text)
                 except ValueError:
-                    pass  # no number, or not as W&B writes it
+                    pass  # not a number, or not in W&B's format
         elif self._key not in payload:
             return None
         value = _row(wandb_records.record_type().FromString(payload).history, 0).get(self._name)
@@ -83,10 +83,10 @@ class _Number:
 
 
 def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | None, ...]]:
-    """Yield these numbers of each row of a run's logs, as far as each is whole; None for none.
+    """Yield these numbers of each row of a run's logs, up to where each log is damaged.
 
-    A log of a million rows is read in a few seconds, and not held in memory. What may be a
-    row, but is none, has no numbers.
+    A number that a row does not have is None. A log of a million rows is read in a few seconds, and
+    not kept in memory. A record that looks like a row, but is not, has no numbers.
     """
     wanted = [_Number(name) for name in names]
     for path in paths:
@@ -98,7 +98,7 @@ def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | 
 
 
 def steps(path: Path) -> Iterator[int]:
-    """Yield the steps of a log's rows, as far as it is whole."""
+    """Yield the steps of a log's rows, up to where it is damaged."""
     for record in records(path, ROWS):
         if record.WhichOneof("record_type") == "history":
             yield record.history.step.num
@@ -110,6 +110,6 @@ def last_step(paths: Iterable[Path]) -> int:
 
 
 def stamps(paths: Iterable[Path], since: float = 0.0) -> set[float]:
-    """Return the times at which the rows on disk were logged, from a moment on."""
+    """Return the times at which the rows on disk were logged, from ``since`` on."""
     found = (stamp for (stamp,) in numbers(paths, STAMP))
     return {stamp for stamp in found if stamp is not None and stamp >= since}

@@ -1,4 +1,4 @@
-"""The summary of a run, read from its logs: wandb-core writes each change of it."""
+"""Read the summary of a run from its logs: wandb-core writes each of its changes."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from wbtune._run.log_records import (
 )
 from wbtune._upstream import wandb_records
 
-#: How to merge what two logs of a run computed of a metric (``define_metric(summary="min")``).
+#: How to merge the values computed for a metric in two logs (``define_metric(summary="min")``).
 _MERGED_BY: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "min": min,
     "max": max,
     "first": lambda earlier, _: earlier,
 }
 
-#: Bytes that are before the first place that an item of a record names.
+#: How many bytes of a record precede the first key of an item, at least.
 _SHORTEST: Final = 3
 
-#: Kinds of summary records whose last record is remembered at the same time.
+#: For how many kinds of summary records the last record is remembered at the same time.
 _KINDS: Final = 8
 
 
 def summary(paths: Iterable[Path], summarized: Collection[str] = ()) -> dict[str, Any]:
     """Return the summary that the logs of one run add up to.
 
-    wandb-core writes each change of it into the log: what was set, and what it computes
+    wandb-core writes each of its changes to the log: what was set, and what it computes
     from the rows.
 
     Args:
         paths: the logs, the oldest first.
-        summarized: metrics, or patterns of them, whose least value, say, is computed: from
-            the rows of each log alone.
+        summarized: metrics, or patterns of them, whose minimum, say, wandb-core computes; it does
+            so from the rows of each log alone.
     """
     computed: list[dict[str, Any]] = []
-    # By place, as text: of the same key there may be a million values, and one counts.
+    # By place, and still as text: one key may have a million values, of which only one counts.
     leaves: dict[tuple[str, ...], str] = {}
-    # The first names of places that are deeper than that.
+    # The first names of nested places.
     deep: set[str] = set()
     for path in paths:
         for changes in _last_changes(path):
@@ -67,9 +67,9 @@ class _Kind(NamedTuple):
     """The records that set the same places of the summary.
 
     Attributes:
-        places: as they stand in the records' bytes.
+        places: the places, as they are in the records' bytes.
         last: the last of these records.
-        before: the one before it, if there is one; that is what counts if the last is garbled.
+        before: the previous one, if there is one; it counts if the last is damaged.
     """
 
     places: tuple[bytes, ...]
@@ -77,7 +77,7 @@ class _Kind(NamedTuple):
     before: bytes = b""
 
     def change(self) -> Any:
-        """Return what they set: what the last of them says, if it can be parsed."""
+        """Return what they set, according to the last of them that can be parsed."""
         new_record = wandb_records.record_type()
         try:
             return new_record.FromString(self.last).summary
@@ -89,20 +89,21 @@ class _Kind(NamedTuple):
             return new_record().summary
 
     def is_of(self, payload: bytes) -> bool:
-        """Return whether this is one of them; it has as many places as these."""
+        """Return whether this is one of them; it has the same number of places."""
         for place in self.places:
             at = payload.find(place)
-            # An item begins before it, with a length of one byte or two; not an outer name.
+            # It must follow the beginning of an item, whose length has one or two bytes;
+            # otherwise an outer name comes before it.
             if at < _SHORTEST or ITEM not in {payload[at - 2], payload[at - 3]}:
                 return False
         return True
 
 
 def _last_changes(path: Path) -> Iterator[Any]:
-    """Yield the changes of the summary in a log, without those that later ones undo.
+    """Yield the changes of the summary in a log, without those that later ones overwrite.
 
-    With each row, wandb-core sets the same places again. Of such records the last counts,
-    and to parse it alone is what makes a long log quick to read.
+    With each row, wandb-core sets the same places again. Only the last of such records counts,
+    and parsing only that one makes a long log quick to read.
     """
     new_record = wandb_records.record_type()
     kinds: list[_Kind] = []
@@ -133,7 +134,7 @@ def _last_changes(path: Path) -> Iterator[Any]:
 
 
 def _in_bytes(item: Any) -> bytes:
-    """Return the place that an item of a summary sets, as it stands in its bytes."""
+    """Return the place that an item of a summary sets, as it is in the record's bytes."""
     names = [(0x12, name) for name in item.nested_key] or [(0x0A, item.key)]
     parts = [(tag, name.encode()) for tag, name in names]
     return b"".join(bytes([tag, len(name) & 0xFF]) + name for tag, name in parts) + VALUE
@@ -155,7 +156,7 @@ def _place(item: Any) -> tuple[str, ...]:
 
 
 def _drop(leaves: dict[tuple[str, ...], str], deep: set[str], place: tuple[str, ...]) -> None:
-    """Take a value out, and what is in it."""
+    """Remove a value, and everything nested in it."""
     if len(place) == 1 and place[0] in deep:
         deep.discard(place[0])
         for other in [other for other in leaves if other[0] == place[0]]:
@@ -166,13 +167,13 @@ def _drop(leaves: dict[tuple[str, ...], str], deep: set[str], place: tuple[str, 
 def _tree(leaves: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for (*outer, last), text in leaves.items():
-        with contextlib.suppress(*DAMAGE):  # that key's loss
+        with contextlib.suppress(*DAMAGE):  # only that key is lost
             inner_dict(found, outer)[last] = json.loads(text) if text else None
     return found
 
 
 def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict[str, Any]:
-    """Return what wandb-core has computed of these metrics: as ``{"min": 0.1}``."""
+    """Return the values that wandb-core has computed for these metrics: ``{"min": 0.1}``, say."""
     return {
         key: value
         for key, value in summary.items()
@@ -183,14 +184,14 @@ def computed_in(summary: Mapping[str, Any], summarized: Collection[str]) -> dict
 
 
 def merge_computed(earlier: Any, later: Any) -> Any:
-    """Merge what was computed of the rows of two logs, as if of all their rows.
+    """Merge the values computed from the rows of two logs, as if from all their rows.
 
-    A mean can't be told from two: the later one stands.
+    A mean can't be computed from two means: the later one is kept.
     """
     if not (isinstance(earlier, dict) and isinstance(later, dict)):
         return later
     both = {}
     for how, choose in _MERGED_BY.items():
-        with contextlib.suppress(KeyError, TypeError):  # not computed, or of no numbers
+        with contextlib.suppress(KeyError, TypeError):  # not computed, or not numbers
             both[how] = choose(earlier[how], later[how])
     return {**later, **both}

@@ -1,6 +1,6 @@
-"""Write a run's transaction log: what wandb-core writes, and `wandb sync` reads.
+"""Write a run's transaction log, as wandb-core writes it and `wandb sync` reads it.
 
-The format is described where it is read, in :mod:`wbtune._run.log_file`.
+The format is described in :mod:`wbtune._run.log_file`, which reads it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class LogWriter:
         self._number = 0
 
     def append(self, **fields: Any) -> None:
-        """Append one record, of which these are the fields."""
+        """Append one record with these fields."""
         self._number += 1
         record = self._new_record(num=self._number, **fields)
         data = record.SerializeToString()
         is_first = True
         while is_first or data:
             room = _BLOCK - self._at % _BLOCK - _CHUNK.size
-            if room < 0:  # the tail of a block is padding
+            if room < 0:  # the rest of the block is padding
                 self._write(bytes(room + _CHUNK.size))
                 continue
             part, data = data[:room], data[room:]
@@ -55,9 +55,9 @@ class LogWriter:
         self._at += len(data)
 
     def flush(self) -> None:
-        """Write it to disk, whatever happens to this process."""
+        """Write everything out, so that it is kept if this process is killed."""
         self._file.flush()
 
     def close(self) -> None:
-        """Close the log: there is no more."""
+        """Close the log."""
         self._file.close()

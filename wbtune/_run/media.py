@@ -1,9 +1,9 @@
-"""W&B's own objects, and arrays that are images or videos, on their way into a run.
+"""Log W&B's own media objects, and arrays that are images or videos.
 
 Such an object names a file in a temporary folder of the process that made it, and logging
-it ties it to the run: after that nobody else can pickle it. So what is logged is a copy
-with a file of its own (`detached_copy`), and it is put into the run key by key (`log_media`): one
-that W&B can't log costs its own key alone.
+it ties it to the run: after that it can't be pickled. So a copy with a file of its own is logged
+(`detached_copy`). Each key is logged by itself (`log_media`), so that an object which W&B can't log
+costs only its own key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from wbtune._run.run_spec import RunSpec
 
-#: Modules that make videos; the first is what wandb uses.
+#: Modules that make videos; wandb uses the first.
 ENCODERS: Final = ("moviepy", "PIL")
 _CURE: Final = 'pip install "wandb[media]"'
 _FRAMES_PER_S: Final = 4  # wandb's default
@@ -47,11 +47,11 @@ def detached_copy(value: Any) -> Any:
 
 
 def _take_file(path: str, *, changes: bool) -> str | None:
-    """Return another name for a file, or a copy of it; None if it is gone, or is no file.
+    """Return another name for a file, or a copy of it; None if it is gone, or not a file.
 
     Args:
-        path: of the file.
-        changes: it is the user's, who may write another into it.
+        path: the file's path.
+        changes: whether it is the user's file, which may be overwritten later.
     """
     if not Path(path).is_file():
         return None
@@ -85,7 +85,7 @@ def has_media(row: Mapping[str, Any]) -> bool:
 def log_media(
     run: Run, row: dict[str, Any], spec: RunSpec, step: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Put a row's media into the run's folder, and what W&B shows of them into the row.
+    """Put a row's media into the run's folder, and W&B's references to them into the row.
 
     ========== ==================== ============================
     dimensions shape                becomes
@@ -97,13 +97,13 @@ def log_media(
 
     Args:
         run: an open run.
-        row: its objects are nobody else's (see `detached_copy`).
-        spec: of the run: how images and videos are made.
-        step: of the row.
+        row: a row whose objects are used nowhere else (see `detached_copy`).
+        spec: the run's spec, which says how images and videos are made.
+        step: the row's step.
 
     Returns:
         ``(row, left_out)``: the row, and the reason for each key that could not be logged;
-        such a value is described in text, so that the row itself is never lost.
+        such a value is replaced by a description, so that the row itself is never lost.
     """
     done: dict[str, Any] = {}
     left_out: dict[str, str] = {}
@@ -114,25 +114,25 @@ def log_media(
         try:
             media = made(value, spec) if arrays.is_media_array(value) else value
             done.update(_logged(run, key, media, step))
-        except Exception as error:  # noqa: BLE001 - wandb's codecs raise what they like
+        except Exception as error:  # noqa: BLE001 - wandb's codecs may raise anything
             done[key] = described(value)
             left_out[key] = f"{type(error).__name__}: {error}"
     return done, left_out
 
 
 def described(value: Any) -> str:
-    """Describe in text what can't be logged."""
+    """Describe a value that can't be logged."""
     if arrays.is_media_array(value):
         return f"array of {value.dtype} {value.shape}"
     return f"{type(value).__name__} (not logged)"
 
 
 def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
-    """Return what the row says of a value: mostly by one key, but a chart by its table's."""
+    """Return a value's entries of the row: usually one under its key; a chart has its table's."""
     if run.disabled:
         return {key: described(value)}
     if type(value) is list and not all(map(arrays.is_media, value)):
-        # By itself, wandb would not look into it.
+        # wandb itself would not look into such a list.
         parts = [_logged(run, key, one, step) if is_media(one) else {key: one} for one in value]
         return {key: [part.get(key, part) for part in parts]}
     if type(value) is dict:
@@ -149,10 +149,10 @@ def _logged(run: Run, key: str, value: Any, step: int) -> dict[str, Any]:
 
 
 def made(array: Any, spec: RunSpec) -> Any:
-    """Return the image, the video, or the list of them, that an array is (see `log_media`).
+    """Make an array into an image, a video, or a list of them (see `log_media`).
 
     Raises:
-        Exception: what wandb raises of its form, or an encoder.
+        Exception: what wandb raises for its shape, or what an encoder raises.
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -168,11 +168,11 @@ def made(array: Any, spec: RunSpec) -> Any:
 
 
 def _video(array: Any, given: dict[str, Any]) -> Any:
-    """Return a video of an array (T, C, H, W), in a format that can be made here or that is given.
+    """Return a video of an array (T, C, H, W), in the given format or in one that can be made here.
 
     Raises:
-        RuntimeError: when there is nothing to make it with.
-        Exception: what the encoder raises, of a format that was given.
+        RuntimeError: if no encoder is installed.
+        Exception: what the encoder raises, for a given format.
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 

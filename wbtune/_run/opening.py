@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wbtune")
 RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
 
-#: A run of the driver: the trial is elsewhere, so nothing of this process is its data.
+#: For a run of the driver: the trial is elsewhere, so this process's own data is not recorded.
 _DRIVER_SETTINGS: Final = {
     "x_disable_stats": True,
     "x_disable_meta": True,
@@ -38,7 +38,7 @@ _DRIVER_SETTINGS: Final = {
     "console": "off",
 }
 
-#: A run of a trial's own process.
+#: For a run of a trial's own process.
 _TRIAL_SETTINGS: Final = {"init_timeout": timeouts.TRIAL_INIT_S}
 
 
@@ -51,15 +51,15 @@ def open_run(
 ) -> Run:
     """Open a run, in this process.
 
-    Where a server is needed and away, the run is kept on disk, to be uploaded later.
+    If a server is needed and does not answer, the run is kept on disk, to be uploaded later.
 
     Args:
         spec: what to open.
-        secret: the key; None where no server is needed, or wandb finds its credentials.
+        secret: the key; None if no server is needed, or wandb finds its own credentials.
         for_trial_elsewhere: True on the driver: the run is one of many, `wandb.run` is
-            left alone and nothing of this process goes into it. False in a trial: the run
+            left alone, and nothing about this process is recorded in it. False in a trial: the run
             becomes `wandb.run`, because other libraries look there.
-        on_stop: called by wandb's own thread when somebody presses "Stop run" at W&B;
+        on_stop: called in wandb's own thread when somebody presses "Stop run" at W&B;
             None for wandb's default, to interrupt the process.
     """
     away = False
@@ -80,7 +80,7 @@ def open_run(
                 raise
             logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
             if not for_trial_elsewhere:
-                wandb_core.forget_core()  # it keeps the id of what it could not open
+                wandb_core.forget_core()  # it keeps the id of a run that it could not open
             run = _init(run_spec.offline(spec), secret, on_stop, **how)
             run_files.note_not_uploaded(Path(run.dir).parent)
         if away or (online and (on_disk or spec.init.get("mode") == "offline")):
@@ -92,7 +92,7 @@ def open_run(
         return run
 
     run = core.with_living_core(partial(opened, first=True))
-    # Opened again, it is the same run, also where wandb gave it its id.
+    # When it is reopened, it is the same run, even if wandb chose its id.
     spec = spec._replace(init={**spec.init, "id": run.id, "resume": "allow"})
     guard.protect(
         run,
@@ -111,7 +111,7 @@ def _upload_s(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool) -> float:
 
 
 def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool) -> float:
-    """Return the seconds after which a run that is being closed is taken to hang."""
+    """Return the seconds after which a run that is being closed is assumed to hang."""
     if for_trial_elsewhere:
         return _upload_s(spec, for_trial_elsewhere=True) + timeouts.DRIVER_CLOSES_S
     if online:
@@ -122,10 +122,10 @@ def _patience(spec: run_spec.RunSpec, *, for_trial_elsewhere: bool, online: bool
 def _placed(
     spec: run_spec.RunSpec, secret: Secret, patience: float
 ) -> tuple[run_spec.RunSpec, bool]:
-    """Ask the server for the run's id, and give it another id or keep it offline if need be.
+    """Look up the run's id at the server; use another id, or keep the run offline, if necessary.
 
     Returns:
-        ``(spec, away)``: what to open, and whether the server is away.
+        ``(spec, away)``: what to open, and whether the server does not answer.
     """
     base_url = spec.settings.get("base_url") or wandb_settings.wandb_setting("base_url")
     entity = spec.init.get("entity") or spec.settings.get("entity")
@@ -168,7 +168,7 @@ def _init(
     ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
     settings = {**ours, **({} if spec.plain else outer_job.OVERRIDES), **spec.settings}
     if on_stop is not None:
-        # A plain function: wandb copies its settings deeply, and a method's object with them.
+        # A plain function: wandb deep-copies its settings, and would copy a method's object too.
         settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
     settings["finish_timeout"] = _upload_s(spec, for_trial_elsewhere=for_trial_elsewhere)
     if secret is not None:
@@ -177,18 +177,18 @@ def _init(
     directory = spec.init.get("dir")
     if directory:
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
-    # What every run of this process has (see `prepare_for_many`) is not given once more.
+    # Without the settings that every run of this process has (see `prepare_for_many`).
     settings = {
         name: value
         for name, value in settings.items()
-        # The environment's address may have a password.
+        # The address in the environment may contain a password, so it is always given.
         if name == "base_url" or wandb_settings.wandb_setting(name) != value
     }
     wandb_core.keep_core_from_debugging()
     if "disabled" not in {spec.init.get("mode"), wandb_settings.wandb_setting("mode")}:
         wandb_core.ensure_core(own=not spec.plain)
     with wandb_settings.settings_left_out(frozenset() if spec.plain else outer_job.RUN_SETTINGS):
-        # A fresh Settings for each run: wandb writes the run's id into the one it is given.
+        # New Settings for each run: wandb writes the run's id into them.
         run = wandb.init(
             **spec.init,
             config=dict(spec.config),
@@ -200,10 +200,10 @@ def _init(
 
 
 def prepare_for_many() -> None:
-    """Set up once what all runs of this process have in common; in the helper.
+    """In the helper, set up once what all runs of this process have in common.
 
-    wandb checks each setting that a run is given many times over, collects the garbage of
-    all that it has imported, and has every open run look at each line of its own log.
+    Otherwise wandb would validate every setting of each run many times, traverse all imported
+    objects at each garbage collection, and have every open run process each line of its own log.
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -217,29 +217,29 @@ def prepare_for_many() -> None:
 
 
 def disabled_run() -> Run:
-    """Return a run that takes everything and keeps nothing."""
+    """Return a run that accepts everything and keeps nothing."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     run = wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
-    wandb_run.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it takes everything
+    wandb_run.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it accepts everything
     return run
 
 
 def define_metrics(run: Run, spec: run_spec.RunSpec, *, logs_results: bool = True) -> None:
-    """Let W&B draw a run over Tune's iteration, and sort it by its best result.
+    """Make W&B plot a run over Tune's iteration, and summarise it by its best result.
 
     Args:
         run: an open run.
-        spec: what it was opened by.
-        logs_results: Tune's results are logged to it, so its rows have an iteration; W&B's own
-            step is a mere row number then.
+        spec: the spec that it was opened with.
+        logs_results: Tune's results are logged to it, so its rows have an iteration; then W&B's
+            own step is just a row number.
     """
     axis = run_spec.X_AXIS if logs_results else None
     if logs_results:
         run.define_metric(run_spec.X_AXIS, hidden=True)
         run.define_metric("*", step_metric=run_spec.X_AXIS)
     if spec.objective is not None:
-        # The summary says the best instead of the last value, as {"min": ...}.
+        # The summary has the best value instead of the last one, as {"min": ...}.
         run.define_metric(spec.objective.metric, axis, summary=spec.objective.mode)
 
 

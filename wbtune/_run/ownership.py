@@ -1,7 +1,8 @@
-"""Trainables that open their own runs, and the checks when Tune is about to send one.
+"""Trainables that open their own runs, and the checks before Tune sends one to a trial.
 
-A decorated function or a class with the mixin has no hook in `tune.Tuner`. But ``fit`` pickles
-the one and derives a class of the other: then what can be known before any trial is checked.
+`tune.Tuner` has no hook for a decorated function or a class with the mixin. But ``fit`` pickles
+the function, or derives a class from the class: at that moment, whatever can be known before any
+trial is checked.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from wbtune.errors import ConfigurationError
 
 logger = logging.getLogger("wbtune")
 
-#: Where a project may be named besides the declaration.
+#: Environment variables that may name a project, if the declaration does not.
 _NAMED_BY: Final = (run_spec.PROJECT_ENV, "WANDB_PROJECT", run_spec.LOCATION_HOOK)
 
 
-#: The last ``fit()`` calls that were looked at: Tune sends an object many times in each.
+#: The last ``fit()`` calls that were checked: Tune sends an object many times in each.
 _SEEN: Final[deque[object]] = deque(maxlen=64)
 
 
@@ -33,9 +34,9 @@ class OwnsRun:
     """Marks a trainable class that opens its own run; the callback leaves it alone.
 
     Attributes:
-        wbtune_sender: of the driver whose trials these are (:mod:`wbtune._place.sender`).
-            Ray derives an actor's class of a trainable's, and pickles that with its attributes.
-        wbtune_tuner_options: those of `wandb_tuner`, for the decorated functions that the
+        wbtune_sender: the name of the driver that starts the trials (:mod:`wbtune._place.sender`).
+            Ray derives an actor's class from the trainable, and pickles it with its attributes.
+        wbtune_tuner_options: the options of `wandb_tuner`, for decorated functions that the
             trainable calls (:mod:`wbtune._trial.tuner_options`).
     """
 
@@ -46,23 +47,23 @@ class OwnsRun:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if ray_launch.launch() is not None:  # a trial's actor is made of it, or it is on its way
+        if ray_launch.launch() is not None:  # Ray is deriving an actor's class from it
             public_name = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
             cls.wbtune_sender = send(public_name, cls.wbtune_sender)
 
 
 def send(public_name: str, before: str) -> str:
-    """Check and hand over the login when one of our objects is about to be sent to a trial.
+    """Run the checks, and hand over the login, when an object is about to be sent to a trial.
 
     Args:
         public_name: what the user called, for messages.
-        before: the name under which the object has come here, see `sender.name`.
+        before: the name with which the object reached this process, see `sender.name`.
 
     Returns:
-        The name that it takes along.
+        The name that is sent with it.
 
     Raises:
-        ConfigurationError: as `check` does.
+        ConfigurationError: see `check`.
     """
     launch = ray_launch.launch()
     if launch is None or launch.started not in _SEEN:
@@ -78,7 +79,7 @@ def check(public_name: str) -> None:
 
     Raises:
         ConfigurationError: for an API key in its ``param_space``; for a declaration without
-            a project, where it is certain that no trial gets one from elsewhere.
+            a project, if it is certain that no trial gets one from elsewhere.
     """
     launch = ray_launch.launch()
     if launch is None:
@@ -99,7 +100,7 @@ def check(public_name: str) -> None:
 def _has_project(public_name: str, options: RunOptions, launch: ray_launch.Launch) -> bool:
     inner = launch.param_space.get("wandb") if isinstance(launch.param_space, Mapping) else None
     if inner is not None and (not isinstance(inner, Mapping) or inner.get("project")):
-        return True  # or sampled, which each trial will see
+        return True  # or it is sampled, and each trial will check it
     if run_spec.locate(public_name, options).project or wandb_settings.wandb_setting("project"):
         return True
     given = ray_launch.runtime_environment()
@@ -107,7 +108,7 @@ def _has_project(public_name: str, options: RunOptions, launch: ray_launch.Launc
 
 
 def _declared(trainable: Any) -> RunOptions | None:
-    """Return the declaration of a decorated function or a class with the mixin; else None."""
+    """Return the declaration of a decorated function or a class with the mixin, or None."""
     for mixin in getattr(trainable, "__mixins__", ()):
         if getattr(mixin, "wbtune_tuner_options", None) is not None:
             return None  # `wandb_tuner` has checked it

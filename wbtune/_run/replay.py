@@ -1,4 +1,4 @@
-"""What was sent to a run lately, so that it can be sent again when wandb-core dies."""
+"""Remember what was recently sent to a run, to send it again when wandb-core dies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 from wbtune._data import timeouts
 from wbtune._run.log_rows import STAMP
 
-#: Entries that are kept in any case.
+#: How many entries are kept in any case.
 KEEP: Final = 10
-#: Entries that are kept at most, of a run whose log does not grow.
+#: How many entries are kept at most, if the run's log does not grow.
 MOST: Final = 20_000
-#: Seconds whose rows are kept, and forgotten, as one entry: it is cheaper than one by one.
+#: Rows within this many seconds are one entry: that is cheaper than one entry for each.
 TOGETHER_S: Final = 0.02
 
 
@@ -22,9 +22,9 @@ class Entry(NamedTuple):
     """What was sent at one moment.
 
     Attributes:
-        at: when; `monotonic`.
-        step: the step of the first row, or of the row that comes next.
-        what: whole rows, whose steps follow on; a part of a row; or, for what is no row, a call
+        at: when, by `monotonic`.
+        step: the step of the first row, or of the next row if this is not a row.
+        what: whole rows with consecutive steps; a part of a row; or, for anything else, a function
             that sends it again.
     """
 
@@ -34,14 +34,14 @@ class Entry(NamedTuple):
 
     @property
     def steps(self) -> range:
-        """The steps of its rows, or of the row that it is a part of."""
+        """The steps of its rows, or the step of the row that it is a part of."""
         if callable(self.what):
             return range(self.step, self.step)
         rows = len(self.what) if isinstance(self.what, list) else 1
         return range(self.step, self.step + rows)
 
     def after(self, step: int) -> Entry | None:
-        """The part of it that comes after a step, as if it was sent now; None for nothing."""
+        """The part of it that is after a step, as if it was sent now; None if nothing is."""
         now = monotonic()
         if isinstance(self.what, list):
             first = max(0, step + 1 - self.step)
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
         return Entry(now, self.step, self.what) if self.step > step else None
 
     def without(self, stamps: set[float], step: int) -> Entry | None:
-        """The rows of it that have none of these stamps, from a step on; None for nothing."""
+        """Its rows without these stamps, with steps from ``step`` on; None if there are none."""
         if not isinstance(self.what, list):
             return Entry(monotonic(), step, self.what)
         rows = [row for row in self.what if row.get(STAMP) not in stamps]
@@ -58,13 +58,13 @@ class Entry(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many rows were counted, and the last step of theirs, which parts of one row share."""
+    """A number of rows, and their last step; parts of one row share a step, and count once."""
 
     rows: int = 0
     last: int = -1
 
     def plus(self, entries: Iterable[Entry]) -> Count:
-        """These entries' rows as well."""
+        """The count with the rows of these entries added."""
         rows, last = self
         for one in entries:
             rows += len(range(max(one.steps.start, last + 1), one.steps.stop))
@@ -77,14 +77,14 @@ class ReplayBuffer:
 
     Args:
         step: the step of the next row.
-        safe: a moment, before which all that was sent is known to be on disk; `monotonic`.
+        safe: returns a moment, by `monotonic`; everything sent before it is known to be on disk.
 
     Attributes:
         entries: what is remembered, the oldest first.
-        forgotten: the rows that are not, because they must be on disk by now.
+        forgotten: the rows that are not remembered any more, because they must be on disk by now.
         step: the step of the first row of the newest moment, or of the next row. It is counted
             here, because asking wandb for `run.step` is a round trip to its core.
-        asked: the step that was asked for, of a row that waits to be committed.
+        asked: the step that the user gave for a row that is not committed yet.
     """
 
     def __init__(self, step: int, safe: Callable[[], float]) -> None:
@@ -93,7 +93,7 @@ class ReplayBuffer:
         self.step = step
         self._safe = safe
         self.asked: int | None = None
-        # The rows of the newest entry, to which others are added until then.
+        # The rows of the newest entry, to which rows are added until that moment ends.
         self._moment: list[dict[str, Any]] = []
         self._moment_ends = 0.0
 
@@ -126,12 +126,12 @@ class ReplayBuffer:
 
         Args:
             row: the row.
-            step: as it was given to ``run.log``.
-            commit: the same.
-            core_counts: wandb-core counts the steps by itself as it should.
+            step: the argument of ``run.log``.
+            commit: the argument of ``run.log``.
+            core_counts: whether wandb-core's own count of the steps is right.
 
         Returns:
-            The step and commit by which it is to be logged.
+            The step and commit to log it with.
         """
         self.end_moment()
         if step is None and commit is None and self.asked is None and core_counts:
@@ -155,18 +155,18 @@ class ReplayBuffer:
         """Remember something, and forget what must be on disk by now."""
         entries = self.entries
         entries.append(Entry(monotonic(), self.step, what))
-        # By the time of one of the last, not by the clock: the first rows after the
-        # core's death raise nothing, and between two rows there may be hours.
+        # By the time of one of the last entries, not by the clock: the first rows after the
+        # core's death raise nothing, and there may be hours between two rows.
         while len(entries) > MOST or (
             len(entries) > KEEP
             and entries[0].at < min(entries[-KEEP].at - timeouts.REMEMBER_S, self._safe())
-            # Until the next step, it is a part of a pending row.
+            # Until the next step, the entry is a part of a pending row.
             and (callable(entries[0].what) or entries[0].step < entries[-KEEP].step)
         ):
             self.forgotten = self.forgotten.plus([entries.popleft()])
 
     def end_moment(self) -> None:
-        """Remember what comes next by itself."""
+        """End the newest moment: what comes next becomes a new entry."""
         self.step += len(self._moment)
         self._moment, self._moment_ends = [], 0.0
 
@@ -174,7 +174,7 @@ class ReplayBuffer:
         """Forget the last row, which wandb refused: it would refuse it again.
 
         Args:
-            before: ``asked`` and ``next_step`` before it; None when it was added to others.
+            before: ``asked`` and ``next_step`` before it; None if it was added to a moment.
         """
         if before is None:
             self._moment.pop()
@@ -184,7 +184,7 @@ class ReplayBuffer:
         self.asked, self.step = before
 
     def keep_after(self, step: int) -> None:
-        """Forget the rows up to a step: they are on disk, and a new core gets the others."""
+        """Forget the rows up to a step, which are on disk; a new core gets the others."""
         self._keep([left for one in self.entries if (left := one.after(step))])
 
     def keep_without(self, stamps: set[float], step: int) -> None:

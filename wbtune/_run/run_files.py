@@ -1,4 +1,4 @@
-"""Where the logs of runs are on disk, how each ended, and what is yet to be uploaded."""
+"""Find the logs of runs on disk, how each ended, and which runs have yet to be uploaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from wbtune._data import timeouts
 from wbtune._run import log_records
 
-#: A file of ours in the folder of a run that was not uploaded, or not in full.
+#: wbtune's marker file in the folder of a run that was not, or not completely, uploaded.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
 
 
@@ -41,17 +41,17 @@ def run_ids(directory: Path | str) -> set[str]:
 
 
 def ends(directory: Path | str) -> dict[str, int | None]:
-    """Return how each run below ``<directory>/wandb`` ended, from the last blocks alone.
+    """Return how each run below ``<directory>/wandb`` ended, read from its log's last blocks.
 
     Returns:
-        By run id, the exit code of its newest segment; None where that has no exit record.
+        The exit code of each run's newest segment, by run id; None if it has no exit record.
     """
     newest = {path.stem.removeprefix("run-"): path for path in logs(directory)}
     return {run_id: exit_code(path) for run_id, path in newest.items()}
 
 
 def exit_code(path: Path) -> int | None:
-    """Return the exit code in a log's last blocks; None without an exit record."""
+    """Return the exit code in a log's last blocks; None if there is no exit record."""
     code = None
     for record in log_records.records(path, last_blocks=2):
         if record.WhichOneof("record_type") == "exit":
@@ -74,17 +74,17 @@ def wait_for_end(path: Path, seconds: float = timeouts.EXIT_RECORD_S) -> bool:
 
 
 def attempts(directory: Path | str, run_id: str) -> int:
-    """Count how often a run was begun and did not end well: killed, crashed or failed."""
+    """Count how often a run was opened and did not end well: killed, crashed or failed."""
     return sum(exit_code(path) != 0 for path in logs(directory, run_id))
 
 
 def note_not_uploaded(folder: Path) -> None:
-    """Note in a run's folder that not all of it is at the server."""
+    """Mark a run's folder: not all of it is at the server."""
     with contextlib.suppress(OSError):  # a full disk: the run's guard warns of that
         (folder / _NOT_UPLOADED).touch()
 
 
 def not_uploaded(directory: Path | str) -> list[Path]:
-    """Return the folders of the runs below ``<directory>/wandb`` that are yet to be uploaded."""
+    """Return the folders of the runs below ``<directory>/wandb`` that have yet to be uploaded."""
     marked = (path.parent for path in Path(directory, "wandb").glob(f"*run-*/{_NOT_UPLOADED}"))
     return sorted(folder for folder in marked if not any(folder.glob("*.wandb.synced")))

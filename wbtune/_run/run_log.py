@@ -1,8 +1,8 @@
-"""One run as its logs tell it: read back, and its segments merged as ``wandb sync`` merges them.
+"""Read a run back from its logs, with its segments merged as ``wandb sync`` merges them.
 
-A run that was interrupted and continued has several logs, which are sent one after the other in
-the order in which they were begun. `read` reads one, `read_runs` all of a folder. Where a log is
-damaged, or its records say what no run says, it ends; that costs no other log anything.
+A run that was interrupted and continued has several logs, which are uploaded one after the other
+in the order in which they were begun. `read` reads one, `read_runs` all of a folder. A log is read
+up to where it is damaged, or has an impossible record; that does not affect other logs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from wbtune._run import log_records, log_rows, log_summary, run_files
 
 
 class LoggedArtifact(NamedTuple):
-    """One version of an artifact, as it waits for being uploaded.
+    """One version of an artifact that is waiting to be uploaded.
 
     Attributes:
         name: its name.
         type: its type.
-        aliases: of this version.
-        metadata: of this version.
-        files: where each of its files lies now, by the path inside the artifact.
+        aliases: the aliases of this version.
+        metadata: the metadata of this version.
+        files: where each of its files is now, by the path inside the artifact.
     """
 
     name: str
@@ -38,13 +38,13 @@ class LoggedArtifact(NamedTuple):
 
 @dataclass
 class RunLog:
-    """One run, as its files tell it.
+    """One run, as it is in its logs.
 
     Attributes:
-        id: the run's id; a trial's, for a trial's run.
+        id: the run's id, which for a trial's run is the trial's.
         name: its display name.
         project: its project.
-        entity: whose project, where that was given.
+        entity: the project's entity, if it was given.
         group: its group.
         notes: its notes.
         tags: its tags.
@@ -52,9 +52,9 @@ class RunLog:
         summarized: the metrics, or patterns of them, whose summary is not the last value.
         config: its config, as last updated.
         artifacts: the artifacts that were logged, in order.
-        exit_code: what the run was finished with; None without an exit record.
+        exit_code: the exit code that it was finished with; None if there is no exit record.
         paths: the logs that it was read from, the oldest first.
-        started: seconds since the epoch, of the first of them.
+        started: when the first of them was begun, in seconds since the epoch.
     """
 
     id: str = ""
@@ -74,17 +74,17 @@ class RunLog:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The logged rows in order, with W&B's ``_step``: read when first asked for."""
+        """The logged rows in order, with W&B's ``_step``; read when first used."""
         return list(log_rows.rows(self.paths))
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What the summary says, as wandb-core computed it: read when first asked for."""
+        """The summary as wandb-core computed it; read when first used."""
         return log_summary.summary(self.paths, self.summarized)
 
     @property
     def next_step(self) -> int:
-        """The first step that is free."""
+        """The first free step."""
         return 1 + max((row["_step"] for row in self.rows), default=-1)
 
 
@@ -95,11 +95,11 @@ def read(path: Path) -> RunLog:
         path: the file.
 
     Returns:
-        What it holds, up to where it is damaged.
+        The run in it, up to where it is damaged.
 
     Raises:
-        ValueError: when the file is not a log of W&B's.
-        OSError: when it can't be read.
+        ValueError: if the file is not one of W&B's logs.
+        OSError: if it can't be read.
     """
     log = RunLog(paths=[path])
     for record in log_records.records(path, strict=True):
@@ -160,10 +160,10 @@ def _key(item: Any) -> str:
 
 
 def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, RunLog]:
-    """Read all runs below ``<directory>/wandb``, or one, by id, with merged segments.
+    """Read all runs below ``<directory>/wandb``, or one of them, by id, with merged segments.
 
-    As ``wandb sync`` merges them: in the order in which they were begun, each row's step
-    the greater of its own and the next that is free.
+    They are merged as by ``wandb sync``: in the order in which they were begun, and with each
+    row's step the greater of its own and the next free one.
     """
     by_id: dict[str, list[RunLog]] = {}
     for part in _read_all(run_files.logs(directory, run_id)):
@@ -178,7 +178,7 @@ def merged(paths: Iterable[Path]) -> RunLog:
 
 def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
     for path in paths:
-        with contextlib.suppress(OSError, ValueError):  # that log's loss, and nobody else's
+        with contextlib.suppress(OSError, ValueError):  # only that log is lost
             log = read(path)
             if log.id:
                 yield log

@@ -1,4 +1,4 @@
-"""What to open for a trial: everything that ``wandb.init`` needs, as picklable data."""
+"""`RunSpec`: everything that ``wandb.init`` needs for a trial's run, as picklable data."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PROJECT_ENV: Final = "WANDB_PROJECT_NAME"
 GROUP_ENV: Final = "WANDB_GROUP_NAME"
 LOCATION_HOOK: Final = "WANDB_POPULATE_RUN_LOCATION_HOOK"
 
-#: The config's key that tells one experiment's runs from another's.
+#: The config key that distinguishes one experiment's runs from another's.
 EXPERIMENT_KEY: Final = "wbtune/experiment"
 
-#: Every run of ours.
+#: W&B settings of every run that wbtune opens.
 SETTINGS: Final = {
     "silent": True,  # wandb's greetings; its warnings still come through
     "symlink": False,  # many processes would fight over one `latest-run`
@@ -46,11 +46,11 @@ class RunSpec(NamedTuple):
         settings: W&B settings by name.
         video_kwargs: for ``wandb.Video``.
         image_kwargs: for ``wandb.Image``.
-        experiment: marks the run on the server as one of this experiment; empty when the
-            id was chosen by the user, who may want to continue another's.
-        objective: what is best; None where nobody said.
+        experiment: marks the run on the server as one of this experiment; empty if the
+            user chose the id, perhaps to continue another experiment's run.
+        objective: what makes a result the best; None if it is not known.
         command: the command line that the run shows; empty for none.
-        plain: the run is no trial's: it is opened as ``wandb.init`` does, by the environment.
+        plain: the run is not a trial's, and the environment applies as for ``wandb.init``.
     """
 
     init: Mapping[str, Any]
@@ -65,9 +65,9 @@ class RunSpec(NamedTuple):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that the run may have; if there are runs of both, the first one counts.
+        """The ids that the run may have; if there are runs with both, the first one counts.
 
-        A run of another experiment may have had its own before it: see `open_run`.
+        Another experiment may already have a run with the second one: see `open_run`.
         """
         own = self.init.get("id")
         if not own:
@@ -83,7 +83,7 @@ def locate(public_name: str, options: RunOptions) -> RunOptions:
     (https://docs.ray.io/en/latest/tune/examples/tune-wandb.html).
 
     Raises:
-        ConfigurationError: when the hook can't be imported or raises.
+        ConfigurationError: if the hook can't be imported or raises.
     """
     hook = os.environ.get(LOCATION_HOOK)
     if hook and not options.project and not os.environ.get(PROJECT_ENV):
@@ -113,19 +113,19 @@ def spec(
     config: Mapping[str, Any],
     login: Mapping[str, str] | None = None,
 ) -> RunSpec:
-    """Return what to open for a trial: explicit options first, then the trial's identity.
+    """Return the spec of a trial's run: explicit options override the trial's identity.
 
     Args:
         options: located (see `locate`).
-        identity: id, name, group and folder by default.
-        config: the run's config, filtered and sanitised; ``config=`` of the options is
-            laid on top of it.
+        identity: the defaults for id, name, group and folder.
+        config: the run's config, filtered and sanitised; ``config=`` of the options
+            overrides it.
         login: the settings of a `credentials.Login`.
     """
     given = dict(options.init_kwargs)
     settings = {**SETTINGS, **(login or {}), **(given.pop("settings", None) or {})}
     if options.upload_timeout is not None:
-        # 0 would mean "for ever" to wandb.
+        # 0 would mean "forever" to wandb.
         settings.setdefault("finish_timeout", max(1.0, float(options.upload_timeout)))
     extra = given.pop("config", None)
     excludes = excludes_of(options.excludes, options.unmask)
@@ -138,7 +138,7 @@ def spec(
         "resume": "allow" if identity.trial_id else None,
         "allow_val_change": True,
     }
-    if "resume_from" in given or "fork_from" in given:  # by hand: wandb takes one of them
+    if "resume_from" in given or "fork_from" in given:  # outside Ray; wandb accepts only one
         defaults["resume"] = None
     init = {**defaults, **given}
     return RunSpec(
@@ -162,5 +162,5 @@ def _sendable(value: Any) -> Any:
 
 
 def offline(spec: RunSpec) -> RunSpec:
-    """Return what to open for the same run, kept on disk."""
+    """Return the spec of the same run, kept on disk."""
     return spec._replace(init={**spec.init, "mode": "offline"})

@@ -1,9 +1,9 @@
-"""A run that continues in another segment, which has to say what its earlier segments say.
+"""Continue a run in another segment, which has to repeat some of what earlier segments contain.
 
-Whatever opens a run again (a retry, a restored experiment, a dead wandb-core, an upload
-after its end) begins another log with the same run id. ``wandb sync`` sends one after the
-other and merges their rows and configs; of summaries and tags the last one sent counts
-[wandb 0.31]. So each segment has to say all that those before it say.
+Whatever reopens a run (a retry, a restored experiment, a dead wandb-core, an upload
+after its end) begins another log with the same run id. ``wandb sync`` uploads one after the
+other and merges their rows and configs, but only the last segment's summary and tags count
+(wandb 0.31). So each segment has to repeat those of the segments before it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
-#: What wandb-core writes into the summary of each segment by itself.
+#: Keys that wandb-core itself writes into the summary of each segment.
 _OF_EACH_SEGMENT: Final = frozenset({"_wandb", "_runtime"})
 
 
 class Earlier(NamedTuple):
-    """What a segment's end has to know of the segments before it.
+    """What has to be known about earlier segments when a segment ends.
 
     Attributes:
         summary: their summary, which was set in this segment when it was opened.
         outcome: how the run had ended, for a segment that does not change that.
-        computed: what wandb-core had made of metrics that have a summary of their own.
+        computed: the values that wandb-core had computed for metrics with a defined summary.
     """
 
     summary: dict[str, Any]
@@ -54,7 +54,7 @@ def _own(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wait_for_end(run: Run) -> None:
-    """Wait until the log of a finished run is complete, which may take a moment longer."""
+    """Wait until the log of a finished run is complete, a moment after ``finish`` has returned."""
     for path in Path(run.dir).parent.glob("*.wandb"):
         run_files.wait_for_end(path)
 
@@ -68,10 +68,10 @@ def wait_for_newest(run: Run) -> None:
 
 
 def carry_over(run: Run) -> None:
-    """Set in a newly opened run what its earlier segments say.
+    """Set in a newly opened run what its earlier segments contain.
 
-    That is the summary (except how an earlier segment ended), the tags, and a name or notes that
-    were changed meanwhile. Rows that come later change the summary as ever.
+    That is the summary (without the outcome), the tags, and a name or notes that
+    were changed after opening. Later rows change the summary as usual.
     """
     try:
         paths = earlier_segments(run)
@@ -100,14 +100,14 @@ def _carry_over(run: Run, paths: list[Path]) -> None:
 
 
 def adds_nothing(run: Run) -> bool:
-    """Return whether the user logged nothing in this segment that earlier ones do not say."""
+    """Return whether this segment has nothing from the user that earlier ones do not have."""
     earlier = run.__dict__.get("wbtune_earlier")
     before = earlier.summary if isinstance(earlier, Earlier) else {}
     for path in Path(run.dir).parent.glob("*.wandb"):
         try:
             log = run_log.read(path)
         except (OSError, ValueError):
-            return False  # nobody knows
+            return False  # it can't be known
         new = {
             key for key, value in log.summary.items() if key not in before or value != before[key]
         }
@@ -118,23 +118,23 @@ def adds_nothing(run: Run) -> bool:
 
 
 def ended_well(run: Run) -> Outcome | None:
-    """Return how the run ended in a segment that another process wrote; None if not well."""
+    """Return the outcome of a segment in which the run ended well; None if there is none."""
     for path in reversed(earlier_segments(run)):
-        with contextlib.suppress(OSError, ValueError):  # that segment tells nothing
+        with contextlib.suppress(OSError, ValueError):  # that segment can't be read
             if run_files.exit_code(path) == 0:
                 return Outcome.of_summary(run_log.read(path).summary)
     return None
 
 
 def carry_over_outcome(run: Run) -> None:
-    """Let the run end as it had ended before, for a segment that does not change that."""
+    """Give the run the outcome that it had, for a segment that does not change it."""
     earlier = run.__dict__.get("wbtune_earlier")
     if isinstance(earlier, Earlier) and earlier.outcome:
         run.summary.update(earlier.outcome)
 
 
 def carry_over_computed(run: Run) -> None:
-    """Extend the minima and maxima of a segment that ends to the rows of the earlier segments."""
+    """When a segment ends, include earlier segments' rows in its minima and maxima."""
     earlier = run.__dict__.get("wbtune_earlier")
     if not isinstance(earlier, Earlier):
         return

@@ -1,4 +1,4 @@
-"""Rows, metrics and updates on their way to wandb-core, each remembered before it is sent."""
+"""Send rows, metrics and updates to wandb-core, and remember each one before it is sent."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ logger = logging.getLogger("wbtune")
 
 
 class RunSender:
-    """Stands below ``log``, ``define_metric``, config and summary of one run, where they send.
+    """Sends for ``log``, ``define_metric``, config and summary of one run.
 
     Args:
         run: an open run.
         buffer: remembers what is sent.
-        survive: opens the run again, whose core is gone, and has this send again what is not on
-            disk; whether it could.
+        survive: reopens the run when its core is gone, has this object send again what is not on
+            disk, and returns whether that worked.
         may_be_shared: forked and spawned processes may log to the run as well.
 
     Attributes:
         lock: held while something is sent.
-        is_ours: the run is this process's: False in a forked child, which only sends.
-        has_others: other processes have logged to the run: the core counts its steps, not this
+        is_ours: whether this process owns the run: False in a forked child, which only sends.
+        has_others: other processes have logged to the run, so the core counts its steps, not this
             object.
-        recovered: the run is one that was opened again, whose core counts its steps from 0.
+        recovered: the run was reopened, and its new core counts its steps from 0.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class RunSender:
         self._forks = FORKS.count
         self._has_warned = False
         self._metrics: list[Any] = []
-        # Methods of this object, also when it has become another run: wandb refuses media that
+        # Bound to this run object, which stays in use after a reopening: wandb refuses media that
         # were logged by another object.
         self._publish: Callable[..., None] = wandb_run.send_rows_by(run, self._send_row)
         self._publish_metric = wandb_run.send_metrics_by(run, self._send_metric)
@@ -70,7 +70,7 @@ class RunSender:
         return self._forks != FORKS.count
 
     def leave_to_parent(self) -> None:
-        """Only send from now on; in a forked child."""
+        """In a forked child: from now on only send."""
         self.lock = threading.RLock()
         self.is_ours = False
 
@@ -79,21 +79,21 @@ class RunSender:
     ) -> None:
         """Send what was given to ``run.log``.
 
-        A step that is taken already (Tune's results are rows of this run, too, and so are
-        those of an earlier attempt) becomes the next free one: W&B would drop the row.
+        A step that is already taken (Tune's results and an earlier attempt's rows are in this run
+        too) becomes the next free one: otherwise W&B would drop the row.
         """
         if not self.is_ours:
             self._send_from_child(data, step, commit)
             return
-        # A copy: its user may fill the same dict again. By `copy`, numbers and text stay what the
-        # garbage collector need not look at, of which there may be thousands.
+        # A copy, because the user may reuse the dict. A dict made by `copy` that has only numbers
+        # and text is not tracked by the garbage collector; there may be thousands.
         row = data.copy() if type(data) is dict else dict(data)
-        row.setdefault(STAMP, time())  # as wandb would; here, it tells the row from others'
+        row.setdefault(STAMP, time())  # as wandb would; here it also identifies the row
         if step is not None:
-            step = index(step)  # what is no step is refused here, as wandb would
+            step = index(step)  # refuse anything that is not a step, as wandb would
         buffer = self._buffer
-        # The user's threads log, and the one that logs Tune's results. Not `with`: on this path,
-        # which is all that a guarded row costs, that takes twice as long.
+        # The user's threads log, and the one that logs Tune's results. Not by `with`: this path is
+        # all that a guarded row costs, and `with` takes twice as long.
         lock = self.lock
         lock.acquire()
         before = None
@@ -130,8 +130,8 @@ class RunSender:
         """
         try:
             if step is not None:
-                # At once: what waits for more would be mixed with the next row of the parent.
-                index(step)  # what is no step is refused, as wandb would
+                # Committed at once: otherwise it would be mixed with the parent's next row.
+                index(step)  # refuse anything that is not a step, as wandb would
                 step, commit = None, commit is not False
             self._publish(data, step, commit)
         except wandb_core.core_is_gone():
@@ -145,15 +145,15 @@ class RunSender:
     def _among_others(
         self, step: int | None, commit: bool | None
     ) -> tuple[int | None, bool | None]:
-        """Return the step and commit to log a row by, if other processes log as well.
+        """Return the step and commit to log a row with, if other processes log as well.
 
         They attach to the same core, where their rows advance the run's step. A step that
-        was chosen here may be taken by then, and W&B would drop the row; so if there are
-        others, its own count decides.
+        is chosen here may be taken by then, and W&B would drop the row. So if there are
+        other processes, the core's own count decides.
         """
         forked = self.has_forked
         if not commit and not forked:
-            return step, commit  # asking costs as much as the row does
+            return step, commit  # asking the core costs as much as the row does
         try:
             counted = wandb_run.core_step(self._run, timeouts.STEP_ASKED_S)
         except wandb_core.core_is_gone():
@@ -163,18 +163,18 @@ class RunSender:
         if counted is None or counted < buffer.next_step:
             return step, commit
         if counted == buffer.next_step and not self.has_others and not (forked and commit):
-            return step, commit  # nobody has logged yet
+            return step, commit  # no other process has logged yet
         self.has_others = True
         buffer.end_moment()
         if buffer.asked not in {None, step} and counted == buffer.step:
-            self._publish({}, None, True)  # the row that waits for another step
+            self._publish({}, None, True)  # commit the pending row, whose step is another one
             counted += 1
         buffer.step, buffer.asked = counted, None
-        # What waits for more would be mixed with the next row of somebody else.
+        # A pending row would be mixed with another process's next row.
         return None, commit
 
     def hold(self, row: dict[str, Any], step: int) -> wandb_wire.HeldRow:
-        """Remember a simple row that nobody changes any more, and get what is to be sent for it."""
+        """Remember a simple row that is not changed any more; return what to send for it."""
         with self.lock:
             before = self._buffer.asked, self._buffer.next_step
             self._remember(row, step, commit=True)
@@ -185,12 +185,12 @@ class RunSender:
                 raise
 
     def _send_metric(self, definition: Any) -> None:
-        """Send a metric's definition, which each new core has to be told."""
+        """Send a metric's definition, which each new core needs."""
         if not self.is_ours:
             self._publish_metric(definition)
             return
         with self.lock:
-            if definition in self._metrics:  # the same again; but then it is the last
+            if definition in self._metrics:  # it is kept once, as the last
                 self._metrics.remove(definition)
             self._metrics.append(definition)
             try:
@@ -199,12 +199,12 @@ class RunSender:
                 self._survive()  # which sends it again
 
     def _send_update(self, update: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Send an update of config or summary, or ask for what the summary says."""
+        """Send an update of config or summary, or a query of the summary."""
         if not self.is_ours:
             return update(*args, **kwargs)
         with self.lock:
-            if args:  # not the config's: that is sent as a whole to a new core
-                # Where the next row is on disk, this is, too: one log, in order.
+            if args:  # not for the config: a new core gets all of it
+                # If the next row is on disk, this is too: one log, in order.
                 self._buffer.end_moment()
                 self._buffer.add(partial(update, *args, **kwargs))
             try:
@@ -217,11 +217,11 @@ class RunSender:
                 raise
 
     def send_again(self, written: int, stamps: set[float]) -> None:
-        """Send what is not on disk, to another core.
+        """Send what is not on disk to another core.
 
         Args:
             written: the last step that is on disk.
-            stamps: of the rows on disk, where other processes have logged as well.
+            stamps: the stamps of the rows on disk, if other processes have logged as well.
         """
         self._buffer.end_moment()
         if self.has_others:

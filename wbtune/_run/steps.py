@@ -1,11 +1,11 @@
-"""W&B's step of a row, from Tune's iteration."""
+"""Compute W&B's step of a row from Tune's iteration."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Above this no number is a step: W&B's web page could not tell it from the next one, and the
-#: protocol's numbers end soon after.
+#: A number above this is not used as a step: W&B's web page can't distinguish it from the next one,
+#: and the protocol's numbers end soon after.
 _LAST_STEP: Final = 2**53 - 2**32
 
 

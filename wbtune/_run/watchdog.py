@@ -1,9 +1,9 @@
 """Notice a wandb-core that hangs, or that has written nothing since its disk was full.
 
-Nobody who logs hears of either. A core that hangs takes rows until the socket to it is full;
-then ``run.log`` waits for ever. One whose write has failed takes them and writes nothing more
-(wandb 0.31). One thread of each process looks at the logs of the runs now and then, and asks
-the core something; a core that is found out is killed, and its runs go on in another.
+Neither raises an error in the code that logs. A core that hangs accepts rows until the socket to it
+is full; then ``run.log`` waits forever. One whose write has failed accepts them and writes nothing
+more (wandb 0.31). So one thread of each process regularly checks the logs of the runs, and sends
+the core a question. A core that fails the check is killed, and its runs continue in another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wbtune._upstream import wandb_core
 
 logger = logging.getLogger("wbtune")
 
-#: Bytes below which a disk is as good as full.
+#: A disk with less room than this, in bytes, is as good as full.
 FULL: Final = 100_000
 
 
@@ -31,7 +31,7 @@ class Progress:
     """How much of a run is known to be in its log.
 
     Attributes:
-        safe: what was sent before this moment is on disk; in the seconds of `look`.
+        safe: everything sent before this moment is on disk; on the same clock as in `look`.
     """
 
     def __init__(self, folder: Path, now: float) -> None:
@@ -44,10 +44,10 @@ class Progress:
         self._was_full = self._is_full = False
 
     def look(self, now: float, newest: float) -> None:
-        """See how long the log is, and how full its disk.
+        """Check how long the log is, and how full its disk.
 
         Args:
-            now: `monotonic`.
+            now: the time, by `monotonic`.
             newest: when the newest row was sent.
         """
         try:
@@ -60,7 +60,8 @@ class Progress:
         self._is_full = disk.f_bavail * disk.f_frsize < FULL
         self._was_full = self._was_full or self._is_full
         if size != self._size:
-            # Written after the look before, by when the core had what was sent long before.
+            # It was written after the previous check, when the core already had what was sent
+            # long before that.
             self.safe = self._looked - timeouts.CORE_LAG_S
             self._grew, self._was_full = now, self._is_full
             self._waiting = None
@@ -70,7 +71,7 @@ class Progress:
 
     @property
     def has_stalled(self) -> bool:
-        """Has it stopped growing, though there is something to write, and room?"""
+        """Has it stopped growing although there is something to write, and room for it?"""
         if self._waiting is None or self._is_full:
             return False
         patience = timeouts.STALLED_S if self._was_full else timeouts.STALLED_ANYWAY_S
@@ -78,25 +79,25 @@ class Progress:
 
 
 class Watchable(Protocol):
-    """What the watchdog asks of the guard of a run."""
+    """What the watchdog needs of the guard of a run."""
 
     @property
     def is_over(self) -> bool:
-        """The run was finished."""
+        """Whether the run was finished."""
 
     def look(self) -> None:
-        """See to its log."""
+        """Check its log."""
 
     def answers(self) -> None:
-        """Return when its core has answered.
+        """Return once its core has answered.
 
         Raises:
-            Exception: when that is dead.
+            Exception: if the core is dead.
         """
 
 
 class Watchdog:
-    """Looks after the runs of this process, in one thread that begins with the first run."""
+    """Watches the runs of this process, in one thread that starts with the first run."""
 
     def __init__(self) -> None:
         self._guards: dict[int, weakref.ref[Watchable]] = {}
@@ -105,9 +106,9 @@ class Watchdog:
         self._silent = 0
 
     def watch(self, guard: Watchable) -> None:
-        """Look after a run until it is over."""
+        """Watch a run until it is over."""
         self._guards[id(guard)] = weakref.ref(guard)
-        if self._thread is None or not self._thread.is_alive():  # as in a forked child
+        if self._thread is None or not self._thread.is_alive():  # it is not in a forked child
             self._thread = threading.Thread(target=self._run, name="wbtune-watchdog", daemon=True)
             self._thread.start()
 
@@ -116,7 +117,7 @@ class Watchdog:
             time.sleep(timeouts.LOOKS_EVERY_S)
             try:
                 self._look()
-            except Exception as error:  # noqa: BLE001 - it goes on, whatever it was
+            except Exception as error:  # noqa: BLE001 - whatever it is, the thread continues
                 logger.warning("wbtune: the watchdog: %s: %s", type(error).__name__, error)
 
     def _look(self) -> None:
@@ -135,7 +136,7 @@ class Watchdog:
     def _ask(self, guard: Watchable) -> None:
         kill = wandb_core.core_killer()
         answers = True
-        with contextlib.suppress(Exception):  # dead: whoever logs next finds out
+        with contextlib.suppress(Exception):  # it is dead: the next call that logs finds out
             answers = Waiting(guard.answers).done_within(timeouts.CORE_ANSWERS_S)
         self._silent = 0 if answers or guard.is_over else self._silent + 1
         if self._silent > 1:

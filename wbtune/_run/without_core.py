@@ -1,7 +1,7 @@
-"""Segments of runs that this process writes itself, without wandb-core, where it has no helper.
+"""Write segments of runs without wandb-core, on a driver that has no helper process.
 
-Where the helper process can't be started, or hangs, a thread of the driver does its work, and must
-leave the driver alone: no core in it, no login, no run of wandb's. All that is needed is to append
+If the helper process can't be started, or hangs, a thread of the driver does its work. It must not
+disturb the driver: it uses no core, no login and no run of wandb's. All it has to do is append
 records to a log, which `wandb sync` reads (:mod:`wbtune._run.log_writer`). What only wandb-core can
 do, media and uploads, is left out with a warning.
 """
@@ -29,12 +29,12 @@ NO_HELPER: Final = "there was no helper process"
 
 
 class _Changes(dict[str, Any]):
-    """A run's config or summary. ``then`` is called with each change."""
+    """A run's config or summary; ``then`` is called with each change."""
 
     then: Callable[[Mapping[str, Any]], None] | None = None
 
     def update(self, changes: Mapping[str, Any], **_: Any) -> None:  # type: ignore[override]
-        """As wandb's, which also takes ``allow_val_change``."""
+        """Like wandb's, which also accepts ``allow_val_change``."""
         super().update(changes)
         if self.then is not None:
             self.then(changes)
@@ -60,7 +60,7 @@ class Segment:
         self.folder = _new_folder(Path(directory, "wandb"), self.id)
         self.dir = str(self.folder / "files")
         self._log = LogWriter(self.folder / f"run-{self.id}.wandb")
-        # The last segment that is sent has the last word on the summary: it has to say all of it.
+        # Only the summary of the last segment counts, so it has to be complete.
         self.summary = _Changes()
         for row in before.rows if before else ():
             self._sum_up(row)
@@ -99,7 +99,7 @@ class Segment:
     def define_metric(
         self, name: str, step_metric: str | None = None, *, hidden: bool = False, summary: str = ""
     ) -> None:
-        """As wandb's, for what `opening.define_metrics` says."""
+        """Like wandb's, as far as `opening.define_metrics` needs it."""
         of_all = {"glob_name": name} if "*" in name else {"name": name}
         options = {"hidden": hidden, "step_sync": bool(step_metric), "defined": True}
         more = {"step_metric": step_metric} if step_metric else {}
@@ -125,12 +125,12 @@ class Segment:
         self.summary.update({**row, **(best or {})})
 
     def flush(self) -> None:
-        """Write everything to disk, whatever happens to this process."""
+        """Write everything out, so that it is kept if this process is killed."""
         self._log.flush()
 
     def end(self, exit_code: int) -> None:
         """Close it."""
-        self._describe()  # its tags say how it ended
+        self._describe()  # again, because its tags now include the outcome
         self._log.append(summary={"update": _items(self.summary)})
         self._log.append(exit={"exit_code": exit_code, "runtime": int(time.time() - self._started)})
         self._log.close()
@@ -156,17 +156,17 @@ def _items(values: Mapping[str, Any]) -> list[dict[str, str]]:
 def _json(value: Any) -> str:
     try:
         return json.dumps(value)
-    except (TypeError, ValueError):  # an object of W&B's: only wandb-core knows what to do
+    except (TypeError, ValueError):  # one of W&B's objects, which only wandb-core can handle
         return json.dumps(f"{type(value).__name__} (not logged: {NO_HELPER})")
 
 
-# --- what a `Helper` needs, by segments -----------------------------------------------------
+# --- the functions of a helper's `Backend`, for segments -------------------------------------
 
 
 def open_run(
     spec: run_spec.RunSpec, secret: Secret | None = None, **_: Any
 ) -> Segment | DisabledRun:
-    """Open a run as a segment on disk, and note where it should have been online."""
+    """Open a run as a segment on disk, marked as not uploaded if it should be online."""
     mode = (
         spec.init.get("mode") or spec.settings.get("mode") or wandb_settings.wandb_setting("mode")
     )
@@ -179,7 +179,7 @@ def open_run(
 
 
 class DisabledRun:
-    """A run with ``mode="disabled"``: it takes everything and keeps nothing."""
+    """A run with ``mode="disabled"``, which accepts everything and keeps nothing."""
 
     offline, starting_step, tags = True, 0, ()
 
@@ -187,13 +187,13 @@ class DisabledRun:
         self.config, self.summary = _Changes(), _Changes()
 
     def define_metric(self, *_: Any, **__: Any) -> None:
-        """Do nothing, as was asked for."""
+        """Do nothing."""
 
     log = flush = end = define_metric
 
 
 def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
-    """As `closing.close_run`."""
+    """Close a run, like `closing.close_run`."""
     run.summary.update({**outcome.summary(), **notes})
     run.tags = (*(tag for tag in run.tags if tag not in OUTCOME_TAGS), *outcome.tags)
     run.end(outcome.exit_code)
@@ -202,7 +202,7 @@ def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
 def log_media(
     _: Any, row: dict[str, Any], __: run_spec.RunSpec, ___: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Describe each media object of a row in text, in the place of `media.log_media`."""
+    """Replace each media object of a row by a description, instead of `media.log_media`."""
     left_out = {key: NO_HELPER for key, value in row.items() if media.is_media(value)}
     return {**row, **{key: media.described(row[key]) for key in left_out}}, left_out
 
@@ -227,10 +227,10 @@ class SegmentRows:
 
 
 class InlineExecutor(Executor):
-    """Runs what is submitted at once: a thread would be waited for at exit."""
+    """Runs what is submitted at once: Python would wait for a thread of a pool at exit."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """Run it."""
+        """Call it, and return its result."""
         done: Future[Any] = Future()
         done.set_result(work(*args, **more))
         return done
