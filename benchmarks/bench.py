@@ -2,10 +2,10 @@
 
     python benchmarks/bench.py [--quick] [--rounds N] [--only PART ...] [--write README.md]
 
-Offline. A ratio is that of neighbours, which the rest of the machine's load meets alike: the
-median of the pairs, the least and the greatest. Every measurement reads its runs back from disk,
-and a missing row ends the benchmark, unless Ray's own lost it: that is counted. Ends non-zero
-when a bound of the table is missed.
+Everything is offline. A ratio compares neighbours, which are affected alike by the machine's other
+load: it is the median of the pairs, with the least and the greatest. Every measurement reads its
+runs back from disk, and a missing row ends the benchmark; if Ray's own callback lost it, it is only
+counted. The exit code is not zero if a bound of the table is missed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# Ray makes sockets in it, which need short paths.
+# In /tmp, because Ray makes sockets in it, which need short paths.
 FOLDER = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
-# Before anything imports Ray or wandb: workers inherit it, and wandb reads it once.
+# Before anything imports Ray or wandb: workers inherit the environment, and wandb reads it once.
 for _name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[_name]
 os.environ |= {
@@ -38,7 +38,7 @@ os.environ |= {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# Modules are compiled once, as pip leaves them when it installs a wheel.
+# Modules are compiled once, as pip does when it installs a wheel.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ |= {f"WANDB_{name}_DIR": str(FOLDER / name) for name in ("CONFIG", "DATA", "CACHE")}
 
@@ -52,7 +52,7 @@ from parts import NEED_RAY, PARTS, Measured, Place
 
 
 def main() -> int:
-    """Measure, print the table, and whether all bounds are met."""
+    """Measure, print the table, and return 1 if a bound is missed."""
     began = time.monotonic()
     arguments = parse()
     about = machine()
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, Measured], list[Bound]]:
-    """Each part that is asked for."""
+    """Measure each part that is asked for."""
     measured: dict[str, Measured] = {}
     bounds: list[Bound] = []
     with contextlib.closing(Lanes(FOLDER)) as lanes:
@@ -92,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, Measured], list[Bo
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a smoke run: less of everything")
+    parser.add_argument("--quick", action="store_true", help="less of everything, as a check")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=" ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=1, help="pairs of each comparison")
     parser.add_argument("--json", type=Path, help="write everything into this file")
@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
 
 
 def machine() -> dict[str, Any]:
-    """When, where and with what."""
+    """The date, the machine and the versions."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),

@@ -1,4 +1,4 @@
-"""Numbers that were measured several times, and what of them is compared."""
+"""Figures that were measured several times, and the bounds that they are compared with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of several measurements.
+    """A figure from several measurements.
 
     >>> print(Figure.of([1.0, 4.0, 2.0]))
     2.00 (1.00 to 4.00)
@@ -26,7 +26,7 @@ class Figure:
 
     @classmethod
     def ratio(cls, over: Sequence[float], under: Sequence[float]) -> Figure:
-        """The ratios of the pairs, which ran side by side."""
+        """The ratios of pairs that ran side by side."""
         return cls.of([a / b for a, b in zip(over, under, strict=True)])
 
     @classmethod
@@ -54,15 +54,15 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A line of the table: what must not be passed.
+    """A line of the table: a figure and its limit.
 
     Attributes:
         name: what is measured.
-        figure: what was measured.
-        limit: as far as it may go.
-        unit: of both.
-        at_least: the limit is a floor.
-        peer: what Ray's own takes, where it was measured.
+        figure: the result.
+        limit: the limit.
+        unit: the unit of both.
+        at_least: the limit is a minimum, not a maximum.
+        peer: the figure of Ray's own callback, if it was measured.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Bound:
 
     @property
     def is_met(self) -> bool:
-        """Does the median keep to it?"""
+        """Is the median within the limit?"""
         if self.at_least:
             return self.figure.median >= self.limit
         return self.figure.median <= self.limit

@@ -1,6 +1,6 @@
-"""The callback without Ray's scheduling: its hooks are called with trials that do not exist.
+"""Measure the callback without Ray's scheduling: call its hooks with trials that do not run.
 
-So there can be 64 of them open at once on two cores, and a thousand in half a minute.
+So 64 trials can be open at once on two cores, and a thousand take half a minute.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sweeps import PROJECT, WrongRowsError
 import wbtune
 from wbtune._run import run_files, run_log
 
-#: Trials that start, report and end within a moment, before others do.
+#: How many trials start, report and end together, before others do.
 BATCH = 50
-#: How often what is held is measured: the core's garbage comes and goes.
+#: How often memory is measured, because the core's garbage varies.
 TIMES = 3
 
 
@@ -50,7 +50,7 @@ def result(iteration: int) -> dict[str, Any]:
 
 
 class FakeTrial:
-    """What a callback asks of Tune's `Trial`."""
+    """What a callback uses of Tune's `Trial`."""
 
     def __init__(self, trial_id: str, folder: Path) -> None:
         self.trial_id = trial_id
@@ -80,7 +80,7 @@ class FakeTrial:
 
 
 class Hooked:
-    """A callback whose hooks are called by us; a context, at whose end the experiment ends."""
+    """A callback whose hooks the benchmark calls; as a context manager, it ends the experiment."""
 
     def __init__(self, callback: Any, folder: Path) -> None:
         self.callback = callback
@@ -117,7 +117,7 @@ class Hooked:
                 self.end(trial)
 
     def whole(self, trials: int, rows: int) -> None:
-        """Trials from their start to their runs' end on disk."""
+        """Run trials from their start until their runs have ended on disk."""
         done = len(self.trials)
         for _ in range(trials):
             trial = self.open()
@@ -146,7 +146,7 @@ def check(hooked: Hooked) -> None:
     """Read back every run of an experiment that has ended.
 
     Raises:
-        WrongRowsError: when a run or a row is missing.
+        WrongRowsError: if a run or a row is missing.
     """
     logs = run_log.read_runs(hooked.folder)
     for trial in hooked.trials:
@@ -158,20 +158,20 @@ def check(hooked: Hooked) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """After so many trials: the MB of client, core, and the driver's growth; the CPU of the two."""
+    """After some trials: the MB of client, core and the driver's growth; the CPU of the first two."""
 
     megabytes: float
     cpu_s: float
 
 
 def held_after(few: int, runs: int, rows: int, folder: Path) -> tuple[Held, Held]:
-    """What the callback holds after few trials have ended, and after all.
+    """Memory and CPU of the callback after a few trials have ended, and after all.
 
     Args:
-        few: so many are few, in whole batches.
-        runs: so many are all, of which one batch may be open at once.
-        rows: of each.
-        folder: the experiment's.
+        few: how many are a few, in whole batches.
+        runs: how many there are in all; one batch may be open at once.
+        rows: how many rows each has.
+        folder: the experiment's folder.
     """
     after_few = [few + BATCH * number for number in range(TIMES)]
     after_all = [runs - BATCH * number for number in range(TIMES)]
@@ -193,7 +193,7 @@ def held_after(few: int, runs: int, rows: int, folder: Path) -> tuple[Held, Held
 
 
 def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footprint]:
-    """Processes and memory with so many trials open at once, each with some rows."""
+    """Processes and memory with these numbers of trials open at once, each with some rows."""
     seen = {}
     before = processes.own_mb()
     for count in counts:
@@ -205,7 +205,7 @@ def footprints(hooked: Hooked, counts: list[int], rows: int) -> dict[int, Footpr
 
 
 def cpu_of_rows(hooked: Hooked, rows: int) -> dict[str, float]:
-    """Microseconds of CPU for a row of runs that are open: the driver, the client, the core."""
+    """Microseconds of CPU per row, with open runs: of the driver, the client and the core."""
     before, driver = processes.cpu_s(), time.process_time()
     for trial in hooked.trials:
         hooked.report(trial, rows)
@@ -216,7 +216,7 @@ def cpu_of_rows(hooked: Hooked, rows: int) -> dict[str, float]:
 
 
 def seconds_to_disk(hooked: Hooked, times: int) -> list[float]:
-    """How long one row takes from the hook to the disk, when nothing else is to be done."""
+    """How long one row takes from the hook to the disk, when there is nothing else to do."""
     trial = hooked.trials[0]
     (path,) = hooked.folder.glob(f"wandb/*run-*/run-{trial.trial_id}.wandb")
 

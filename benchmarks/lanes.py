@@ -1,7 +1,7 @@
-"""Sweeps side by side, of which one moves at a time, for a second each.
+"""Run sweeps side by side, one at a time, in turns of a second.
 
-So whatever else the machine does meets them all alike (docs/decisions.md, "Sweeps in lanes"). A
-lane is a driver with a Ray of its own. While another one moves, all of its processes are stopped,
+So the machine's other load affects them alike (docs/decisions.md, "Sweeps in lanes"). A
+lane is a driver with a Ray of its own. While another lane runs, all of its processes are stopped,
 and so is its clock (:mod:`stopwatch`).
 """
 
@@ -26,12 +26,12 @@ import stopwatch
 import sweeps
 from sweeps import Load, Sweep, WrongRowsError
 
-#: Seconds for which one moves.
+#: How long one lane runs at a time, in seconds.
 SLICE_S = 1.0
 
 
 class Lane:
-    """A process that gets ready, and then does the sweeps that it is sent; a context."""
+    """A context manager: a process that starts Ray, and then does the sweeps that it is sent."""
 
     def __init__(self, folder: Path) -> None:
         home = Path(tempfile.mkdtemp(prefix="", dir=folder))
@@ -40,7 +40,7 @@ class Lane:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which ends it
+            start_new_session=True,  # Ctrl-C reaches only the benchmark, which ends this process
         )
         self._tree = [psutil.Process(self._process.pid)]
         self._stopped_s = stopwatch.stopped_s(home / "stopped")
@@ -50,13 +50,13 @@ class Lane:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Stopped first, so that it starts nothing that is not seen.
+        # Stopped first, so that it can't start processes that are not killed.
         self.stop()
         self._signal(signal.SIGKILL)
         self._process.communicate()
 
     def start(self, how: str, load: Load) -> None:
-        """Give it a sweep to do, once it moves."""
+        """Send it a sweep, which it does when it runs."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.write(json.dumps([how, asdict(load)]) + "\n")
         self._process.stdin.flush()
@@ -65,7 +65,7 @@ class Lane:
         """The next line of the process.
 
         Raises:
-            WrongRowsError: when it has ended instead.
+            WrongRowsError: if it has ended instead.
         """
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         if line := self._process.stdout.readline():
@@ -73,7 +73,7 @@ class Lane:
         raise WrongRowsError(f"a lane ended early, with {self._process.wait()}: see above")
 
     def move(self, seconds: float | None) -> Sweep | None:
-        """Let it move for some time, or until its sweep is done: what that took."""
+        """Let it run for some time, or until its sweep is done; the sweep's figures, if it is."""
         self._stopped_s[0] += time.perf_counter() - self._since
         self._signal(signal.SIGCONT)
         is_done = select.select([self._process.stdout], [], [], seconds)[0]
@@ -82,7 +82,7 @@ class Lane:
         return found
 
     def stop(self) -> None:
-        """Have it wait, with all that it has started; the driver, whose clock it is, first."""
+        """Stop it and all that it has started; the driver first, because its clock is used."""
         driver = self._tree[0]
         with contextlib.suppress(psutil.NoSuchProcess):
             self._tree = [driver, *driver.children(recursive=True)]
@@ -96,7 +96,7 @@ class Lane:
 
 
 class Lanes:
-    """Two of them, from the first sweeps until they are closed."""
+    """Two lanes, which are opened for the first sweeps, until they are closed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -104,14 +104,14 @@ class Lanes:
         self._ends = contextlib.ExitStack()
 
     def side_by_side(self, ways: tuple[str, str], load: Load) -> dict[str, Sweep]:
-        """One sweep of each way, offline; the first of them moves first.
+        """Run one sweep for each way of logging, offline; the first of them begins.
 
         Args:
-            ways: of logging.
-            load: what each has to do.
+            ways: the ways of logging.
+            load: what each sweep has to do.
 
         Raises:
-            WrongRowsError: when a sweep failed, or rows of wbtune's are missing.
+            WrongRowsError: if a sweep failed, or rows of wbtune's are missing.
         """
         if not self._lanes:
             self._open()
@@ -141,7 +141,7 @@ class Lanes:
 
 
 def main() -> None:
-    """One lane: get ready, say so, and then for each line what that sweep took."""
+    """Run one lane: start Ray, then for each line do a sweep and print its figures."""
     folder = Path(sys.argv[1])
     stopwatch.follow(folder / "stopped")
     out = sys.stdout

@@ -1,4 +1,4 @@
-"""What is measured, part by part, and how far each figure may go."""
+"""The parts of the benchmark: what each measures, and the bounds of its figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lanes import Lanes
 from sweeps import NONE, OURS, PEER, Load, Sweep
 
 Measured = dict[str, Any]
-#: Rows of each trial of the part `many`.
+#: How many rows each trial of the part `many` has.
 ROWS = 20
 
 
@@ -23,10 +23,10 @@ class Place:
     """What the parts have in common.
 
     Attributes:
-        folder: everything goes below it.
+        folder: everything is written below it.
         lanes: for sweeps that are compared.
-        rounds: how many pairs there are of what is compared.
-        quick: less of everything, to see that it works.
+        rounds: how many pairs there are of each comparison.
+        quick: less of everything, to check that it works.
     """
 
     folder: Path
@@ -47,11 +47,11 @@ class Pairs:
                 self.of[way].append(found)
 
     def walls(self) -> Figure:
-        """Wall time over no logging's."""
+        """Wall time, divided by that without logging."""
         return Figure.ratio(*self._both("wall_s"))
 
     def tails(self) -> Figure:
-        """Seconds from the last result to the end of ``fit()``, beyond no logging's."""
+        """Seconds from the last result to the end of ``fit()``, minus those without logging."""
         return Figure.difference(*self._both("tail_s"))
 
     def _both(self, name: str) -> tuple[list[float], list[float]]:
@@ -59,12 +59,12 @@ class Pairs:
         return logged, bare
 
     def loop(self, share: float) -> Figure:
-        """A quantile of the microseconds of Tune's loop, of all results."""
+        """A quantile of the microseconds of Tune's loop per result, over all results."""
         every = [us for ones in self.of.values() for one in ones for us in one.loop_us]
         return Figure.of([quantile(every, share)])
 
     def measured(self) -> Measured:
-        """As the JSON has it."""
+        """The figures for the JSON file."""
         return {
             how: {
                 "results": self.load.trials * self.load.results,
@@ -96,9 +96,9 @@ def with_work(place: Place) -> tuple[Measured, list[Bound]]:
 def report_only(place: Place) -> tuple[Measured, list[Bound]]:
     """Trials that do nothing but report: the hardest case.
 
-    Ray's own takes minutes for as many trials, so it has fewer of them, compared with no logging
-    of as few, and once: its figure is so far away that the time is better spent on pairs of ours.
-    Not fewer results of each, else its start, which is slow, would count for more.
+    Ray's own callback takes minutes for as many trials, so it gets fewer, compared with as few
+    without logging, and only once: its figure is so far off that the time is better spent on
+    wbtune's pairs. The results of each are not fewer, because its slow start would then weigh more.
     """
     results, trials = (20, 2) if place.quick else (1000, 8)
     peers = Pairs(Load("fewer report", results, trials=2), PEER, place, 1)
@@ -115,7 +115,7 @@ def report_only(place: Place) -> tuple[Measured, list[Bound]]:
 
 
 def many(place: Place) -> tuple[Measured, list[Bound]]:
-    """What is held of a thousand trials that have ended."""
+    """Memory that is still in use after a thousand trials have ended."""
     few, runs = (hooks.BATCH, 4 * hooks.BATCH) if place.quick else (100, 1000)
     held = hooks.held_after(few, runs, ROWS, place.folder / "many")
     ratio = Figure.of([held[1].megabytes / held[0].megabytes])
@@ -125,7 +125,7 @@ def many(place: Place) -> tuple[Measured, list[Bound]]:
 
 
 def in_the_trial(place: Place) -> tuple[Measured, list[Bound]]:
-    """Runs that the trial opens itself: twice as many pairs, and Ray's own once."""
+    """Runs that the trial opens itself: twice as many pairs, and Ray's `setup_wandb` once."""
     found = trial_side.measure(1 if place.quick else 2 * place.rounds, place.folder)
     names = ("open_ms", "log_us", "log_ratio", "log_ratio_apart")
     measured = {
@@ -188,7 +188,7 @@ def crowds(place: Place) -> tuple[Measured, list[Bound]]:
     ]
 
 
-#: In their order: a Ray always does something, so those that need none of this process come first.
+#: In order. Ray always uses some CPU, so the parts that need no Ray in this process come first.
 PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "imports": imports,
     "with-work": with_work,
@@ -197,5 +197,5 @@ PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "in-the-trial": in_the_trial,
     "crowds": crowds,
 }
-#: The other parts would be disturbed by one.
+#: These parts need a Ray in this process, which would disturb the others.
 NEED_RAY = ("many", "in-the-trial", "crowds")

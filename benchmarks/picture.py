@@ -1,4 +1,4 @@
-"""The picture of the README: what a result costs, and what memory is held."""
+"""The README's picture: what a result costs, and how much memory logging takes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from sweeps import NONE, OURS, PEER
 
 COLORS = {OURS: "#0f766e", PEER: "#b45309"}
-LEAST_MS = 0.01  # what is less, or lost in the noise, is drawn here
+LEAST_MS = 0.01  # smaller values, or those lost in the noise, are drawn here
 
 
 def draw(measured: dict[str, Any], about: dict[str, Any], path: Path) -> None:
-    """Draw what was measured; a part that was not is left out."""
+    """Draw what was measured; a part that was not measured is left out."""
     import matplotlib as mpl  # noqa: PLC0415 - nothing but the picture needs it
 
     mpl.use("Agg")
@@ -36,7 +36,7 @@ def draw(measured: dict[str, Any], about: dict[str, Any], path: Path) -> None:
 
 
 def _costs(axes: Any, loads: list[dict[str, Any]]) -> None:
-    """Wall time that logging adds, and Tune's loop's part of it, for each result."""
+    """Wall time that logging adds per result, and the part of it in Tune's loop."""
     for how in (OURS, PEER):
         rates, walls, loops = [], [], []
         for load in loads:

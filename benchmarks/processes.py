@@ -1,4 +1,4 @@
-"""Which processes a way of logging costs, and what memory they hold."""
+"""Which processes a way of logging needs, and how much memory they take."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PEERS = ("ray::_WandbLoggingActor", "ray::_QueueActor")
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What logging holds at one moment.
+    """The processes and memory of logging at one moment.
 
     Attributes:
-        processes: how many there are beyond Ray's own and the driver.
-        megabytes: their PSS, where pages that are shared count once.
-        driver_mb: by how much the driver has grown, if somebody asked.
+        processes: how many processes there are besides Ray's own and the driver.
+        megabytes: their PSS, in which shared pages count once.
+        driver_mb: by how much the driver has grown, if that was measured.
     """
 
     processes: int
@@ -29,7 +29,7 @@ class Footprint:
 
 
 def extra() -> list[psutil.Process]:
-    """What runs below the driver and is not Ray's: helpers, wandb-cores, the peer's actors."""
+    """The driver's descendants that are not Ray's own: helpers, wandb-cores, logging actors."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -42,7 +42,7 @@ def _is_rays(process: psutil.Process) -> bool:
     line = " ".join(process.cmdline())
     if line.startswith(PEERS):
         return False
-    # Workers are renamed to "ray::..." once they run, before that they show their command.
+    # Workers are renamed to "ray::..." once they run; before that they have their command's name.
     return line.startswith("ray::") or "/ray/" in line or not line
 
 
@@ -57,18 +57,18 @@ def pss(process: psutil.Process, kind: str = "Pss") -> float:
 
 
 def own_mb() -> float:
-    """What the driver itself holds; its share of its libraries' pages would come and go."""
+    """The driver's own memory, without its share of library pages, which would vary."""
     return pss(psutil.Process(), "Pss_Anon")
 
 
 def footprint() -> Footprint:
-    """What logging holds now."""
+    """The processes and memory of logging now."""
     found = extra()
     return Footprint(len(found), sum(map(pss, found)))
 
 
 def cpu_s() -> dict[str, float]:
-    """Seconds of CPU that what logs has used so far: the client, and W&B's core."""
+    """Seconds of CPU that logging has used so far: the client's, and wandb-core's."""
     used = {"client": 0.0, "core": 0.0}
     for process in extra():
         with contextlib.suppress(psutil.Error):
@@ -78,9 +78,9 @@ def cpu_s() -> dict[str, float]:
 
 
 def settle(quiet_s: float = 1.0, timeout: float = 120.0) -> None:
-    """Wait until what logs has nothing more to do, and takes hardly any CPU for a while.
+    """Wait until logging has nothing more to do, and uses hardly any CPU for a while.
 
-    The driver counts, too: while it prepares a large batch, the others wait for it.
+    The driver is included: while it prepares a large batch, the other processes wait for it.
     """
     deadline = time.monotonic() + timeout
     busy_s = quiet_s
@@ -91,10 +91,10 @@ def settle(quiet_s: float = 1.0, timeout: float = 120.0) -> None:
 
 
 def none_left(timeout: float = 20.0) -> None:
-    """Wait until what was started for the last measurement is gone.
+    """Wait until the processes of the last measurement are gone.
 
     Raises:
-        RuntimeError: when something stays.
+        RuntimeError: if any of them stays.
     """
     deadline = time.monotonic() + timeout
     while found := extra():

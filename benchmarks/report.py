@@ -1,4 +1,4 @@
-"""What was measured, as text: the table of the bounds, the README's section, JSON."""
+"""Write the figures as text: the table of the bounds, the README's section, JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
 
 
 def scale(measured: Measured) -> str:
-    """What more than this machine had would need, by the slopes that were measured."""
+    """What larger experiments would need, extrapolated from the measured slopes."""
     crowd, many = measured["crowds"], measured["many"]
     at_once = crowd["trials at once"][OURS]
     few, most = min(at_once), max(at_once)
@@ -61,7 +61,7 @@ def scale(measured: Measured) -> str:
     (fewer, before), (more, after) = many["finished trials"].items()
 
     def of_one(name: str) -> float:
-        """What one more trial that has ended adds."""
+        """What each further ended trial adds."""
         return float(after[name] - before[name]) / (more - fewer)
 
     cpu = crowd["CPU of a row, us"]
@@ -97,7 +97,7 @@ def write(text: str, file: Path) -> None:
 
 
 def as_json(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
-    """Everything, with as many digits as mean something."""
+    """Everything, with only the digits that are significant."""
     found = [asdict(bound) | {"is_met": bound.is_met} for bound in bounds]
     everything = {"about": about, "measured": measured, "bounds": found}
     return json.dumps(_rounded(everything), indent=1, ensure_ascii=False) + "\n"

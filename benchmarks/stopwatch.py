@@ -1,4 +1,4 @@
-"""Seconds, less those for which somebody had stopped this process (:mod:`lanes`)."""
+"""A clock that does not count the time for which this process was stopped (:mod:`lanes`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import mmap
 import time
 from pathlib import Path
 
-#: Seconds of one process for which it was stopped, in a file that the process that stops it writes.
+#: The seconds for which this process was stopped, in a file that is written by the process which
+#: stops it.
 _stopped = memoryview(bytearray(8)).cast("d")
 
 
 def stopped_s(file: Path) -> memoryview:
-    """The one number in a file, for reading and writing by several processes."""
+    """A number in a file that several processes read and write."""
     file.touch()
     with file.open("r+b") as opened:
         opened.truncate(8)
@@ -19,7 +20,7 @@ def stopped_s(file: Path) -> memoryview:
 
 
 def follow(file: Path) -> None:
-    """From now on, take off what this file says."""
+    """From now on, subtract the number in this file."""
     global _stopped  # noqa: PLW0603 - there is one such clock in a process
     _stopped = stopped_s(file)
 
@@ -29,5 +30,5 @@ def now() -> float:
     while True:
         before = _stopped[0]
         at = time.perf_counter()
-        if _stopped[0] == before:  # else it was stopped between the two
+        if _stopped[0] == before:  # otherwise the process was stopped between the two lines
             return at - before

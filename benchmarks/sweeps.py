@@ -24,15 +24,15 @@ NONE, OURS, PEER = "no logging", "wbtune", "Ray's own"
 
 
 class WrongRowsError(Exception):
-    """Rows are missing: a fast wrong answer is no answer."""
+    """Rows are missing, so the measured time means nothing."""
 
 
 @dataclass(slots=True)
 class Clock:
-    """What is noted while a sweep runs.
+    """What is recorded while a sweep runs.
 
     Attributes:
-        loop_us: microseconds in `log_trial_result`, which is Tune's loop's time.
+        loop_us: microseconds in `log_trial_result`, which are part of Tune's loop.
         last_result: when the last result reached Tune, by `stopwatch.now`.
     """
 
@@ -40,12 +40,12 @@ class Clock:
     last_result: float = 0.0
 
 
-#: The running sweep's; the callbacks, which Tune pickles, can't hold it.
+#: The running sweep's clock; the callbacks can't have it, because Tune pickles them.
 CLOCK = Clock()
 
 
 class NotesLastResult(tune.Callback):
-    """Part of every sweep, so that each pays for it."""
+    """Records when the last result came; part of every sweep, so that each has its cost."""
 
     def on_trial_result(self, *_: Any, **__: Any) -> None:
         CLOCK.last_result = stopwatch.now()
@@ -93,9 +93,9 @@ class Sweep:
 
     Attributes:
         wall_s: seconds of ``fit()``.
-        tail_s: of them, from the last result to the end.
+        tail_s: the part of them from the last result to the end.
         loop_us: microseconds of Tune's loop, for each result.
-        missing: rows that did not arrive; wbtune's raise `WrongRowsError` instead.
+        missing: how many rows did not arrive; for wbtune, `WrongRowsError` is raised instead.
     """
 
     wall_s: float
@@ -105,7 +105,7 @@ class Sweep:
 
 
 def start_ray(folder: Path) -> None:
-    """A Ray of the benchmark's own, with everything of it below a folder.
+    """Start the benchmark's own Ray, with all of its files below a folder.
 
     Ray makes sockets there, which need short paths.
     """
@@ -119,7 +119,7 @@ def start_ray(folder: Path) -> None:
 
 
 def sweep(how: str, load: Load, folder: Path) -> Sweep:
-    """Run one sweep offline, and look whether all its rows arrived.
+    """Run one sweep offline, and check that all its rows arrived.
 
     Args:
         how: one of the ways of logging.
@@ -127,7 +127,7 @@ def sweep(how: str, load: Load, folder: Path) -> Sweep:
         folder: Ray's temporary folder; results go below it as well.
 
     Raises:
-        WrongRowsError: when rows of wbtune's are missing.
+        WrongRowsError: if rows of wbtune's are missing.
     """
     processes.none_left()
     name = f"{load.name}-{time.monotonic_ns()}".replace(" ", "-")
@@ -157,10 +157,10 @@ def missing_rows(how: str, load: Load, name: str, folder: Path) -> int:
     """Read back every run of a sweep.
 
     Returns:
-        How many rows Ray's own lost. That happens to it, so it is counted, and no more.
+        How many rows Ray's own callback lost. That does happen, so it is only counted.
 
     Raises:
-        WrongRowsError: when wbtune's runs are anything but whole.
+        WrongRowsError: if one of wbtune's runs is not complete.
     """
     expected = list(range(1, load.results + 1))
     if how == OURS:

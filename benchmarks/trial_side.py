@@ -1,7 +1,7 @@
 """Runs that are opened in the trial: bare wandb, Ray's `setup_wandb`, and `@wandb_trial`.
 
-One trial after the other, each in an actor of its own, the ways alternating: opening a run
-starts a wandb-core, which takes half a second, and a little more or less each time.
+The trials run one after the other, each in its own actor, and the ways alternate: opening a run
+starts a wandb-core, which takes half a second, a little more or less each time.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from wbtune._run import replay, run_log
 PROJECT = "benchmark"
 BARE, OURS, PEER = "bare wandb", "@wandb_trial", "Ray's setup_wandb"
 ROWS = 50
-#: The comparison of one ``run.log`` with another: seconds, and rows of each in turn.
+#: For comparing two kinds of ``run.log``: seconds in all, and how many rows of one kind in turn.
 COMPARE_S, BLOCK = 3.0, 50
 
 
 def trial(config: dict[str, Any]) -> None:
-    """The trainable: open a run in one of the ways, log, close it; all is imported by then."""
+    """The trainable: open a run in one of the ways, log, close it; the imports are done by then."""
     began = time.perf_counter()
     case = config["case"]
     tune.report(WAYS[case["how"]]({**config, **case}, began=began))
 
 
 def bare(config: dict[str, Any], began: float) -> dict[str, float]:
-    """As wandb's own quickstart."""
+    """A run like that of wandb's own quickstart."""
     trial_id = tune.get_context().get_trial_id()
     run = wandb.init(project=PROJECT, mode="offline", id=trial_id, dir=config["dir"])
     times = log(run, began)
@@ -48,9 +48,9 @@ def bare(config: dict[str, Any], began: float) -> dict[str, float]:
 
 
 def peers(config: dict[str, Any], began: float) -> dict[str, float]:
-    """As https://docs.ray.io/en/latest/tune/examples/tune-wandb.html has it, and a `finish`.
+    """A run as in https://docs.ray.io/en/latest/tune/examples/tune-wandb.html, with a `finish`.
 
-    Without that, its rows are lost.
+    Without the `finish`, its rows are lost.
     """
     run = peer.setup_wandb(config, project=PROJECT, mode="offline", dir=config["dir"])
     times = log(run, began)
@@ -60,7 +60,7 @@ def peers(config: dict[str, Any], began: float) -> dict[str, float]:
 
 @wbtune.wandb_trial(project=PROJECT, mode="offline")
 def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float]:
-    """As wbtune's README."""
+    """A run as in wbtune's README."""
     times = log(run, began)
     if config["compare"]:
         ratios = compare(run, COMPARE_S)
@@ -82,17 +82,17 @@ def log(run: Any, began: float) -> dict[str, float]:
 
 
 def compare(run: Any, seconds: float) -> list[float]:
-    """A ``run.log`` of the decorated trial over one of the same run without its guard, in turns.
+    """The time of ``run.log`` in a decorated trial, divided by that without its guard, in turns.
 
-    The same run, because two bare runs of one process differ by up to 3 % from each other.
-    As fast as it goes, so that the guard remembers many rows as one; or where that is
-    switched off, each by itself, as it does with rows that are some time apart.
+    Both are of the same run, because two bare runs of one process differ by up to 3 %.
+    Rows are logged as fast as possible, so that the guard remembers many rows as one entry; if that
+    is turned off, it remembers each by itself, as it does with rows that are some time apart.
     """
     attributes = vars(run)
     guarded = {
         name: attributes[name] for name in attributes if callable(getattr(type(run), name, 0))
     }
-    assert guarded, "there is no guard to be compared with"  # noqa: S101 - else it compares nothing
+    assert guarded, "there is no guard to be compared with"  # noqa: S101 - see the message
     ratios: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -114,14 +114,15 @@ WAYS: dict[str, Callable[..., dict[str, float]]] = {BARE: bare, OURS: decorated,
 
 
 def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """The ways in turn, for some rounds, Ray's own in the first of them.
+    """Measure the ways in turn, for some rounds; Ray's own only in the first.
 
     Args:
-        rounds: of bare wandb and wbtune, who goes first alternating; one before them warms up.
+        rounds: how many rounds of bare wandb and wbtune, which take turns at being first; one
+            more before them is a warm-up.
         folder: results go below it.
 
     Raises:
-        WrongRowsError: when rows are missing.
+        WrongRowsError: if rows are missing.
     """
     name = f"trial-side-{time.monotonic_ns()}"
     directory = folder / "results" / name
@@ -153,7 +154,7 @@ def measure(rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
 def import_ms(repeats: int, folder: Path) -> list[float]:
     """Milliseconds to import `wandb_tuner` after ``ray.tune``, each in a new process.
 
-    With compiled modules, as pip leaves them when it installs a wheel.
+    The modules are compiled, as after pip has installed a wheel.
     """
     program = (
         "import time, ray.tune; began = time.perf_counter(); from wbtune import wandb_tuner; "

@@ -1,7 +1,7 @@
 """What the trials of a sweep do.
 
-A module of its own: each trial's process imports the one that its function is in, and must not
-wait for what the others import.
+It is a module of its own, because each trial's process imports its function's module, and should
+not wait for the imports of the others.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ray import tune
 
 
 def train(config: dict[str, Any]) -> None:
-    """Report, and work in between, if there is work."""
+    """Report results, and work before each, if there is work."""
     for i in range(config["results"]):
         work(config["work_s"])
         tune.report({"loss": 1.0 / (1 + i), "accuracy": i * 0.001})
 
 
 def work(seconds: float) -> None:
-    """Use a core for so long: what else uses it makes this take longer."""
+    """Use a core for this many seconds of CPU time, which takes longer if others use it too."""
     if seconds:
         until = time.thread_time() + seconds
         while time.thread_time() < until:

@@ -1,10 +1,10 @@
-"""A sweep against a W&B server, with the key on this machine alone.
+"""A sweep against a W&B server, with the API key only on this machine.
 
     WANDB_API_KEY=... [WANDB_BASE_URL=https://wandb.example.com] [WANDB_ENTITY=team] \
         python examples/online.py [PROJECT]
 
-(or after `wandb login`). Twelve trials on whatever Ray cluster this finds; the nodes need
-no key of their own. Each trial's best loss is what W&B sorts by, its last checkpoint is an
+(or after `wandb login`). It runs twelve trials on the Ray cluster that it finds; the nodes need
+no key of their own. W&B sorts the trials by their best loss, each trial's last checkpoint is an
 artifact, and "Stop run" in W&B stops that trial.
 """
 

@@ -2,9 +2,9 @@
 
     python examples/quickstart.py [FOLDER]
 
-Five trials of 30 results each: logged by the callback, by `setup_wandb` in a function, and
-by `setup_wandb` in a class. Ends with a table of the runs, read back from disk by wandb's
-own reader.
+Each has five trials of 30 results: logged by the callback, by `setup_wandb` in a function, and
+by `setup_wandb` in a class. At the end it prints a table of the runs, read back from disk by
+wandb's own reader.
 """
 
 import json
@@ -78,7 +78,7 @@ def tune_it(trainable, name, folder, callbacks=None):
 
 
 def inspect(log):
-    """One run's name, state, rows and best loss, as wandb's own reader tells them."""
+    """One run's name, state, rows and best loss, read by wandb's own reader."""
     command = [WANDB, "leet", "inspect", "--json", log]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     records = [json.loads(line) for line in lines.splitlines()]

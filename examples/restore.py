@@ -1,11 +1,11 @@
-"""An experiment whose driver is killed, and that goes on in the same runs.
+"""An experiment whose driver is killed, and which continues in the same runs.
 
     python examples/restore.py [FOLDER]
 
-Starts itself as a driver, kills that in the middle (SIGKILL, as the kernel does when it
-runs out of memory), takes the experiment up again by `restore_wandb_tuner`, and counts what
-is on disk: four runs with all of their twenty iterations. (What a trial had done after its
-last checkpoint it does again, and both times are in its run.)
+It starts itself as a driver, kills that in the middle (by SIGKILL, as the kernel does when it
+runs out of memory), continues the experiment by `restore_wandb_tuner`, and counts what
+is on disk: four runs with all of their twenty iterations. (A trial repeats what it had done after
+its last checkpoint, and its run has both.)
 """
 
 import os
@@ -42,7 +42,7 @@ def train(config):
 
 
 def drive(folder):
-    """The driver's program: the same line begins an experiment and takes it up again."""
+    """The driver's program, which begins the experiment or, if there is one, restores it."""
     ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
     path = str(Path(folder, "killed"))
     if tune.Tuner.can_restore(path):
@@ -58,7 +58,7 @@ def drive(folder):
 
 
 def rows(folder):
-    """How many rows each run has, with its iterations in order; read from disk."""
+    """The iterations of each run's rows, in order; read from disk."""
     return {
         log.name: [row["training_iteration"] for row in log.rows]
         for log in run_log.read_runs(Path(folder, "killed")).values()
@@ -79,8 +79,8 @@ def main(folder):
     subprocess.run([sys.executable, __file__, folder, "drive"], check=True)
     complete = True
     for name, iterations in sorted(rows(folder).items()):
-        again = len(iterations) - len(set(iterations))
-        print(f"{name}: {len(set(iterations))} of {ROWS} iterations, {again} of them done again")
+        repeated = len(iterations) - len(set(iterations))
+        print(f"{name}: {len(set(iterations))} of {ROWS} iterations, {repeated} rows repeated")
         complete = complete and set(iterations) == set(range(1, ROWS + 1))
     return 0 if complete else 1
 

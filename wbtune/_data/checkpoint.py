@@ -68,7 +68,7 @@ class Objective(NamedTuple):
     mode: str
 
     def value(self, result: Mapping[str, Any]) -> float | None:
-        """The metric in a result, nested (``"val/loss"``) or not; None if it is no number."""
+        """The metric in a result, nested (``"val/loss"``) or not; None if it is not a number."""
         value: Any = result
         for name in [self.metric] if self.metric in result else self.metric.split("/"):
             value = value.get(name) if isinstance(value, Mapping) else None

@@ -3,11 +3,11 @@
 ========== ========= ============ ==============================================
 kind       exit code W&B's state  when
 ========== ========= ============ ==============================================
-finished   0         finished     the function returned, or a result said `done`
+finished   0         finished     the function returned, or a result had `done`
 stopped    0         finished     Tune ended it: scheduler, ``stop=``, time budget
 failed     1         failed       it raised, or its actor could not be built
 interrupted 130      failed       Ctrl-C, SIGTERM or an error ended the experiment
-lost       254       crashed      its process was killed, or nobody knows
+lost       254       crashed      its process was killed, or it is not known
 ========== ========= ============ ==============================================
 """
 

@@ -18,7 +18,7 @@ AUTO_CONFIG_KEYS: Final = frozenset(
     {"trial_id", "experiment_tag", "node_ip", "experiment_id", "hostname", "pid", "date"}
 )
 
-#: Tune's own bookkeeping in a result, which is no information about the trial.
+#: Keys that Tune adds to a result for its own use.
 BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_name"})
 
 #: Keys that W&B itself writes into each row and accepts from nobody else.

@@ -132,7 +132,7 @@ class Replies:
         self._thread.join(timeouts.LAST_ANSWERS_S)
 
     def _work(self) -> None:
-        with contextlib.suppress(OSError):  # the driver is gone: nobody reads
+        with contextlib.suppress(OSError):  # the driver is gone
             while (line := self._lines.get()) is not None:
                 self._stream.write(line)
                 self._stream.flush()

@@ -40,7 +40,7 @@ class Uploads:
                 raise RuntimeError("its run could not be opened")  # noqa: TRY301 - reported below
             artifact = closing.log_checkpoint(stream.run, checkpoint)
             stream.uploads.append((checkpoint, artifact))
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             self.give_up(message.key, checkpoint, error)
 
     def upload_reopened(self, stream: Stream, message: Upload) -> None:
@@ -50,7 +50,7 @@ class Uploads:
                 stream.run = self._backend.open_run(
                     message.reopen.spec, secret_of(message.secret), for_trial_elsewhere=True
                 )
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             self._warn(message.key, f"could not be opened: {type(error).__name__}: {error}")
         self.upload(stream, message)
 
@@ -59,7 +59,7 @@ class Uploads:
         try:
             if stream.run is not None:
                 closing.close_reopened(stream.run, message.reopen.exit_code)
-        except BaseException as error:  # noqa: BLE001 - a hook may even exit: say it, go on
+        except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self.settle(message.key, stream, closed=True)
 

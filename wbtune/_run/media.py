@@ -42,7 +42,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def detached_copy(value: Any) -> Any:
-    """Copy a W&B object; the copy is tied to no run, and has files of its own."""
+    """Copy a W&B object; the copy is not tied to a run, and has its own files."""
     return wandb_media.detached_copy(value, _take_file)
 
 
