@@ -158,7 +158,7 @@ def check(hooked: Hooked) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """After some trials: the MB of client, core and the driver's growth; the CPU of the first two."""
+    """After some trials: MB of client, core and driver growth; CPU seconds of client and core."""
 
     megabytes: float
     cpu_s: float
