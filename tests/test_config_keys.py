@@ -70,6 +70,7 @@ def test_a_sampled_key_is_refused(space: dict[str, Any]) -> None:
         ({"lr": 1, "wandb": {"api_key": KEY}}, {"lr": 1}),
         ({"wandb": {"api_key": KEY, "tags": ["t"]}}, {"wandb": {"tags": ["t"]}}),
         ({"wandb": {"api_key": KEY}, "a": ({"wandb": 0},)}, {"a": ({"wandb": 0},)}),
+        ({"a": [({"wandb": {"api_key": KEY}},)]}, {"a": [({},)]}),
     ],
 )
 def test_the_rest_stays(space: dict[str, Any], rest: dict[str, Any]) -> None:

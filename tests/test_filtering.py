@@ -195,6 +195,8 @@ def test_numbers_and_names_that_only_look_like_secrets() -> None:
     config |= {"password": None, "token_type": "bpe"}
     assert Excludes().config(config) == config | {"token_type": "****"}
     assert Excludes(unmask=("token_type",)).config(config) == config
+    command = {"command": "train.py --api-key=abc"}
+    assert Excludes(unmask=("command",)).config(command) == command
     row, sent = Router().route({"token": "a metric", "experiment_tag": "1_api_key=x"})
     assert (row, sent) == ({"token": "a metric"}, {})
     assert Router().route({"experiment_tag": "1_lr=2"}) == ({}, {"experiment_tag": "1_lr=2"})
@@ -316,6 +318,9 @@ def test_tunes_tag_is_excluded_with_what_it_repeats() -> None:
     excludes = Excludes(("lr", "debug"))
     assert Router(excludes).route(result) == ({"loss": 1}, {})
     assert excludes.metrics(result) == {"loss": 1}
+    kept = {"experiment_tag": "1_lr=2", "loss": 1}
+    assert Excludes().metrics({**kept, "config": {"lr": 2}}) == kept
+    assert excludes.metrics({"loss": 1}) == {"loss": 1}
 
 
 def test_arguments_for_wandb_are_no_config() -> None:

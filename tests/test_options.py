@@ -204,6 +204,7 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"project": "p" * 129}, "at most 128 characters"),
         ({"project": ""}, "expected project= to be a name, got ''. Leave it out"),
         ({"project": 5}, "expected project= to be text, got 5. Write project='5'."),
+        ({"name": True}, "expected name= to be text, got True."),
         ({"id": "a:b"}, "W&B does not accept id='a:b'"),
         ({"id": "it's"}, "W&B does not accept id="),
         ({"id": ""}, "expected id= to be a name"),
@@ -249,6 +250,7 @@ def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str
     assert message.startswith("door: ")
     assert words in message
     assert "Make it [''" not in message
+    assert "'True'" not in message
     assert KEY not in message
 
 
@@ -495,14 +497,18 @@ InMain.__module__ = "__main__"
         (lambda bad: {"image_kwargs": {"caption": bad}}, "image_kwargs['caption']"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_on_the_driver(given: Any, names: str, bad: Any) -> None:
+def test_what_cannot_be_sent_is_refused_on_the_driver(
+    given: Any, names: str, bad: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the option's name, before any trial, and not by a helper process in the middle."""
+    monkeypatch.setattr("__main__.InMain", InMain, raising=False)  # or pickle itself refuses it
     with pytest.raises(ConfigurationError) as caught:
         WandbLoggerCallback(project="p", **given(bad))
     message = str(caught.value)
     assert message.startswith(f"WandbLoggerCallback: {names} can't be sent")
     assert "Give plain data" in message
-    WandbLoggerCallback(project="p", **given("text"))
+    for good in ("text", Text.GROUP, Text):
+        WandbLoggerCallback(project="p", **given(good))
 
 
 def test_a_function_in_the_settings_cannot_be_sent() -> None:

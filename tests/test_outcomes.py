@@ -80,6 +80,7 @@ def test_what_the_summary_calls_it() -> None:
         "wbtune/traceback": "a traceback",
     }
     assert Outcome.of_summary({**outcome.summary(), "loss": 1}) == outcome
+    assert Outcome.of_summary({"wbtune/outcome": "stopped"}) == Outcome(Kind.STOPPED)
     assert outcomes.STOPPED_AT_WANDB.summary() == {
         "wbtune/outcome": "stopped",
         "wbtune/reason": '"Stop run" was pressed at W&B',
@@ -127,9 +128,9 @@ def test_a_failure_says_what_was_raised_and_where(error: BaseException) -> None:
 @given(st.integers(0, 60))
 def test_the_traceback_is_its_last_twenty_lines(lines: int) -> None:
     """Of the text that came from another process."""
-    text = "".join(f"line {number}\n" for number in range(lines)) + "\n \n"
+    text = "".join(f"  line {number}\n" for number in range(lines)) + "\n \n"
     kept = Outcome.failed(ValueError(), text).error_traceback.splitlines()
-    assert kept == [f"line {number}" for number in range(lines)][-20:]
+    assert kept == [f"  line {number}" for number in range(lines)][-20:]
 
 
 def test_a_deep_traceback_is_cut_at_its_beginning() -> None:

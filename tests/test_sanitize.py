@@ -176,6 +176,16 @@ def test_every_process_gives_the_same() -> None:
     assert json.loads(one) == json.loads(two)
 
 
+class Keyed:
+    """What can be used like a mapping, and is none."""
+
+    def keys(self) -> list[str]:
+        return ["a"]
+
+    def __getitem__(self, key: str) -> int:
+        return 1
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -202,10 +212,14 @@ def test_every_process_gives_the_same() -> None:
         (Fraction(1, 4), 0.25),
         (Point(1, {2}), {"x": 1, "y": [2]}),
         (Pair(1, b"2"), {"left": 1, "right": "2"}),
+        (int(sys.float_info.max), int(sys.float_info.max)),
+        (2**1024 - 1, "Infinity"),  # of as many bits as the largest float
+        (-(2**1024), "-Infinity"),
         (np.int64(3), 3),
         (np.bool_(True), True),
         (np.longdouble("0.5"), 0.5),
         (np.array([1.0, np.nan]), [1.0, "NaN"]),
+        (np.arange(32), list(range(32))),
         (np.array([[1, 2], [3, 4]], dtype="i2"), [[1, 2], [3, 4]]),
         (np.array([0.5, np.inf], dtype=np.longdouble), [0.5, "Infinity"]),
         (np.clongdouble(1), {"real": 1.0, "imag": 0.0}),
@@ -219,6 +233,7 @@ def test_every_process_gives_the_same() -> None:
         (strategies.cycle("dict", 1), {"beside": 1, "self": ["..."]}),
         (strategies.nested("list", 33, 1), strategies.nested("list", 33, 1)),
         (strategies.nested("list", 34, 1), strategies.nested("list", 33, "...")),
+        (Keyed(), {"a": 1}),
         (len, "builtins.len"),
         (Point, "strategies.Point"),
         (ValueError("why"), "why"),
@@ -234,6 +249,16 @@ def test_the_table(clean: Callable[[Any], Any], value: Any, expected: Any) -> No
     got = clean(value)
     assert got == expected
     assert type(got) is type(expected)
+
+
+@either
+@pytest.mark.parametrize("beside", [[], [0]])
+def test_arrays_in_arrays_are_cut(clean: Callable[[Any], Any], beside: list[Any]) -> None:
+    """Nesting has an end, whatever it is made of."""
+    value: Any = 1
+    for _ in range(40):
+        value = strategies.objects([value, *beside])
+    assert "..." in json.dumps(clean(value))
 
 
 @dataclasses.dataclass
@@ -281,6 +306,8 @@ def test_wandbs_own_objects_stay_in_metrics() -> None:
     table = wandb.Table(columns=["a"], data=[[1]])
     assert plain_metric({"t": table})["t"] is table
     assert not_plain(plain({"t": table})) == []
+    other = {"of wandb": wandb.AlertLevel.INFO, "of that name": type("WBValue", (), {})()}
+    assert not_plain(plain_metric(other)) == []
 
 
 def test_the_docstrings_examples_are_true() -> None:

@@ -192,7 +192,7 @@ def test_one_id_for_trials_that_open_their_own_runs():
         wandb_trial(train),
         type("Train", (WandbMixin, tune.Trainable), {"__module__": __name__}),
     ):
-        with pytest.raises(ConfigurationError, match="id= names one run"):
+        with pytest.raises(ConfigurationError, match="wandb_tuner: id= names one run"):
             wandb_tuner(trainable, project="p", id="one")
     assert callback_of(wandb_tuner(train, project="p", id="one")).options.init_kwargs["id"] == "one"
 

@@ -353,7 +353,8 @@ SECRET_HOLDERS: tuple[Any, ...] = (
     *(Data(credentials=Own()), Data(credentials={"user": LEAK}), UserDict(api_key=LEAK)),
     *([("api_key", LEAK)], (("api_key", LEAK),), ("password", LEAK), {("api_key", LEAK)}),
     *(["--api-key", LEAK, "--lr", "1"], [f"--api-key={LEAK}"], f"https://h/x?token={LEAK}"),
-    *([{"name": "API_KEY", "value": LEAK}], json.dumps({"api_key": LEAK}), {"k": 1}.items()),
+    *([{"name": "API_KEY", "value": LEAK}], {"key": "API_KEY", "value": LEAK}),
+    *(json.dumps({"api_key": LEAK}), {"k": 1}.items()),
     *({"api_key": LEAK}.items(), {"api_key": [LEAK]}, deque([("pwd", LEAK)])),
     *(f"postgres://me:{LEAK}@db/x", f"redis://:{LEAK}@h", [f"see https://a:{LEAK}@h/x."]),
     *(ValueError(f"password={LEAK}"), {f"http://a:{LEAK}@h": 1}, f"a:{LEAK}@tcp(h)/db"),
@@ -399,14 +400,31 @@ def test_the_passwords_of_urls_are_in_no_row() -> None:
     result = {"url": f"see http://me:{LEAK}@h/x", "l": [f"redis://:{LEAK}@h"], "loss": 1}
     row, _ = Router().route(result)
     assert row == {"url": "see http://me:****@h/x", "l": ["redis://:****@h"], "loss": 1}
-    plain_text = "http://host:8080/a@b, git@github.com:a/b, user@host: 12:30"
+    plain_text = "http://host:8080/a@b, git@github.com:a/b, ssh://git@host/a, user@host: 12:30"
     assert mask_urls(plain_text) == plain_text
+
+
+SECRETS = (
+    *("client_secret", "passphrase", "passcode", "pwd", "credential", "api_key", "access_key"),
+    *("private_key", "signing_key", "encryption_key", "ssh_key", "my_authkey", "account_key"),
+    *("shared_key", "master_key", "service_key", "storage_key", "license_key", "wandb_key"),
+    *("openai_key", "authorization", "bearer", "connection_string", "token", "max_tokens"),
+    *("dbpass", "auth", "creds", "cred", "cookie", "cookies", "jwt", "pswd", "psw", "pass"),
+)
+WITH_A_PASS = (
+    *("db", "user", "http", "ftp", "smtp", "mail", "root", "admin", "sudo", "my", "mysql", "pg"),
+    *("postgres", "redis", "proxy", "basic"),
+)
+VOCABULARY = ("pad", "eos", "bos", "unk", "sep", "cls", "mask", "image", "audio")
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [(name, True) for name in ("passwd", "db_pass", "AWS_SECRET_ACCESS_KEY", "creds", "auth")]
-    + [(name, False) for name in ("author", "tokenizer", "forward_pass", "sort_key", "monkey")],
+    [(name, True) for name in ("passwd", "db_pass", "AWS_SECRET_ACCESS_KEY", *SECRETS)]
+    + [(f"{of}_pass", True) for of in (*WITH_A_PASS, "my_own_db")]
+    + [(f"{kind}_token", False) for kind in VOCABULARY]
+    + [(name, False) for name in ("author", "tokenizer", "forward_pass", "sort_key", "monkey")]
+    + [(name, False) for name in ("tokenised", "user", "pad_tokens", "passes", "key")],
 )
 def test_a_secrets_name(name: str, expected: bool) -> None:
     """By its words, however it is spelled."""
@@ -425,9 +443,8 @@ def test_what_a_trial_raised_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     assert LEAK not in said
     assert "k" * 40 not in said
     assert "refused" in summary["wbtune/error_message"]
-    assert mask_text("AuthError: max_tokens=5, unexpected token: x") == (
-        "AuthError: max_tokens=5, unexpected token: x"
-    )
+    no_secret = "AuthError: max_tokens=5, unexpected token: x, api_key: null, password=None"
+    assert mask_text(no_secret) == no_secret
 
 
 def test_a_result_is_what_it_was_in_the_hook() -> None:

@@ -27,7 +27,7 @@ def number(value: float) -> Any:
 
 def integer(value: int) -> Any:
     """An integer. W&B can't read one beyond a float's range, and Python may refuse to print it."""
-    if value.bit_length() <= sys.float_info.max_exp:
+    if abs(value) <= sys.float_info.max:
         return value
     return "Infinity" if value > 0 else "-Infinity"
 
