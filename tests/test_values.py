@@ -34,7 +34,7 @@ import strategies
 
 from wbtune._data import outcomes
 from wbtune._data.filtering import Excludes
-from wbtune._data.masking import looks_secret, mask_text, mask_urls
+from wbtune._data.masking import MASK, looks_secret, mask_given, mask_text, mask_urls
 from wbtune._data.options import parse
 from wbtune._data.outcomes import Outcome
 from wbtune._data.routing import Router
@@ -383,6 +383,11 @@ def test_no_secret_of_an_object_is_sent(holder: Any) -> None:
         assert LEAK not in json.dumps(row)
 
 
+def test_what_pydantic_allows_besides_its_fields_is_kept() -> None:
+    """``extra="allow"``: what was given and not declared."""
+    assert plain(Model.model_validate({"layers": 2}))["layers"] == 2
+
+
 def test_omegaconf_is_a_mapping() -> None:
     """And its lists are lists; what is missing costs its own key."""
     omegaconf = pytest.importorskip("omegaconf")
@@ -447,6 +452,41 @@ def test_what_a_trial_raised_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     assert mask_text(no_secret) == no_secret
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('{"api_key": "a\\"b c", "lr": 1}', '{"api_key": "****", "lr": 1}'),
+        ("{'pwd': 'a\\'b c', 'lr': 1}", "{'pwd': '****', 'lr': 1}"),
+        ("(x-api-key=a, lr=1)", "(x-api-key=****, lr=1)"),
+        ("api_key = a b", "api_key = **** b"),
+        ('a.password="b c" d', 'a.password="****" d'),
+        ("token=abc", "token=****"),
+        ("token=123456", "token=123456"),
+        ('H: bearer  abcdefgh"', 'H: bearer  ****"'),
+        ("the bearer of news", "the bearer of news"),
+        (
+            "tcp: me:x@tcp(h) a.b-c:x@unix(/s) d:x@udp(h)",
+            "tcp: me:****@tcp(h) a.b-c:****@unix(/s) d:****@udp(h)",
+        ),
+        (f"a://{'u' * 20}@h b://{'u' * 19}@h", f"a://****@h b://{'u' * 19}@h"),
+        ("a://key:@h b://:@h", "a://****:****@h b://:****@h"),
+        ("a://u:p@q@h/x a://h:123456@h a://h:8080", "a://u:****@h/x a://h:****@h a://h:8080"),
+        ("a://h:80/x@y a://h:80?x@y a://h:80#x@y", "a://h:80/x@y a://h:80?x@y a://h:80#x@y"),
+    ],
+)
+def test_what_of_a_text_is_masked(text: str, masked: str) -> None:
+    """The value of a secret's name, to its end; what logs in to an address; nothing else."""
+    assert mask_text(text) == mask_given(mask_urls(text)) == masked
+
+
+@pytest.mark.parametrize("text", ["password: hunter2", "token: abcdefghijkl", "- api_key:  x"])
+def test_what_a_message_says_of_a_secret_is_masked(text: str) -> None:
+    """As YAML and people write it. In a config's text that is left alone."""
+    before, _, _ = text.rpartition(" ")
+    assert mask_text(text) == f"{before} {MASK}"
+    assert mask_given(text) == text
+
+
 def test_a_result_is_what_it_was_in_the_hook() -> None:
     """At every depth, arrays too; numbers and text are not even looked at."""
     weights, image = np.arange(50.0), np.zeros((4, 4, 3), np.uint8)
@@ -462,3 +502,13 @@ def test_a_result_is_what_it_was_in_the_hook() -> None:
     assert np.array_equal(row.pop("i"), expected.pop("i"))
     assert row == expected
     assert plain_metric(row) == row
+
+
+def test_a_results_config_is_kept_where_it_is_logged() -> None:
+    """As it was in the hook; elsewhere nothing is copied."""
+    result = {"config": {"lr": [1]}}
+    logs = Router(log_config=True)
+    kept = logs.snapshot(result, lambda media: media)
+    result["config"]["lr"].append(2)
+    assert logs.route(kept) == ({"config/lr": [1]}, {"lr": [1]})
+    assert Router().snapshot(result, lambda media: media) == {}

@@ -209,7 +209,7 @@ def _ask_wandb(public_name: str, settings: Mapping[str, Any]) -> None:
         wandb.Settings(**settings)
     except (ValueError, TypeError, wandb.Error) as error:
         # In parts, because the whole text repeats the value, which may be a secret.
-        parts = error.errors(include_input=False) if hasattr(error, "errors") else []
+        parts = error.errors() if hasattr(error, "errors") else []
         why = "; ".join(f"{'.'.join(map(str, p['loc']))!r}: {p['msg']}" for p in parts)
         msg = f"{public_name}: W&B does not accept these settings: {why or type(error).__name__}."
         raise ConfigurationError(msg) from None
