@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def fitted(program, *arguments):
-    """Run one that says "all fitted" in the end; what it said on the way."""
+    """Run one that prints "all fitted" at the end; its output."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)],
         env=dict(os.environ),
@@ -18,9 +18,9 @@ def fitted(program, *arguments):
         timeout=300,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "all fitted" in said, said
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 and "all fitted" in output, output
+    return output
 
 
 def quick_workers():

@@ -27,12 +27,12 @@ def seen_in_processes(keys):
     seen = []
     for process in psutil.process_iter():
         try:
-            told = [*process.cmdline()]
+            texts = [*process.cmdline()]
             if process.pid != driver:
-                told += process.environ().values()
+                texts += process.environ().values()
         except psutil.Error:
             continue
-        seen += [key for key in keys if any(key * 40 in text for text in told)]
+        seen += [key for key in keys if any(key * 40 in text for text in texts)]
     return seen
 
 

@@ -131,27 +131,27 @@ def test_equal_experiments_of_two_accounts_keep_apart(ray, tmp_path, monkeypatch
 def test_a_pickle_takes_along_a_name_and_no_more(ray, monkeypatch):
     """Under the name is what the environment says at that moment, in Ray's memory alone."""
 
-    def told():
+    def stored_login():
         pickled = cloudpickle.dumps(inner)
         assert handover.process().encode() in pickled
         assert B.encode() not in pickled
         text = ray_store.stored(f"login/{ray_store.job()}/{handover.process()}")
-        told = json.loads(text)
-        return told["key"], told["settings"]["mode"]
+        login = json.loads(text)
+        return login["key"], login["settings"]["mode"]
 
     monkeypatch.setenv("WANDB_API_KEY", B)
     monkeypatch.setenv("WANDB_MODE", "online")
-    assert told() == (B, "online")
+    assert stored_login() == (B, "online")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert told() == (None, "offline")
+    assert stored_login() == (None, "offline")
 
 
 def faulty(config):
-    said = []
+    logged = []
 
     class Heard(logging.Handler):
         def emit(self, record):
-            said.append(record.getMessage())
+            logged.append(record.getMessage())
 
     logging.getLogger("wbtune").addHandler(Heard())
     stored, fails = ray_store.stored, {"away": 10**9, "back": 2}.get(config["fault"], 0)
@@ -169,7 +169,7 @@ def faulty(config):
     else:
         run = setup_wandb(config, project="p", mode="online")
     run.log({"i": 1})
-    tune.report({"said": said, "offline": run.offline, "fault": config["fault"]})
+    tune.report({"logged": logged, "offline": run.offline, "fault": config["fault"]})
 
 
 def test_a_trial_that_has_begun_goes_on_whatever_is_missing(ray, tmp_path):
@@ -182,21 +182,21 @@ def test_a_trial_that_has_begun_goes_on_whatever_is_missing(ray, tmp_path):
     )
     results = tuner.fit()
     assert not results.errors
-    said = {result.metrics["fault"]: result.metrics["said"] for result in results}
+    logged = {result.metrics["fault"]: result.metrics["logged"] for result in results}
     assert all(result.metrics["offline"] for result in results)
-    assert {fault: len(warnings) for fault, warnings in said.items()} == dict.fromkeys(faults, 1)
-    assert "no W&B API key has reached this trial" in said["no key"][0]
-    assert "no W&B API key has reached this trial" in said["back"][0], "it was asked again"
-    assert "Ray's key-value store did not answer for 3 s" in said["away"][0]
-    assert "the head is being restarted" in said["away"][0]
-    assert "no project" in said["no project"][0]
-    assert "'uncategorized'" in said["no project"][0]
+    assert {fault: len(warnings) for fault, warnings in logged.items()} == dict.fromkeys(faults, 1)
+    assert "no W&B API key has reached this trial" in logged["no key"][0]
+    assert "no W&B API key has reached this trial" in logged["back"][0], "it was asked again"
+    assert "Ray's key-value store did not answer for 3 s" in logged["away"][0]
+    assert "the head is being restarted" in logged["away"][0]
+    assert "no project" in logged["no project"][0]
+    assert "'uncategorized'" in logged["no project"][0]
     logs = run_log.read_runs(tmp_path / "faulty")
     assert [(len(log.rows), log.exit_code) for log in logs.values()] == [(1, 0)] * 4
     for fault in ("no key", "away", "back"):
-        [folder] = [path for path in said[fault][0].split() if path.startswith(str(tmp_path))]
+        [folder] = [path for path in logged[fault][0].split() if path.startswith(str(tmp_path))]
         assert Path(folder) in run_files.not_uploaded(tmp_path / "faulty")
-        assert f"wandb sync {folder}" in said[fault][0]
+        assert f"wandb sync {folder}" in logged[fault][0]
 
 
 @pytest.mark.parametrize("trainable", [waits, Quick, print], ids=["wandb_trial", "mixin", "plain"])

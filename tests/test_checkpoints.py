@@ -397,12 +397,12 @@ def went_through(folder: Path, policy: Any, *, own=False, objective=True, failed
     watching.close([trial])
     assert not list(folder.rglob(".checkpoint-*"))
     assert in_time == (0 if own else len(writer.uploads))
-    said = [
+    uploaded = [
         (int(saved.metadata["training_iteration"]), "best" in saved.aliases)
         for saved, _, _ in writer.uploads
     ]
     assert all("latest" in saved.aliases for saved, _, _ in writer.uploads)
-    return said, writer.uploads
+    return uploaded, writer.uploads
 
 
 @pytest.mark.parametrize(
@@ -415,8 +415,8 @@ def went_through(folder: Path, policy: Any, *, own=False, objective=True, failed
 )
 def test_policies(policy, expected, tmp_path):
     """All of them, those that are the best so far, or the last; `best` by metric and mode."""
-    said, uploads = went_through(tmp_path, policy)
-    assert said == expected
+    uploaded, uploads = went_through(tmp_path, policy)
+    assert uploaded == expected
     assert all(is_open for _, _, is_open in uploads)
 
 
@@ -426,8 +426,8 @@ def test_policies(policy, expected, tmp_path):
 )
 def test_policies_where_the_trial_writes_its_run(policy, expected, tmp_path):
     """Its checkpoints wait until it has ended; one that was surpassed meanwhile is let go."""
-    said, uploads = went_through(tmp_path, policy, own=True, failed=True)
-    assert [number for number, _ in said] == expected
+    uploaded, uploads = went_through(tmp_path, policy, own=True, failed=True)
+    assert [number for number, _ in uploaded] == expected
     assert {(reopen.exit_code, is_open) for _, reopen, is_open in uploads} == {(1, False)}
 
 
@@ -459,8 +459,8 @@ def test_slow_storage(tmp_path):
 
 def test_without_a_metric_none_is_the_best(tmp_path):
     """No tuner's metric, no `best`."""
-    said, _ = went_through(tmp_path, "all", objective=False)
-    assert not any(best for _, best in said)
+    uploaded, _ = went_through(tmp_path, "all", objective=False)
+    assert not any(best for _, best in uploaded)
 
 
 def test_a_visit_leaves_config_and_tags(tmp_path):
@@ -762,11 +762,11 @@ def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
         **here,
     ).fit()
     assert result.error is None
-    said = "".join(record.getMessage() for record in caplog.records if record.name == "wbtune")
+    warnings = "".join(record.getMessage() for record in caplog.records if record.name == "wbtune")
     # Of a remote storage a quick trial's may be gone before it is fetched; that is said.
-    whole = [i for i in range(3) if f"checkpoint_{i:06} of" not in said]
-    assert len(whole) == 3 - said.count("is lost")
-    assert not said or (kind == "S3" and 2 in whole)
+    whole = [i for i in range(3) if f"checkpoint_{i:06} of" not in warnings]
+    assert len(whole) == 3 - warnings.count("is lost")
+    assert not warnings or (kind == "S3" and 2 in whole)
     best = min(whole, key=lambda i: REPORTED[i])
     assert [a.aliases for a in server.artifacts] == [
         ["latest"] * (i == 2) + ["best"] * (i == best) for i in whole
@@ -776,8 +776,8 @@ def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
         assert written == {name: f"{name} of {i}".encode() for name in "abc"}
         assert artifact.committed
         assert artifact.name.endswith(result.metrics["trial_id"])
-        told = [artifact.metadata[name] for name in ("loss", "training_iteration", "trial_id")]
-        assert told == [REPORTED[i], i + 1, result.metrics["trial_id"]]
+        metadata = [artifact.metadata[name] for name in ("loss", "training_iteration", "trial_id")]
+        assert metadata == [REPORTED[i], i + 1, result.metrics["trial_id"]]
     [run] = server.runs.values()
     assert (run.state, [row["loss"] for row in run.rows]) == ("finished", REPORTED)
     assert run.summary["wbtune/outcome"] == "finished"

@@ -43,9 +43,9 @@ def logs(folder):
 def wait_until(condition, process, folder):
     deadline = time.monotonic() + 120
     while not condition():
-        said = Path(folder, "run.log").read_text()
-        assert process.poll() is None, said
-        assert time.monotonic() < deadline, said
+        output = Path(folder, "run.log").read_text()
+        assert process.poll() is None, output
+        assert time.monotonic() < deadline, output
         time.sleep(0.1)
 
 
@@ -116,11 +116,11 @@ def test_interrupt(tmp_path):
         took = time.monotonic() - begun
         assert nobody_left(children[case])
 
-        said = Path(folder, "run.log").read_text()
+        output = Path(folder, "run.log").read_text()
         if case[1] == "SIGINT":
-            assert "fit returned" in said
+            assert "fit returned" in output
             assert took < 15 + 10  # 15 s for `fit`; the rest is `ray.shutdown`
-        assert "wandb:" not in said
+        assert "wandb:" not in output
         found = logs(folder)
         assert found[0].exit_code == 0
         log = found[1]

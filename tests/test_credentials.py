@@ -54,12 +54,12 @@ def answer(asked):
     try:
         secret = credentials.find("door", **asked["arguments"])
     except Exception as error:
-        told = {"error": type(error).__name__, "text": str(error),
+        found = {"error": type(error).__name__, "text": str(error),
                 "traceback": "".join(traceback.format_exception(error))}
     else:
-        told = {"key": None if secret is None else secret.reveal()}
-    told["exported"] = sorted(set(os.environ) - set(asked["env"]))
-    return told
+        found = {"key": None if secret is None else secret.reveal()}
+    found["exported"] = sorted(set(os.environ) - set(asked["env"]))
+    return found
 
 for line in sys.stdin:
     pid = os.fork()
@@ -118,11 +118,11 @@ def ask(process: subprocess.Popen[str], tmp_path: Path) -> Ask:
         assert process.stdout is not None
         process.stdin.write(json.dumps(asked) + "\n")
         process.stdin.flush()
-        told: dict[str, Any] = json.loads(process.stdout.readline())
-        assert told.pop("exported") == [], "the environment is nobody's to write"
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        assert answer.pop("exported") == [], "the environment is nobody's to write"
         for key in KEYS:
-            assert key not in told.get("traceback", "")
-        return told
+            assert key not in answer.get("traceback", "")
+        return answer
 
     return ask
 
@@ -145,23 +145,23 @@ def test_the_first_that_has_a_key_counts(
     """Argument, file, environment, netrc, hook; what wandb finds itself is not touched."""
     env = {"WANDB_API_KEY": ENVIRONMENT} if "environment" in given else {}
     env |= {"WANDB_SETUP_API_KEY_HOOK": "__main__:hook"} if "hook" in given else {}
-    told = ask(
+    answer = ask(
         env,
         netrc=NETRC if "netrc" in given else None,
         mode="online",
         api_key=ARGUMENT if "argument" in given else None,
         api_key_file=str(tmp_path / "key") if "file" in given else None,
     )
-    assert told == {"key": expected}
+    assert answer == {"key": expected}
 
 
 @pytest.mark.parametrize("mode", ["online", "shared", None])
 def test_without_any_key_the_message_names_every_cure(ask: Ask, mode: str | None) -> None:
     """Before the first trial, and W&B's default is to talk to a server."""
-    told = ask(mode=mode)
-    assert told["error"] == "CredentialsError"
-    assert told["text"].startswith("door: no W&B API key found. ")
-    assert [cure for cure in CURES if cure.lower() not in told["text"].lower()] == []
+    answer = ask(mode=mode)
+    assert answer["error"] == "CredentialsError"
+    assert answer["text"].startswith("door: no W&B API key found. ")
+    assert [cure for cure in CURES if cure.lower() not in answer["text"].lower()] == []
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_a_login_to_another_server_is_none(ask: Ask) -> None:
 def test_two_keys_are_one_too_many(ask: Ask, tmp_path: Path) -> None:
     """Also offline: the contradiction is in the user's code."""
     for mode in ("online", "offline"):
-        told = ask(mode=mode, api_key=ARGUMENT, api_key_file=str(tmp_path / "key"))
-        assert told["error"] == "CredentialsError"
-        assert told["text"] == "door: got both api_key= and api_key_file=. Leave one out."
+        answer = ask(mode=mode, api_key=ARGUMENT, api_key_file=str(tmp_path / "key"))
+        assert answer["error"] == "CredentialsError"
+        assert answer["text"] == "door: got both api_key= and api_key_file=. Leave one out."
 
 
 @pytest.mark.parametrize(
@@ -253,10 +253,10 @@ def test_the_file_may_be_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_a_hook_that_fails_is_named_and_not_quoted(ask: Ask, hook: str, words: str) -> None:
     """Its own error may carry the key, so neither message nor traceback repeats it."""
-    told = ask({"WANDB_SETUP_API_KEY_HOOK": f"__main__:{hook}"}, mode="online")
-    assert told["error"] == "CredentialsError"
-    assert told["text"] == f"door: the hook WANDB_SETUP_API_KEY_HOOK=__main__:{hook} {words}"
-    assert "RuntimeError:" not in told["traceback"]
+    answer = ask({"WANDB_SETUP_API_KEY_HOOK": f"__main__:{hook}"}, mode="online")
+    assert answer["error"] == "CredentialsError"
+    assert answer["text"] == f"door: the hook WANDB_SETUP_API_KEY_HOOK=__main__:{hook} {words}"
+    assert "RuntimeError:" not in answer["traceback"]
 
 
 @pytest.mark.parametrize(
@@ -268,11 +268,11 @@ def test_a_hook_that_fails_is_named_and_not_quoted(ask: Ask, hook: str, words: s
 )
 def test_what_wandb_finds_and_refuses_is_told_with_the_cures(ask: Ask, env: dict[str, str]) -> None:
     """On the driver, by an error of ours, and still without the key."""
-    told = ask(env, mode="online")
-    assert told["error"] == "CredentialsError"
-    assert "the credentials that wandb found are unusable" in told["text"]
-    assert [cure for cure in CURES if cure not in told["text"]] == []
-    assert "short-key" not in told["traceback"]
+    answer = ask(env, mode="online")
+    assert answer["error"] == "CredentialsError"
+    assert "the credentials that wandb found are unusable" in answer["text"]
+    assert [cure for cure in CURES if cure not in answer["text"]] == []
+    assert "short-key" not in answer["traceback"]
 
 
 @pytest.mark.parametrize("argument", ["api_key", "api_key_file"])
@@ -282,9 +282,9 @@ def test_a_given_key_that_wandb_would_refuse_is_refused_before_any_trial(
     """Otherwise each trial would find out for itself."""
     (tmp_path / "short").write_text("tooshort")
     value = "tooshort" if argument == "api_key" else str(tmp_path / "short")
-    told = ask(mode="online", **{argument: value})
-    assert told.get("error") == "CredentialsError"
-    assert "tooshort" not in told["traceback"]
+    answer = ask(mode="online", **{argument: value})
+    assert answer.get("error") == "CredentialsError"
+    assert "tooshort" not in answer["traceback"]
 
 
 # --- Secret --------------------------------------------------------------------------------

@@ -355,19 +355,19 @@ def use(everything, trainables):
     import inspect, wandb
     from wbtune._run.ownership import OwnsRun
     from wbtune._trial.trial_function import WandbTrial
-    said = {}
+    results = {}
     for name, function in everything.items():
         config = {"lr": 4, "wandb": {"mode": "disabled"}}
         came = function(config)
         came = tuple(came) if inspect.isgenerator(came) else came
-        said[name] = [
+        results[name] = [
             came,
             wandb.run is None,
             type(function) is WandbTrial,
             str(inspect.signature(function)),
             issubclass(trainables[name], OwnsRun),
         ]
-    return said
+    return results
 """
 
 
@@ -387,12 +387,12 @@ def test_defined_in(place, tmp_path, elsewhere):
     functions.program(env, tmp_path, "script.py", "everything.pkl")
     worker = functions.Elsewhere(tmp_path, tmp_path) if place == "a module" else elsewhere
     try:
-        said = worker.pickled((tmp_path / "everything.pkl").read_bytes())
+        results = worker.pickled((tmp_path / "everything.pkl").read_bytes())
     finally:
         if worker is not elsewhere:
             worker.close()
-    assert len(said) == 7
-    for name, one in said.items():
+    assert len(results) == 7
+    for name, one in results.items():
         assert (name, one) == (name, [(8, "NoopRun"), True, True, "(config)", True])
 
 
@@ -407,13 +407,13 @@ def test_without_wrapts_extension(tmp_path):
         " or callers or run_arg or closed_early or wrappers_keep or resources_survive"
         " or that_tune_makes"
     )
-    said = functions.program(
+    output = functions.program(
         env,
         tmp_path,
         *("-m", "pytest", "-q", "--show-capture=no", "-p", "no:cacheprovider"),
         *(__file__, "-k", core),
     )
-    assert " passed" in said and "skipped" not in said
+    assert " passed" in output and "skipped" not in output
 
 
 def test_wrapt_is_as_asked():
@@ -566,8 +566,8 @@ def test_wandb_init_in_a_trial_says_which_run_it_gives(tmp_path, capsys):
         assert wandb.init() is wandb.init(project="docs") is run
         assert "gives the run" not in capsys.readouterr().out
         assert wandb.init(project="q", name="n") is run
-        said = capsys.readouterr().out
-        assert said.count("wandb.init(project='q', name='n') gives the run") == 1
-        assert "trial in project docs" in said
+        output = capsys.readouterr().out
+        assert output.count("wandb.init(project='q', name='n') gives the run") == 1
+        assert "trial in project docs" in output
 
     train({})

@@ -13,7 +13,7 @@ import strategies_functions as functions
 RUN = """
 import doctest, importlib, json, pkgutil, wbtune
 
-said = {}
+results = {}
 names = [found.name for found in pkgutil.walk_packages(wbtune.__path__, "wbtune.")]
 for name in ["wbtune", *names]:
     module = importlib.import_module(name)
@@ -22,9 +22,9 @@ for name in ["wbtune", *names]:
         if test.examples:
             report = []
             failed, tried = runner.run(test, out=report.append)
-            said[test.name] = {"tried": tried, "failed": failed, "report": "".join(report)}
+            results[test.name] = {"tried": tried, "failed": failed, "report": "".join(report)}
 print()
-print(json.dumps(said))
+print(json.dumps(results))
 """
 
 
@@ -33,10 +33,10 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     """Every example of the package, run in a process with a home of its own."""
     home: Path = tmp_path_factory.mktemp("docs")
     env = functions.clean_env(home) | {"WANDB_MODE": "offline"}
-    said: dict[str, dict[str, Any]] = json.loads(
+    results: dict[str, dict[str, Any]] = json.loads(
         functions.program(env, home, "-c", RUN).splitlines()[-1]
     )
-    return said
+    return results
 
 
 def test_examples_are_true(examples: dict[str, dict[str, Any]]) -> None:
@@ -58,9 +58,11 @@ def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     page = Path(__file__).parents[1] / "README.md"
     env = functions.clean_env(tmp_path) | {"PYTHONPATH": str(Path(__file__).parent)}
     env |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-    said = functions.program(env, tmp_path, str(page.parent / "tests/readme_program.py"), str(page))
+    output = functions.program(
+        env, tmp_path, str(page.parent / "tests/readme_program.py"), str(page)
+    )
     examples = page.read_text(encoding="utf-8").count("```python\n")
-    assert said.count(" ran\n") == examples
+    assert output.count(" ran\n") == examples
     runs = list(tmp_path.glob("ray_results/*/wandb/offline-run-*"))
     assert len(runs) == len({run.name for run in runs}) >= 2 * examples - 2
 

@@ -35,11 +35,11 @@ def test_guide(door, ray, tmp_path, capfd, printed):
         assert log.config["mean"] == trials[trial_id].config["mean"]
         assert log.config["sd"] == trials[trial_id].config["sd"]
         assert len(log.paths) == 1
-    said = capfd.readouterr()
-    everything = said.out + said.err + printed(tmp_path / name)
+    captured = capfd.readouterr()
+    everything = captured.out + captured.err + printed(tmp_path / name)
     assert "wandb:" not in everything
     assert "Traceback" not in everything
-    closing = [line for line in (said.out + said.err).splitlines() if "wbtune" in line]
+    closing = [line for line in (captured.out + captured.err).splitlines() if "wbtune" in line]
     with_callback = "callback" in door or "tuner" in door
     # Where the runs are, and the command that uploads them.
     assert len(closing) == 2 * with_callback, closing

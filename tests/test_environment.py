@@ -42,10 +42,10 @@ def test_a_run_of_the_driver_has_what_a_trials_own_run_has(ray, tmp_path, monkey
     assert not results.errors
     (path,) = tmp_path.glob("e/wandb/offline-run-*/run-*.wandb")
     records = [Record.FromString(payload) for payload in payloads(path)]
-    said = [r.environment for r in records if r.WhichOneof("record_type") == "environment"]
-    assert [*said[0].args] == ["--api_key=****", "--token", "****", "--lr=1"]
-    assert said[0].program and said[0].host and said[0].python
-    assert any(one.cpu_count for one in said)
+    environments = [r.environment for r in records if r.WhichOneof("record_type") == "environment"]
+    assert [*environments[0].args] == ["--api_key=****", "--token", "****", "--lr=1"]
+    assert environments[0].program and environments[0].host and environments[0].python
+    assert any(one.cpu_count for one in environments)
     measured = [
         json.loads(item.value_json)
         for r in records

@@ -113,7 +113,7 @@ class Life:
     is_open: bool = False
     attempt: int = 1
     rows: list = field(default_factory=list)
-    said: Kind | None = None
+    announced: Kind | None = None
     ended: Kind | None = None
     unbuilt: bool = False
     ends: list = field(default_factory=list)
@@ -129,7 +129,7 @@ class Life:
         if self.ended is not None:
             return
         self.open(claimed)
-        self.ended = self.said = kind
+        self.ended = self.announced = kind
         if self.is_open:
             self.ends.append((kind, self.attempt))
         self.is_open = False
@@ -197,7 +197,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             self.overdue()
         elif known:
             life.attempt = max(life.attempt, 1 + trial.num_failures)
-            life.said, life.unbuilt = None, False
+            life.announced, life.unbuilt = None, False
             if life.ended is not None:
                 life.ended = None
                 life.open(self.claimed(name))
@@ -236,9 +236,9 @@ class ExperimentMachine(RuleBasedStateMachine):
         if not life.is_open:
             life.open(self.claimed(name))
         if life.ended is not None:  # it goes on, whatever was said before
-            life.ended = life.said = None
+            life.ended = life.announced = None
         if done is not None:
-            life.said = Kind.FINISHED if done == "trial" else Kind.STOPPED
+            life.announced = Kind.FINISHED if done == "trial" else Kind.STOPPED
         if life.owner == "driver":
             life.rows.append(life.attempt)
 
@@ -276,7 +276,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.experiment.end(trial, failed=False)
         last = trial.last_result
         by_itself = last.get("done") or not last.get("training_iteration")
-        kind = life.said or (Kind.FINISHED if by_itself else Kind.STOPPED)
+        kind = life.announced or (Kind.FINISHED if by_itself else Kind.STOPPED)
         life.end(kind, self.claimed(name))
 
     @rule(name=names, error=st.sampled_from([ValueError("boom"), None, RayActorError()]))
@@ -365,19 +365,19 @@ class ExperimentMachine(RuleBasedStateMachine):
         rest = Kind.STOPPED if self.ending == "finished" else Kind.INTERRUPTED
         self.life("b")  # is spoken for even if Tune never said a word of it
         for name, life in self.lives.items():
-            open_ended = life.ended is None and life.said is None
+            open_ended = life.ended is None and life.announced is None
             failed = self.trials[name].status == "ERROR"
-            life.end(self.failure(name) if failed else life.said or rest, self.claimed(name))
+            life.end(self.failure(name) if failed else life.announced or rest, self.claimed(name))
             if life.owner == "trial" and (name in self.on_disk or life.unbuilt):
                 self.speaks_up(life, self.on_disk.get(name))
-            told = self.writer.ends.get(name, [])
-            assert [(o.kind, notes.get("wbtune/attempt", 1)) for o, notes in told] == life.ends
-            if told and open_ended and rest is Kind.STOPPED and not failed:
+            ended = self.writer.ends.get(name, [])
+            assert [(o.kind, notes.get("wbtune/attempt", 1)) for o, notes in ended] == life.ends
+            if ended and open_ended and rest is Kind.STOPPED and not failed:
                 budget = self.budget is not None
-                assert ("time_budget_s=9" in told[-1][0].reason) == budget or life.owner == "trial"
+                assert ("time_budget_s=9" in ended[-1][0].reason) == budget or life.owner == "trial"
             if life.ends:
-                said = self.writer.configs[name].get("wbtune/perturbations", [])
-                assert len(said) == life.changes
+                perturbations = self.writer.configs[name].get("wbtune/perturbations", [])
+                assert len(perturbations) == life.changes
         assert set(self.writer.ends) <= set(self.lives)
 
     @staticmethod
@@ -550,7 +550,7 @@ def test_the_closing_line(complete, tmp_path, capsys):
     """Says where the runs are, by a command that a shell understands; nothing without runs."""
     folder = tmp_path / "it's here"
     folder.mkdir()
-    said = []
+    printed_lines = []
     for run in (None, folder / "wandb" / "offline-run-20260101_000000-a"):
         if run is not None:
             run.mkdir(parents=True)
@@ -562,11 +562,11 @@ def test_the_closing_line(complete, tmp_path, capsys):
         trial = FakeTrial("a", folder)
         watching.start(trial)
         watching.close([trial])
-        said.append(capsys.readouterr().out.splitlines())
-    assert said[0] == []
-    assert said[1][0] == f"wbtune: 1 run in {folder / 'wandb'}"
-    assert len(said[1]) == 2
-    command = said[1][1].partition(" by: ")[2]
+        printed_lines.append(capsys.readouterr().out.splitlines())
+    assert printed_lines[0] == []
+    assert printed_lines[1][0] == f"wbtune: 1 run in {folder / 'wandb'}"
+    assert len(printed_lines[1]) == 2
+    command = printed_lines[1][1].partition(" by: ")[2]
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
     assert words.splitlines()[-1] in {str(run), str(run.parent)}
     assert "--no-skip-online" not in command  # an offline run is not late, complete or not

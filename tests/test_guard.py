@@ -689,8 +689,8 @@ def killed_long_after_its_metrics_were_defined(program):
         run.log({"i": i})
     program.ends_with(40, run)
     newest = run_files.logs(program.folder, "t")[-1]
-    told = [record.metric for record in log_records.records(newest, log_records.ROWS)]
-    names = {metric.name or metric.glob_name for metric in told}
+    metrics = [record.metric for record in log_records.records(newest, log_records.ROWS)]
+    names = {metric.name or metric.glob_name for metric in metrics}
     assert names >= {"training_iteration", "*", "loss", "accuracy"}, names
 
 
@@ -1053,9 +1053,9 @@ def test_core_is_killed(name, stage):
     folder, process = stage
     print(name, file=process.stdin, flush=True)
     pid, code = process.stdout.readline().split()
-    said = (folder / f"{name}.log").read_text()
-    assert code == "0", said
-    assert "Traceback" not in said, said
+    output = (folder / f"{name}.log").read_text()
+    assert code == "0", output
+    assert "Traceback" not in output, output
     left = [one for one in psutil.process_iter(["cmdline"]) if pid in _words(one)]
     assert not left, left
 

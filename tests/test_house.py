@@ -233,14 +233,14 @@ def test_long_functions_say_why(path):
             documented = ast.get_docstring(node) is not None and len(node.body) > 1
             first = node.body[0].end_lineno if documented else node.lineno
             long = node.end_lineno - node.body[documented].lineno + 1 > 40
-            said = any("Over 40 lines: " in line for line in lines[first : first + 3])
-            assert said or not long, f"{path.name}: {node.name}"
+            has_reason = any("Over 40 lines: " in line for line in lines[first : first + 3])
+            assert has_reason or not long, f"{path.name}: {node.name}"
 
 
 def test_import_is_light(tmp_path):
     """`import wbtune` imports neither Ray nor wandb, changes nothing global, starts nothing."""
-    said = functions.program(functions.clean_env(tmp_path), tmp_path, "-c", IMPORT)
-    assert said.split() == ["True"] * 5
+    output = functions.program(functions.clean_env(tmp_path), tmp_path, "-c", IMPORT)
+    assert output.split() == ["True"] * 5
 
 
 IMPORT = """

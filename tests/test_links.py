@@ -1,4 +1,4 @@
-"""Where runs can be looked at is said, once, and what is said works."""
+"""It is printed once where runs can be viewed, and the printed commands work."""
 
 from __future__ import annotations
 
@@ -95,8 +95,10 @@ def test_a_run_online_says_its_url(tmp_path, capsys):
         settings = {"base_url": server.url, "root_dir": str(tmp_path)}
         given = {"project": "p", "id": "abc", "mode": "online", "settings": settings}
         setup_wandb({}, TEST_KEY, **given).finish()
-        said = capsys.readouterr().out
-        assert said.count("wbtune: run") == said.count(f": {server.url}/entity/p/runs/abc\n") == 1
+        output = capsys.readouterr().out
+        assert (
+            output.count("wbtune: run") == output.count(f": {server.url}/entity/p/runs/abc\n") == 1
+        )
     login = Login(None, {"base_url": "https://me:secret@wandb.corp", "entity": "e"})
     login = login._replace(secret=Secret(TEST_KEY))
     place = links.of_experiment(RunOptions(project="p"), login, "sweep")

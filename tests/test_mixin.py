@@ -66,20 +66,20 @@ def test_subclasses_inherit_and_override(levels, data):
         cls = type("Train", (cls,), {}, **keywords)
         classes.append(cls)
     level = data.draw(st.integers(0, len(levels) - 1))  # a subclass leaves its bases alone
-    said = levels[: level + 1]
+    inherited = levels[: level + 1]
     options = classes[level].wbtune_options
 
     def last(name):
-        return next((keywords[name] for keywords in reversed(said) if name in keywords), None)
+        return next((keywords[name] for keywords in reversed(inherited) if name in keywords), None)
 
     for name in ("project", "group", "log_config", "upload_timeout", "log_results"):
         assert getattr(options, name) == last(name)
     for name in ("tags", "notes", "job_type"):
         assert options.init_kwargs.get(name) == last(name)
-    excludes = [item for keywords in said for item in keywords.get("excludes", [])]
+    excludes = [item for keywords in inherited for item in keywords.get("excludes", [])]
     assert set(options.excludes or ()) == set(excludes)
     assert (options.excludes is None) is (last("excludes") is None)
-    merged = {k: v for keywords in said for k, v in keywords.get("image_kwargs", {}).items()}
+    merged = {k: v for keywords in inherited for k, v in keywords.get("image_kwargs", {}).items()}
     assert (options.image_kwargs or {}) == merged
     assert WandbMixin.wbtune_options == RunOptions()
 
@@ -170,13 +170,13 @@ def local():
 
 def use(classes):
     import wandb
-    said = {}
+    results = {}
     for name, cls in classes.items():
         trainable = cls({"a": 1, "b": 2, "lr": 3})
         result = trainable.train()
         trainable.stop()
-        said[name] = result["seen"], wandb.run is None
-    return said
+        results[name] = result["seen"], wandb.run is None
+    return results
 
 classes = {"at the top": Train, "local": local()}
 if __name__ == "__main__":
@@ -199,10 +199,10 @@ def test_pickled(place, tmp_path):
     functions.program(env, tmp_path, "script.py", "classes.pkl")
     worker = functions.Elsewhere(tmp_path, tmp_path)
     try:
-        said = worker.pickled((tmp_path / "classes.pkl").read_bytes())
+        results = worker.pickled((tmp_path / "classes.pkl").read_bytes())
     finally:
         worker.close()
-    assert said == dict.fromkeys(("at the top", "local"), (("docs", "g", ["lr"]), True))
+    assert results == dict.fromkeys(("at the top", "local"), (("docs", "g", ["lr"]), True))
 
 
 # --- The run ----------------------------------------------------------------------------

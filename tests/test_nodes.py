@@ -54,12 +54,12 @@ def test_each_node(door, cluster):
 
 def test_the_closing_line(cluster):
     """The driver says where in S3 the runs are, and what to type; and has no trouble to tell."""
-    _, said = cluster
+    _, output = cluster
     for door in ("s3-callback", "s3-WandbMixin"):
         line = f"wbtune: 2 runs in s3://bucket/results/{door}/wandb; copy that folder here and"
-        assert said.count(line) == 1
-    assert "not copied" not in said
-    assert "wandb:" not in said
+        assert output.count(line) == 1
+    assert "not copied" not in output
+    assert "wandb:" not in output
 
 
 # --- The same without Ray: any file system of pyarrow's will do -------------------------
@@ -251,14 +251,14 @@ def test_the_driver_on_another_node(tmp_path, remote, capfd):
 def test_staging(tmp_path):
     """A run waits in Ray's session folder for being copied; V2 has a folder of its own there."""
     tunes = RemoteStorage(tmp_path)
-    told = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=tunes))
-    assert told.directory == str(tmp_path / "session/e/wbtune")
-    assert told.remote is not None and told.remote.path == "e/wandb"
+    found = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=tunes))
+    assert found.directory == str(tmp_path / "session/e/wbtune")
+    assert found.remote is not None and found.remote.path == "e/wandb"
     trains = types.SimpleNamespace(
         storage_filesystem=tunes.storage_filesystem,
         experiment_fs_path="e",
         local_working_directory=str(tmp_path / "session/e"),
     )
-    told = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=trains))
-    assert told.directory == str(tmp_path / "session/e/wbtune")
+    found = identity.of_trainable(types.SimpleNamespace(_trial_info=None, _storage=trains))
+    assert found.directory == str(tmp_path / "session/e/wbtune")
     assert timeouts.COPY_S < 60

@@ -338,7 +338,7 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
     server.order(Fault(status=500, match="file_stream"))
     env = {**os.environ, **server.env(tmp_path / "home"), "WANDB_MODE": "online"}
     command = [sys.executable, "-c", IMPATIENT, str(tmp_path), server.url]
-    log = tmp_path / "said"
+    log = tmp_path / "output"
     with log.open("wb") as out:
         driver = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
     try:
@@ -351,13 +351,13 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
         driver.wait(HANGS_S)
     finally:
         driver.kill()
-    said = log.read_text()
-    assert "fit returned" in said, said
+    output = log.read_text()
+    assert "fit returned" in output, output
     assert took < 20
     (run,) = run_log.read_runs(tmp_path / "e").values()
     assert [row["i"] for row in run.rows] == list(range(5))
     folders = {str(path) for path in run_files.not_uploaded(tmp_path / "e")}
-    (line,) = (line for line in said.splitlines() if "send it by" in line)
+    (line,) = (line for line in output.splitlines() if "send it by" in line)
     assert "--no-skip-online" in line and folders and folders <= set(line.split())
 
 
@@ -435,12 +435,15 @@ def test_a_sweep(door, ray, server, tmp_path, capfd, printed):
         assert run.summary["loss"] == {"min": min(row["loss"] for row in run.rows)}
     assert server.refusals == []
     assert not any(request.contains(TEST_KEY) for request in server.requests)
-    said = capfd.readouterr()
-    assert TEST_KEY not in said.out + said.err + printed(tmp_path / "sweep")
+    captured = capfd.readouterr()
+    assert TEST_KEY not in captured.out + captured.err + printed(tmp_path / "sweep")
     project, best = f"{server.url}/team/p", results.get_best_result()
     start = f"wbtune: project {project} group {project}/groups/sweep/workspace"
-    assert said.out.count(start) == said.out.count("wbtune: best trial ") == 1
-    assert f"(loss={best.metrics['loss']}): {project}/runs/{best.metrics['trial_id']}\n" in said.out
+    assert captured.out.count(start) == captured.out.count("wbtune: best trial ") == 1
+    assert (
+        f"(loss={best.metrics['loss']}): {project}/runs/{best.metrics['trial_id']}\n"
+        in captured.out
+    )
     assert found_in(tmp_path, TEST_KEY) == []
 
 

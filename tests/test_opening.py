@@ -100,20 +100,20 @@ def test_the_argument_then_the_guides_variables_then_wandbs(
     """For project and group alike; a hook is not asked when the project is known."""
     if argument or guide:
         location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:broken_hook")
-    said = "argument" if argument else None
+    value = "argument" if argument else None
     if guide:
         location.setenv("WANDB_PROJECT_NAME", "guide")
         location.setenv("WANDB_GROUP_NAME", "guide")
     if wandbs:
         location.setenv("WANDB_PROJECT", "wandb")
         location.setenv("WANDB_RUN_GROUP", "wandb")
-    options = RunOptions(project=said, group=said, log_config=True, init_kwargs={"id": "x"})
+    options = RunOptions(project=value, group=value, log_config=True, init_kwargs={"id": "x"})
     found = locate("door", options)
     sources = [("argument", argument), ("guide", guide), ("wandb", wandbs)]
     expected = next((name for name, there in sources if there), None)
     assert (found.project or None, found.group or None) == (expected, expected)
     assert (found.log_config, found.init_kwargs) == (True, {"id": "x"})
-    assert options.project == said
+    assert options.project == value
 
 
 def test_a_hook_fills_in_what_nobody_said(location: pytest.MonkeyPatch) -> None:
@@ -218,9 +218,10 @@ if sys.argv[2] == "prepared":
     opening.prepare_for_many()
 init = {"project": "p", "mode": "offline", "dir": sys.argv[1]}
 run = opening.open_run(run_spec.RunSpec(init, settings=run_spec.SETTINGS), for_trial_elsewhere=True)
-said = {name: getattr(run.settings, name) for name in run_spec.SETTINGS | opening._DRIVER_SETTINGS}
+names = run_spec.SETTINGS | opening._DRIVER_SETTINGS
+settings = {name: getattr(run.settings, name) for name in names}
 run.finish()
-print(json.dumps([said, (pathlib.Path(run.dir).parent / "logs/debug.log").read_text()]))
+print(json.dumps([settings, (pathlib.Path(run.dir).parent / "logs/debug.log").read_text()]))
 """
 
 

@@ -43,11 +43,11 @@ def test_trials_inside_an_agent(door, inside_an_agent):
 
 def test_the_drivers_own_run_goes_on(inside_an_agent):
     """It is the agent's, in the agent's project, with what was logged before and after the fits."""
-    folder, said = inside_an_agent
+    folder, output = inside_an_agent
     (log,) = run_log.read_runs(folder).values()
     assert (log.id, log.project, log.exit_code) == ("agents", "of-the-sweep", 0)
     assert [set(row) & {"before", "after"} for row in log.rows] == [{"before"}, {"after"}]
-    lines = [line for line in said.splitlines() if "started by the sweep" in line]
+    lines = [line for line in output.splitlines() if "started by the sweep" in line]
     assert len(lines) == 2  # of two experiments that a callback watches
     assert all("agents" in line for line in lines)
 
@@ -75,13 +75,13 @@ for trial, elsewhere in [("a", False), ("b", False), ("c", True), ("d", True)]:
     opened[trial] = [Path(run.dir).parent.parent.parent.name, Path(run.dir).name]
     closing.close_run(run, FINISHED)
 plain = opening.open_run(run_spec.spec(options, Identity(), {}))
-said = [plain.id, plain.project]
+described = [plain.id, plain.project]
 closing.close_run(plain, FINISHED)
 closing.end_core()
 changed = {name for name, _ in before.items() ^ os.environ.items()}
 logs = run_log.read_runs(folder).values()
 found = {log.id: [log.name, log.project, log.group, log.config, len(log.rows)] for log in logs}
-print(json.dumps([found, opened, said, sorted(changed)]))
+print(json.dumps([found, opened, described, sorted(changed)]))
 """
 
 SURROUNDINGS = {
@@ -120,8 +120,8 @@ def test_what_names_another_run(around, tmp_path):
     (tmp_path / "other").mkdir()
     env = functions.clean_env(tmp_path) | of_one_run | SURROUNDINGS[around]
     folder = tmp_path / "experiment"
-    said = functions.program(env, tmp_path, "-c", OPENS, str(folder))
-    found, opened, plain, changed = json.loads(said.splitlines()[-1])
+    output = functions.program(env, tmp_path, "-c", OPENS, str(folder))
+    found, opened, plain, changed = json.loads(output.splitlines()[-1])
     expected = {
         trial: [f"trial {trial}", "p", "exp", {"lr": trial}, 1] for trial in ("a", "b", "c", "d")
     }
@@ -147,7 +147,7 @@ def test_what_names_another_run(around, tmp_path):
 def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, caplog, tmp_path):
     """By a trial that no callback watches as well; not where there is no agent and no launched job.
 
-    A function that is called by hand is left to wandb, and nothing is said of it.
+    A function that is called by hand is left to wandb, without a warning.
     """
     outer_job.warn_once.cache_clear()
     for name, text in environment.items():
@@ -158,9 +158,9 @@ def test_one_line_says_whose_runs_they_are(environment, names, monkeypatch, capl
         trial_run = TrialRun("wandb_trial", options)
         trial_run.open(trial, {})
         trial_run.close(FINISHED)
-    said = [record.getMessage() for record in caplog.records if record.name == "wbtune"]
-    assert len(said) == (names is not None)
-    assert all(f"started by {names}. " in text and "in the group exp;" in text for text in said)
+    warnings = [record.getMessage() for record in caplog.records if record.name == "wbtune"]
+    assert len(warnings) == (names is not None)
+    assert all(f"started by {names}. " in text and "in the group exp;" in text for text in warnings)
 
 
 GOES_ON = """
@@ -182,11 +182,11 @@ def opened(trial):
 
 def child():
     run = opened("child")
-    said = os.environ["WANDB_SERVICE"]
+    address = os.environ["WANDB_SERVICE"]
     run.log({"x": 1})
     closing.close_run(run, FINISHED)
-    with open("said", "w") as file:
-        file.write(said)
+    with open("address", "w") as file:
+        file.write(address)
 
 run = opened("parent")
 own = os.environ["WANDB_SERVICE"]
@@ -201,15 +201,15 @@ closing.close_run(run, FINISHED)
 closing.end_core()
 logs = run_log.read_runs(folder).values()
 rows = {log.id: [row["x"] for row in log.rows] for log in logs}
-print(json.dumps([rows, own == open("said").read(), {log.id: log.exit_code for log in logs}]))
+print(json.dumps([rows, own == open("address").read(), {log.id: log.exit_code for log in logs}]))
 """
 
 
 def test_who_has_let_go_of_a_core(tmp_path):
     """After ``wandb.teardown`` a run goes on in another; a forked child shares its parent's."""
     env = functions.clean_env(tmp_path) | {"WANDB_SERVICE": "3-1-unix-/nowhere/socket"}
-    said = functions.program(env, tmp_path, "-c", GOES_ON, str(tmp_path / "experiment"))
-    rows, shared, exit_codes = json.loads(said.splitlines()[-1])
+    output = functions.program(env, tmp_path, "-c", GOES_ON, str(tmp_path / "experiment"))
+    rows, shared, exit_codes = json.loads(output.splitlines()[-1])
     assert rows == {"parent": [1, 2, 3], "child": [1]}
     assert shared
     assert exit_codes == {"parent": 0, "child": 0}

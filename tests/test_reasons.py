@@ -85,8 +85,8 @@ def by_function(trial_id, result):
 def test_stop_beside_a_scheduler(stop, reason, ray, tmp_path):
     """What `stop=` ended is said to be ended by that, in whatever form it is given."""
     scheduler = ASHAScheduler(**NEVER_STOPS)
-    [(code, said)] = reasons(tmp_path, scheduler, stop=stop).values()
-    assert (code, said["wbtune/outcome"], said["wbtune/reason"]) == (0, "stopped", reason)
+    [(code, summary)] = reasons(tmp_path, scheduler, stop=stop).values()
+    assert (code, summary["wbtune/outcome"], summary["wbtune/reason"]) == (0, "stopped", reason)
 
 
 def test_the_whole_experiment_is_stopped(ray, tmp_path):
@@ -95,15 +95,15 @@ def test_the_whole_experiment_is_stopped(ray, tmp_path):
     try:
         {}["nothing to restore"]
     except LookupError:
-        [(code, said)] = reasons(
+        [(code, summary)] = reasons(
             tmp_path,
             ASHAScheduler(**NEVER_STOPS),
             {"lr": 1, "pause": 0.1},
             {"time_budget_s": 500},
             stop=stopper,
         ).values()
-    assert (code, said["wbtune/outcome"]) == (0, "stopped")
-    assert said["wbtune/reason"] == "stop=Everybody"
+    assert (code, summary["wbtune/outcome"]) == (0, "stopped")
+    assert summary["wbtune/reason"] == "stop=Everybody"
     assert stopper.asked == sorted(set(stopper.asked))
 
 
@@ -123,22 +123,22 @@ def test_fail_fast(fail_fast, ray, tmp_path):
         {"time_budget_s": 500},
         failure_config=tune.FailureConfig(fail_fast=fail_fast),
     )
-    code, said = found.pop(2)
-    assert (code, said["wbtune/outcome"], said["wbtune/error"]) == (1, "failed", "ValueError")
-    assert said["wbtune/error_message"] == "boom here"
-    assert "raise ValueError" in said["wbtune/traceback"]
-    assert not any("\x1b" in str(text) for text in said.values())
-    for code, said in found.values():  # if it had begun by then
-        assert (code, said["wbtune/outcome"]) == (130, "interrupted")
-        assert "fail_fast" in said["wbtune/reason"]
+    code, summary = found.pop(2)
+    assert (code, summary["wbtune/outcome"], summary["wbtune/error"]) == (1, "failed", "ValueError")
+    assert summary["wbtune/error_message"] == "boom here"
+    assert "raise ValueError" in summary["wbtune/traceback"]
+    assert not any("\x1b" in str(text) for text in summary.values())
+    for code, summary in found.values():  # if it had begun by then
+        assert (code, summary["wbtune/outcome"]) == (130, "interrupted")
+        assert "fail_fast" in summary["wbtune/reason"]
 
 
 def test_a_scheduler_is_named(ray, tmp_path):
     """Also one that stops a trial which it had paused, between two results."""
     found = reasons(tmp_path, HyperBandScheduler(max_t=4), {"lr": tune.grid_search([1, 2, 3])})
-    stopped = [said for _, said in found.values() if said["wbtune/outcome"] == "stopped"]
+    stopped = [summary for _, summary in found.values() if summary["wbtune/outcome"] == "stopped"]
     assert stopped
-    assert {said["wbtune/reason"] for said in stopped} == {"HyperBandScheduler"}
+    assert {summary["wbtune/reason"] for summary in stopped} == {"HyperBandScheduler"}
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_a_scheduler_is_named(ray, tmp_path):
 )
 def test_text_without_a_terminal(coloured, plain):
     """What a terminal reads as colour is no part of what a run says of an error."""
-    said = outcomes.Outcome(outcomes.Kind.FAILED, coloured, error_message=coloured).summary()
-    assert (said["wbtune/reason"], said["wbtune/error_message"]) == (plain, plain)
-    assert not re.search("\x1b", "".join(said.values()))
+    summary = outcomes.Outcome(outcomes.Kind.FAILED, coloured, error_message=coloured).summary()
+    assert (summary["wbtune/reason"], summary["wbtune/error_message"]) == (plain, plain)
+    assert not re.search("\x1b", "".join(summary.values()))
 
 
 UNEXPECTED = "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits unexpectedly. "
@@ -178,7 +178,7 @@ def cancelled():
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (death(f"{UNEXPECTED}Worker exits with an exit code 3."), ("failed", "SystemExit", "3")),
         (
@@ -207,13 +207,13 @@ def cancelled():
         ),
     ],
 )
-def test_who_ended_the_process(error, said, tmp_path):
+def test_who_ended_the_process(error, expected, tmp_path):
     """A trial that exits by itself has failed, with its code; one that was killed is lost."""
     trial = FakeTrial("a", tmp_path)
     trial.error = error
     summary = endings.failure(trial).summary()
     names = ("wbtune/outcome", "wbtune/error", "wbtune/error_message")
-    assert tuple(summary[name] for name in names) == said
+    assert tuple(summary[name] for name in names) == expected
 
 
 def test_an_error_that_tune_keeps_for_itself(tmp_path):

@@ -177,9 +177,9 @@ def test_a_damaged_log_ends_where_the_damage_begins(long, tmp_path):
         path.write_bytes(changed)
         whole = sum(end <= at for end in ends)
         expected = kinds[:whole].count("history") if at >= len(HEADER) else 0
-        log, found, told = everything(path)
+        log, found, found_numbers = everything(path)
         assert found == rows[:expected], (at, changed[at - 8 : at + 8])
-        assert told == numbers[:expected]
+        assert found_numbers == numbers[:expected]
         assert log.id == ("a" if whole and at >= len(HEADER) else "")
         assert log.exit_code in ({3} if whole == len(made) else {None})
 

@@ -79,8 +79,8 @@ def test_the_last_segment_says_it_all(tmp_path):
         )
         [run] = server.runs.values()
     assert [row["loss"] for row in run.rows] == [1, 5, 7, 8]
-    said = {key: run.summary[key] for key in run.summary if not key.startswith("_")}
-    assert said == {
+    summary = {key: run.summary[key] for key in run.summary if not key.startswith("_")}
+    assert summary == {
         "loss": {"min": 1},
         "acc_a": {"max": 9},
         "only": "early",

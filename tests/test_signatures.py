@@ -113,11 +113,11 @@ def test_no_other_word_for_the_same():
     declared = wandb_trial(log_config=False, group="g", tags=["a"])
     in_class: Any = type("Train", (WandbMixin,), {}, log_config=False, group="g", tags=["a"])
     callback = WandbLoggerCallback(group="g", tags=["a"])
-    said = RunOptions(log_config=False, group="g", init_kwargs={"tags": ["a"]})
-    assert declared(lambda config: None).declared == said
-    assert in_class.wbtune_options == said
+    given = RunOptions(log_config=False, group="g", init_kwargs={"tags": ["a"]})
+    assert declared(lambda config: None).declared == given
+    assert in_class.wbtune_options == given
     driver = RunOptions(upload_checkpoints=False, upload_timeout=timeouts.UPLOAD_TIMEOUT_S)
-    assert callback.options == driver | said
+    assert callback.options == driver | given
 
 
 # --- The docstrings ---------------------------------------------------------------------

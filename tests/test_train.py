@@ -18,8 +18,8 @@ from wbtune._upstream import ray_train
 
 def program(folder, version):
     """The program's training runs, which are read by name and by what each should be."""
-    said = fitted("train_program.py", folder, version)
-    assert "wbtune" not in said, said
+    output = fitted("train_program.py", folder, version)
+    assert "wbtune" not in output, output
     return folder
 
 
@@ -99,12 +99,12 @@ def test_a_name_that_says_the_trial():
     run_id = 4 * "0123456789"
     worker = ray_train.TrainWorker(1, run_id, "run-of-ab12_00000", None, None, None)
     trial = identity.Identity("ab12_00000", "train_ab12_00000", "sweep")
-    told = identity.of_worker(worker, only=False, trial=trial)
-    assert (told.trial_name, told.experiment) == ("run-of-ab12_00000-rank1", "sweep")
-    assert told.trial_id == f"{run_id[:12]}-rank1"
+    found = identity.of_worker(worker, only=False, trial=trial)
+    assert (found.trial_name, found.experiment) == ("run-of-ab12_00000-rank1", "sweep")
+    assert found.trial_id == f"{run_id[:12]}-rank1"
     alone = identity.of_worker(worker)
     assert (alone.trial_name, alone.experiment) == (2 * ("run-of-ab12_00000",))
-    assert not told.contested and not alone.contested
+    assert not found.contested and not alone.contested
 
 
 def test_another_ray(caplog):

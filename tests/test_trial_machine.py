@@ -53,10 +53,10 @@ class Listener(logging.Handler):
 
     def __init__(self):
         super().__init__()
-        self.said = []
+        self.messages = []
 
     def emit(self, record):
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 #: What W&B does wrong with one run: nothing most of the time.
@@ -206,8 +206,8 @@ class LifecycleMachine(RuleBasedStateMachine):
                 case "log" if expected["lost"]:
                     warnings.append("could not log")
         assert next(disabled, None) is None
-        assert len(self.listener.said) == len(warnings), self.listener.said
-        assert all(w in said for w, said in zip(warnings, self.listener.said, strict=True))
+        assert len(self.listener.messages) == len(warnings), self.listener.messages
+        assert all(w in text for w, text in zip(warnings, self.listener.messages, strict=True))
         assert self.cores
 
 

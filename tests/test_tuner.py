@@ -109,17 +109,17 @@ def test_declaration_travels_with_the_trainable():
     """Decorated functions and mixins learn the tuner's options, and to log Tune's results."""
     declared = wandb_trial(project="p")(train)
     tuner = wandb_tuner(declared, group="g")
-    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
-    assert (told.declared.group, told.declared.log_results) == ("g", True)
+    configured = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    assert (configured.declared.group, configured.declared.log_results) == ("g", True)
     assert declared.declared.group is None  # the original is left alone
 
     class Train(WandbMixin, tune.Trainable, project="p", log_results=False):
         def step(self):
             return {"done": True}
 
-    told = wandb_tuner(Train, group="g")._local_tuner.trainable
-    assert (told.wbtune_options.group, told.wbtune_options.log_results) == ("g", False)
-    assert told.__name__ == "Train"
+    configured = wandb_tuner(Train, group="g")._local_tuner.trainable
+    assert (configured.wbtune_options.group, configured.wbtune_options.log_results) == ("g", False)
+    assert configured.__name__ == "Train"
     assert Train.wbtune_options.group is None
 
 
@@ -238,8 +238,8 @@ def test_what_calls_a_decorated_function_has_the_tuners_options(trainable):
     """A partial or a lambda of one is told the options, and owns its run: nobody else opens it."""
     tuner = wandb_tuner(trainable, group="g", excludes=["x"])
     assert callback_of(tuner).options.project == "declared"
-    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
-    made = wrap_function(told)
+    configured = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    made = wrap_function(configured)
     assert issubclass(made, OwnsRun)
     options = made.wbtune_tuner_options
     assert (options.group, options.log_results) == ("g", True)
@@ -247,7 +247,7 @@ def test_what_calls_a_decorated_function_has_the_tuners_options(trainable):
     assert "OwnsRun" not in str(vars(trainable))
     name = Experiment.get_trainable_name(trainable)
     assert Experiment.get_trainable_name(tuner._local_tuner.trainable) == name
-    assert vars(told).get("_resources") == vars(trainable).get("_resources")
+    assert vars(configured).get("_resources") == vars(trainable).get("_resources")
 
 
 def test_a_lambda_of_something_else_is_left_alone():
@@ -262,10 +262,10 @@ def test_registered_names():
     tune.register_trainable("decorated", decorated)
     tune.register_trainable("mixed", Mixed)
     assert wandb_tuner("plain", project="p")._local_tuner.trainable == "plain"
-    told = wandb_tuner("decorated", group="g")._local_tuner.trainable
-    assert (told.declared.group, told.declared.log_results) == ("g", True)
-    told = wandb_tuner("mixed", group="g")._local_tuner.trainable
-    assert (told.wbtune_options.group, told.wbtune_options.log_results) == ("g", True)
+    configured = wandb_tuner("decorated", group="g")._local_tuner.trainable
+    assert (configured.declared.group, configured.declared.log_results) == ("g", True)
+    configured = wandb_tuner("mixed", group="g")._local_tuner.trainable
+    assert (configured.wbtune_options.group, configured.wbtune_options.log_results) == ("g", True)
 
 
 def test_the_metric_comes_from_the_tuners_own_config(monkeypatch, no_cluster):
@@ -311,8 +311,8 @@ def test_with_parameters_keeps_the_declaration(no_cluster):
     trainable = tune.with_parameters(decorated, data=1)
     tuner = wandb_tuner(trainable, group="g")
     assert callback_of(tuner).options.project == "declared"
-    told = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
-    made = wrap_function(told)
+    configured = cloudpickle.loads(cloudpickle.dumps(tuner._local_tuner.trainable))
+    made = wrap_function(configured)
     options = made.wbtune_tuner_options
     assert (options.group, options.log_results) == ("g", True)
     assert issubclass(made, OwnsRun)

@@ -221,7 +221,7 @@ class HelperMachine(RuleBasedStateMachine):
         self.opened: list[FakeRun] = []
         self.attempts: list[int] = []
         self.closes: list[FakeRun] = []
-        self.said: list[tuple[str, str]] = []
+        self.warnings: list[tuple[str, str]] = []
         self.number = 0
         self.over = False
         # Each opening and each closing of a key takes one; the machine gives them out.
@@ -232,7 +232,7 @@ class HelperMachine(RuleBasedStateMachine):
         self.pipe = os.fdopen(write, "wb")
         self.messages = os.fdopen(read, "rb")
         helper = Helper(
-            lambda key, text: self.said.append((key, text)),
+            lambda key, text: self.warnings.append((key, text)),
             backend=Backend(open_run=self.opening, close_run=self.closing, most_open=5),
         )
         self.serving = threading.Thread(target=helper.serve, args=(self.messages,), daemon=True)
@@ -240,7 +240,7 @@ class HelperMachine(RuleBasedStateMachine):
 
     def wait(self, key):
         if not self.permits[key].acquire(timeout=HANGS_S):
-            self.said.append((key, "HANGS"))
+            self.warnings.append((key, "HANGS"))
 
     def opening(self, spec, secret, *, for_trial_elsewhere, on_stop):
         self.wait(spec.init["id"])
@@ -370,12 +370,12 @@ class HelperMachine(RuleBasedStateMachine):
             assert run.summary == {**want.outcome.summary(), **notes}
             assert run.tags == ("own", *want.outcome.tags)
         for want in self.model.runs:
-            told = [text for key, text in self.said if key == want.key]
+            texts = [text for key, text in self.warnings if key == want.key]
             if want.trouble in {"open", "finish"}:
-                assert any(f"TroubleError: {want.trouble}" in text for text in told)
-        homeless = {key for key, text in self.said if "not open" in text}
+                assert any(f"TroubleError: {want.trouble}" in text for text in texts)
+        homeless = {key for key, text in self.warnings if "not open" in text}
         assert homeless == self.model.homeless
-        assert not [text for _, text in self.said if text == "HANGS"]
+        assert not [text for _, text in self.warnings if text == "HANGS"]
 
 
 TestHelper = HelperMachine.TestCase
@@ -387,13 +387,13 @@ TestHelper.settings = settings(max_examples=examples(150), stateful_step_count=4
 
 def serve(tmp_path, batches, open_run, close_run=closing.close_run, most_open=math.inf):
     """Let a helper work off the batches; what it said."""
-    said: list[tuple[str, str]] = []
+    warnings: list[tuple[str, str]] = []
     path = Path(tmp_path, "messages")
     with path.open("wb") as stream:
         for batch in batches:
             stream.write(framed([pack(message) for message in batch]))
     helper = Helper(
-        lambda key, text: said.append((key, text)),
+        lambda key, text: warnings.append((key, text)),
         backend=Backend(open_run=open_run, close_run=close_run, most_open=most_open),
     )
     with path.open("rb") as stream:
@@ -401,7 +401,7 @@ def serve(tmp_path, batches, open_run, close_run=closing.close_run, most_open=ma
         thread.start()
         thread.join(5)
         assert not thread.is_alive(), "the helper does not end"
-    return said
+    return warnings
 
 
 def fake_spec(key, trouble=""):
@@ -421,10 +421,10 @@ def test_a_run_that_refuses_define_metric_is_used_and_closed(tmp_path):
     """It is open: its rows go into it, and it is closed; without the x-axis, which is said."""
     opened: list[FakeRun] = []
     batch = [Start("a", fake_spec("a", "define")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
-    said = serve(tmp_path, [batch], opener(opened))
+    warnings = serve(tmp_path, [batch], opener(opened))
     (run,) = opened
     assert (run.rows, run.exit_codes) == ([(0, {"loss": 1})], [0])
-    assert len(said) == 1
+    assert len(warnings) == 1
 
 
 class Crowd:
@@ -486,12 +486,12 @@ def test_only_so_many_runs_are_open_at_once(tmp_path):
         [Log(key, {"loss": 1}, {}) for key in keys],
         [End(key, FINISHED) for key in keys],
     ]
-    said = serve(tmp_path, batches, open_run, close_run, most_open=3)
+    warnings = serve(tmp_path, batches, open_run, close_run, most_open=3)
     assert crowd.most == 3
     assert {run.id: (len(run.rows), run.exit_codes) for run in opened} == {
         key: (1, [0]) for key in keys
     }
-    assert {text.partition(",")[0] for _, text in said} == {"3 runs are open at the same time"}
+    assert {text.partition(",")[0] for _, text in warnings} == {"3 runs are open at the same time"}
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -506,11 +506,11 @@ def test_a_checkpoint_is_taken_in_time_or_later_and_its_copy_never_stays(late, t
     messages = [Start("a", fake_spec("a")), upload, End("a", FINISHED)]
     if late:
         messages[1:] = [End("a", FINISHED), upload]
-    said = serve(tmp_path, [messages], opener(opened))
+    warnings = serve(tmp_path, [messages], opener(opened))
     runs_seen = [(len(run.artifacts), run.exit_codes) for run in opened]
     assert runs_seen == ([(0, [0]), (1, [3])] if late else [(1, [0])])
     assert opened[-1].summary.get("wbtune/dropped") == (None if late else 0)
-    assert not said
+    assert not warnings
     assert not copy.exists()
 
 
@@ -542,8 +542,8 @@ def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
     def open_run(spec, secret, **how):
         raise TroubleError("no server")
 
-    said = serve(tmp_path, [messages], open_run)
-    assert ["checkpoint_000007 (checkpoint_a)" in text for _, text in said] == [False, True]
+    warnings = serve(tmp_path, [messages], open_run)
+    assert ["checkpoint_000007 (checkpoint_a)" in text for _, text in warnings] == [False, True]
     assert not copy.exists()
 
 
@@ -561,8 +561,8 @@ def test_a_hook_that_exits_does_not_hold_up_the_helper(what, tmp_path):
         return Exits(spec.init)
 
     batch = [Start("a", fake_spec("a")), Log("a", {"loss": 1}, {}), End("a", FINISHED)]
-    said = serve(tmp_path, [batch], open_run)
-    assert any("SystemExit" in text for _, text in said)
+    warnings = serve(tmp_path, [batch], open_run)
+    assert any("SystemExit" in text for _, text in warnings)
 
 
 # --- the writer, its process, and wandb -------------------------------------------------------
@@ -764,8 +764,8 @@ def test_no_helper_process_can_start(trouble, tmp_path, caplog, monkeypatch):
         "train_a",
         "experiment",
     )
-    said = {"wbtune/reason": "enough", "wbtune/attempt": 2, "wbtune/dropped": 0, "i": 10}
-    assert found["a"].summary.items() >= said.items()
+    entries = {"wbtune/reason": "enough", "wbtune/attempt": 2, "wbtune/dropped": 0, "i": 10}
+    assert found["a"].summary.items() >= entries.items()
     assert (dict(os.environ), wandb.run) == (environment, run)
 
 
@@ -997,8 +997,8 @@ def test_a_message_that_does_not_get_through(bad, writer, tmp_path, caplog):
     assert rows_on_disk(tmp_path, "a") == rows_on_disk(tmp_path, "b") == [0, 1]
     assert (found["a"].exit_code, found["a"].tags) == (0, ["stopped"])
     assert [found[trial].summary["wbtune/dropped"] for trial in "ab"] == [3, 0]
-    said = [text for text in caplog.messages if "a row was lost" in text]
-    assert len(said) == 2 and "3 times in all" in said[1]
+    lost = [text for text in caplog.messages if "a row was lost" in text]
+    assert len(lost) == 2 and "3 times in all" in lost[1]
     assert "wbtune (run a): 3 results were not logged" in caplog.messages
 
 
