@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import wandb
 from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
@@ -54,6 +55,7 @@ def test_no_key_is_left(space: dict[str, Any]) -> None:
         {"loop": tune.grid_search([{"wandb": {"api_key": KEY}}])},
         {"wandb": {"api_key": KEY}, "loop": {"wandb": {"api_key": "o" * 40}}},
         {"wandb": {"settings": {"api_key": KEY}}},
+        {"wandb": {"settings": wandb.Settings(api_key=KEY)}},
     ],
 )
 def test_a_sampled_key_is_refused(space: dict[str, Any]) -> None:

@@ -186,6 +186,12 @@ class Keyed:
         return 1
 
 
+class Model:
+    """Has a ``dtype``, as the models of transformers have, and is no array."""
+
+    dtype = "float16"
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -234,6 +240,7 @@ class Keyed:
         (strategies.nested("list", 33, 1), strategies.nested("list", 33, 1)),
         (strategies.nested("list", 34, 1), strategies.nested("list", 33, "...")),
         (Keyed(), {"a": 1}),
+        (Model(), "<test_sanitize.Model>"),
         (len, "builtins.len"),
         (Point, "strategies.Point"),
         (ValueError("why"), "why"),

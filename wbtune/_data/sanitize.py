@@ -154,7 +154,7 @@ class _Sanitizer:
             return sorted(self._items(value, depth), key=_order)
         if isinstance(value, (Sequence, ValuesView)):
             return self._items(value, depth)
-        if hasattr(value, "dtype") or hasattr(type(value), "__array__"):
+        if hasattr(type(value), "__array__"):
             return self._array(value, depth)
         if hasattr(type(value), "get_secret_value"):  # pydantic's
             return MASK
