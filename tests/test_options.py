@@ -27,7 +27,9 @@ from ray import cloudpickle
 from strategies import examples, given_options, init_kwargs, run_options
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
+from wbtune._data import ignored_options
 from wbtune._data.keywords import SetupOptions, TunerOptions
+from wbtune._data.option_table import DECIDED
 from wbtune._data.options import RunOptions, parse, take_from_config
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError, UnknownOptionError
@@ -394,6 +396,18 @@ def test_a_settings_object_becomes_what_was_set_in_it() -> None:
     assert kept == {"silent": True, "init_timeout": 7}
     plain = {"silent": True}
     assert parse("door", {"settings": plain}, INIT).init_kwargs["settings"] is not plain
+
+
+def test_what_rays_own_takes_and_wbtune_decides_is_set_aside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With a warning, unless it asks for what happens anyway; old modes have new names."""
+    given = {"reinit": True, "resume": None, "dir": "x", "mode": "dryrun", "name": "n"}
+    rest, taken = ignored_options.set_aside(given)
+    assert (rest, taken) == ({"mode": "offline", "name": "n"}, {"reinit": True, "dir": "x"})
+    assert ignored_options.set_aside({"mode": "run"}) == ({"mode": "online"}, {})
+    ignored_options.warn_without_effect("door", taken)
+    assert caplog.messages == [f"door: dir='x' has no effect: {DECIDED['dir']}."]
 
 
 # --- config["wandb"] -----------------------------------------------------------------------
