@@ -33,6 +33,8 @@ os.environ["WANDB_ERROR_REPORTING"] = "false"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# Workers that nobody has asked for yet: none of Tune's trials takes one.
+os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - Ray's spelling
 # Hundreds of workers import the same modules: one of them compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -47,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in marks_of(reached(item.path, names), item.fixturenames, given):
             item.add_marker(mark)
     # Two files at a time: the long ones first, so that neither of the two is left with one.
-    needs_ray = Counter(item.path for item in items if item.get_closest_marker("ray"))
-    items.sort(key=lambda item: needs_ray[item.path], reverse=True)
+    no_units = Counter(item.path for item in items if not item.get_closest_marker("unit"))
+    items.sort(key=lambda item: no_units[item.path], reverse=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -99,6 +101,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""
     import ray
+    from ray.tune.execution import class_cache
 
     # By its environment: for a `runtime_env`, a job waits for workers of its own.
     with pytest.MonkeyPatch.context() as patch:
@@ -106,8 +109,16 @@ def ray(home: Path) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         # Measured, each of the hundreds of workers would start half as fast.
         patch.setenv("COVERAGE_PROCESS_CONFIG", "")
+        patch.setenv("PL_DISABLE_FORK", "1")
         local_ray(4)
-    yield ray
+    with pytest.MonkeyPatch.context() as patch:
+        # Tune gives this variable to each trial, for which Ray starts another Python first.
+        patch.setattr(
+            class_cache._ActorClassCache,
+            "get",
+            lambda known, cls: known._cache.setdefault(cls, ray.remote(cls)),
+        )
+        yield ray
     ray.shutdown()
 
 

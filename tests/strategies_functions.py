@@ -439,9 +439,17 @@ class Elsewhere:
         assert worked, answer
         return answer
 
+    def can_import_from(self, folder: Path) -> None:
+        """Let it import the modules that are there, as a node has those of its driver."""
+        self(_append_to_path, str(folder))
+
     def close(self) -> None:
         """End the process."""
         self._process.communicate(timeout=60)
+
+
+def _append_to_path(folder: str) -> None:
+    sys.path.append(folder)
 
 
 def clean_env(home: Path, *paths: Path) -> dict[str, str]:

@@ -222,10 +222,13 @@ def test_hooks(ray, tmp_path, monkeypatch):
     assert (tmp_path / "info").read_text() == log.id
 
 
-def slow(config):
-    for i in range(1, 6):
-        time.sleep(0.4)  # work
-        tune.report({"loss": float(i)})
+def until_it_has_a_run(config):
+    context = tune.get_context()
+    log = f"wandb/*/run-{context.get_trial_id()}.wandb"
+    tune.report({"loss": 0.0})
+    while not [*Path(config["folder"], context.get_experiment_name()).glob(log)]:
+        time.sleep(0.05)
+    tune.report({"loss": 1.0})
 
 
 class Census(tune.Callback):
@@ -255,8 +258,8 @@ def test_processes_do_not_grow(trials, ray, tmp_path):
     """The callback needs one helper and one wandb-core, for one trial as for six."""
     census = Census()
     tune.Tuner(
-        slow,
-        param_space={"n": tune.grid_search(list(range(trials)))},
+        until_it_has_a_run,
+        param_space={"n": tune.grid_search(list(range(trials))), "folder": str(tmp_path)},
         run_config=run_config(
             tmp_path, "census", callbacks=[WandbLoggerCallback(project="p"), census]
         ),

@@ -385,12 +385,8 @@ def test_defined_in(place, tmp_path, elsewhere):
         )
     env = functions.clean_env(tmp_path, tmp_path)
     functions.program(env, tmp_path, "script.py", "everything.pkl")
-    worker = functions.Elsewhere(tmp_path, tmp_path) if place == "a module" else elsewhere
-    try:
-        results = worker.pickled((tmp_path / "everything.pkl").read_bytes())
-    finally:
-        if worker is not elsewhere:
-            worker.close()
+    elsewhere.can_import_from(tmp_path)
+    results = elsewhere.pickled((tmp_path / "everything.pkl").read_bytes())
     assert len(results) == 7
     for name, one in results.items():
         assert (name, one) == (name, [(8, "NoopRun"), True, True, "(config)", True])

@@ -122,7 +122,7 @@ def test_what_a_function_returns(reuse, ray, tmp_path):
     results = tune.Tuner(
         calls_it,
         param_space={"what": tune.grid_search([*RETURNED])},
-        tune_config=tune.TuneConfig(reuse_actors=reuse, max_concurrent_trials=1 + reuse),
+        tune_config=tune.TuneConfig(reuse_actors=reuse, max_concurrent_trials=2 if reuse else None),
         run_config=run_config(tmp_path, "returned"),
     ).fit()
     logs = run_log.read_runs(tmp_path / "returned")

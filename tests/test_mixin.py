@@ -185,7 +185,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("place", ["__main__", "a module"])
-def test_pickled(place, tmp_path):
+def test_pickled(place, tmp_path, elsewhere):
     """Another process gets the class with its whole declaration, wherever it is defined."""
     if place == "__main__":
         (tmp_path / "script.py").write_text(PROGRAM)
@@ -197,11 +197,8 @@ def test_pickled(place, tmp_path):
         )
     env = functions.clean_env(tmp_path, tmp_path)
     functions.program(env, tmp_path, "script.py", "classes.pkl")
-    worker = functions.Elsewhere(tmp_path, tmp_path)
-    try:
-        results = worker.pickled((tmp_path / "classes.pkl").read_bytes())
-    finally:
-        worker.close()
+    elsewhere.can_import_from(tmp_path)
+    results = elsewhere.pickled((tmp_path / "classes.pkl").read_bytes())
     assert results == dict.fromkeys(("at the top", "local"), (("docs", "g", ["lr"]), True))
 
 
