@@ -16,7 +16,7 @@ from ray import tune
 from wbtune import WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.options import RunOptions
 from wbtune._place.identity import Identity
-from wbtune._run import ownership, run_log
+from wbtune._run import ownership, run_files, run_log
 from wbtune._trial import tune_hooks
 from wbtune._trial.trial_run import TrialRun
 
@@ -217,6 +217,7 @@ def test_finish_where_nobody_else_closes_the_run(tmp_path, monkeypatch):
     run.log({"mine": 1})
     run.finish(exit_code=3)
     assert wandb.run is None
+    assert run_files.wait_for_end(*run_files.logs(tmp_path, "by-hand"))
     log = run_log.read_runs(tmp_path)["by-hand"]
     assert log.exit_code == 3
 
