@@ -8,6 +8,7 @@ Which one to take:
 - `WandbLoggerCallback` and `setup_wandb` replace those of ``ray.air.integrations.wandb``;
   only the import line changes.
 - `restore_wandb_tuner` continues an experiment whose driver has died.
+- `capabilities` lists what works with the installed releases of Ray and wandb, and what does not.
 
 ::
 
@@ -42,6 +43,7 @@ from wbtune.errors import (
 
 if TYPE_CHECKING:
     from wbtune.callback import WandbLoggerCallback
+    from wbtune.compatibility import capabilities
     from wbtune.decorator import wandb_trial
     from wbtune.mixin import WandbMixin
     from wbtune.setup import setup_wandb
@@ -58,6 +60,7 @@ __all__ = [
     "WandbLoggerCallback",
     "WandbMixin",
     "WbtuneError",
+    "capabilities",
     "restore_wandb_tuner",
     "setup_wandb",
     "wandb_trial",
@@ -69,6 +72,7 @@ __all__ = [
 _MODULES: Final = {
     "WandbLoggerCallback": "callback",
     "WandbMixin": "mixin",
+    "capabilities": "compatibility",
     "restore_wandb_tuner": "tuner",
     "setup_wandb": "setup",
     "wandb_trial": "decorator",

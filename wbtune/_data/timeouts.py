@@ -53,6 +53,8 @@ FLUSH_S: Final = 0.3
 #: A row is remembered, in case wandb-core or the helper dies: five times as long as it takes to
 #: reach the disk, and until the run's log has grown since.
 REMEMBER_S: Final = 1.5
+#: The same, where wandb-core can't be asked to write that often: it does so every 15 s.
+REMEMBER_LONG_S: Final = 20.0
 #: Opening a run waits for wandb-core before it assumes that wandb-core hangs: longer than any
 #: server may take.
 RUN_OPENS_S: Final = 150.0

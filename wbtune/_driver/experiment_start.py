@@ -13,7 +13,7 @@ from wbtune._driver.checkpoint_references import missing_for_references, scheme_
 from wbtune._driver.experiment import Experiment
 from wbtune._place import driver_login, driver_options, handover, outer_job
 from wbtune._run import links, ownership, run_spec
-from wbtune._upstream import ray_loop, ray_stops
+from wbtune._upstream import capabilities, ray_loop, ray_stops
 from wbtune.errors import ConfigurationError
 
 
@@ -67,6 +67,7 @@ def start_experiment(
     outer_job.warn_once(public_name, options.group or sweep.experiment)
     if options.mode != "disabled" and sweep.directory is not None:
         _check_folder(public_name, Path(sweep.directory, "wandb"))
+    capabilities.warn_of_lost()
     fit = handover.new_fit()
     if not ray_loop.name_fit(fit):
         # Tune's loop has changed, and the trials can't learn the name of this `fit`.

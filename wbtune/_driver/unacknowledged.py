@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wbtune._data import timeouts
 from wbtune._helper.messages import (
     Configure,
     End,
@@ -28,6 +27,7 @@ from wbtune._helper.messages import (
 )
 from wbtune._run import log_rows, replay, run_files, run_spec
 from wbtune._run.log_rows import STAMP
+from wbtune._upstream import wandb_settings
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class SentMessages:
                     self.uploads = [*filter(_is_waiting, self.uploads), one]
         while (
             len(self.recent) > replay.KEEP
-            and self.recent[0].done < self.recent[-1].done - timeouts.REMEMBER_S
+            and self.recent[0].done < self.recent[-1].done - wandb_settings.remember_s()
         ):
             self.recent.popleft()
 

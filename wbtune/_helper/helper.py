@@ -38,6 +38,7 @@ from wbtune._helper.row_logger import RowLogger
 from wbtune._helper.stream import Stream
 from wbtune._helper.uploads import upload_rest
 from wbtune._run import run_spec, steps
+from wbtune._upstream import wandb_run
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -208,7 +209,7 @@ class Helper:
         stream = self._streams[key]
         stream.run = run
         if run is not None:
-            stream.steps = steps.Steps(run.starting_step)
+            stream.steps = steps.Steps(wandb_run.first_step(run))
         self.is_ready(key)
 
     def is_ready(self, key: str) -> None:

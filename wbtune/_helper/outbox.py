@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._run import guard, replay
 from wbtune._upstream import wandb_core, wandb_wire
-from wbtune._upstream.wandb_simple_rows import SimpleRows
+from wbtune._upstream.capabilities import MOVED
+from wbtune._upstream.wandb_simple_rows import SIMPLE, SimpleRows
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -47,18 +48,25 @@ class Outbox:
         Raises:
             Exception: what ``run.log`` raises, except when the core has died: see `send`.
         """
-        protection = guard.of(run)
-        if protection is not None and self._simple.knows(run, row):
-            held = [protection.hold(row, step)]
-        else:
-            with wandb_wire.rows_held_back(run) as held:
-                run.log(row, step=step, commit=True)
-            self._simple.learn(run, row, step, held)
+        held = self._held(run, row, step)
         self._rows += [(run, one) for one in held]
         self._bytes += sum(one.request.ByteSize() for one in held)
         self._count[id(run)] += len(held)
         if self._count[id(run)] >= OF_ONE_RUN or self._bytes >= TOGETHER:
             self.send()
+
+    def _held(self, run: Run, row: dict[str, Any], step: int) -> list[wandb_wire.HeldRow]:
+        """Return what is to be sent for a row; what could not be held back was sent."""
+        protection = guard.of(run)
+        try:
+            if protection is not None and self._simple.knows(run, row):
+                return [protection.hold(row, step)]
+        except MOVED as error:
+            SIMPLE.fail(error)
+        with wandb_wire.rows_held_back(run) as held:
+            run.log(row, step=step, commit=True)
+        self._simple.learn(run, row, step, held)
+        return held
 
     def send(self) -> dict[int, int]:
         """Send all rows; runs whose core is gone continue in a new one, with the same rows.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 from wbtune._place import driver_login, handover, identity
-from wbtune._upstream import ray_store
+from wbtune._upstream import capabilities, ray_store
 
 logger = logging.getLogger("wbtune")
 
@@ -34,6 +34,7 @@ def hand_over() -> None:
     """On a driver, hand over the login of its environment; do nothing elsewhere."""
     if ray_store.job() is None or not ray_store.is_driver():
         return
+    capabilities.warn_of_lost()
     try:
         driver_login.hand_over(driver_login.of_environment(), handover.process())
     except Exception as error:  # noqa: BLE001 - pickling a function must not fail because of W&B

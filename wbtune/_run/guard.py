@@ -23,6 +23,7 @@ from wbtune._run.forks import FORKS
 from wbtune._run.replay import ReplayBuffer
 from wbtune._run.sending import RunSender
 from wbtune._upstream import wandb_core, wandb_run
+from wbtune._upstream.capabilities import MOVED
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -66,7 +67,7 @@ class Guard:
         self._written = -1
         self._has_warned = False
         self._progress = watchdog.Progress(_folder(run), monotonic())
-        self._buffer = ReplayBuffer(run.starting_step, lambda: self._progress.safe)
+        self._buffer = ReplayBuffer(wandb_run.first_step(run), lambda: self._progress.safe)
         self._sender = RunSender(run, self._buffer, self.survive, may_be_shared=may_be_shared)
         run.__dict__["wbtune_guard"] = self
         FORKS.watch(self)
@@ -226,9 +227,15 @@ class Guard:
 
 
 def protect(run: Run, reopen: Callable[..., Run], *, patience: float, may_be_shared: bool) -> None:
-    """Give a run its `Guard`, if this version of wandb has what that needs."""
-    if wandb_run.can_be_guarded(run):
+    """Give a run its `Guard`, if this wandb has what that needs."""
+    if not wandb_run.GUARD.is_here:
+        return
+    restore = wandb_run.state_of(run)
+    try:
         Guard(run, reopen, patience=patience, may_be_shared=may_be_shared)
+    except MOVED as error:
+        restore()
+        wandb_run.GUARD.fail(error)
 
 
 def of(run: Run) -> Guard | None:

@@ -36,6 +36,8 @@ def records(
     path: Path, frequent: bytes = b"", *, strict: bool = False, last_blocks: int | None = None
 ) -> Iterator[Any]:
     """Parse the records that `payloads` yields."""
+    if not wandb_records.RECORDS.is_here and not strict:
+        return
     new_record, no_record = wandb_records.record_type(), wandb_records.not_a_record()
     for payload in payloads(path, frequent, strict=strict, last_blocks=last_blocks):
         try:

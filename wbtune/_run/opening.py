@@ -171,16 +171,17 @@ def _init(
         # A plain function: wandb deep-copies its settings, and would copy a method's object too.
         settings.setdefault("stop_fn", lambda: on_stop())  # noqa: PLW0108
     settings["finish_timeout"] = _upload_s(spec, for_trial_elsewhere=for_trial_elsewhere)
+    login: Mapping[str, Any] = {}
     if secret is not None:
         base_url = settings.get("base_url") or wandb_settings.wandb_setting("base_url")
-        wandb_auth.log_in(str(base_url), secret.reveal())
+        login = wandb_auth.log_in(str(base_url), secret.reveal())
     directory = spec.init.get("dir")
     if directory:
         Path(directory, "wandb").mkdir(parents=True, exist_ok=True)
     # Without the settings that every run of this process has (see `prepare_for_many`).
     settings = {
         name: value
-        for name, value in settings.items()
+        for name, value in wandb_settings.known(settings).items()
         # The address in the environment may contain a password, so it is always given.
         if name == "base_url" or wandb_settings.wandb_setting(name) != value
     }
@@ -193,7 +194,7 @@ def _init(
             **spec.init,
             config=dict(spec.config),
             reinit="create_new" if for_trial_elsewhere or create_new else "finish_previous",
-            settings=wandb.Settings(**settings),
+            settings=wandb.Settings(**settings, **login),
         )
     environment.log_packages(run, spec.command)
     return run
@@ -208,7 +209,7 @@ def prepare_for_many() -> None:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     wandb_core.keep_core_from_debugging()
-    common: dict[str, Any] = {**run_spec.SETTINGS, **_DRIVER_SETTINGS}
+    common = wandb_settings.known({**run_spec.SETTINGS, **_DRIVER_SETTINGS})
     wandb_core.ensure_core(own=True)
     wandb.setup(wandb.Settings(**common))
     logging.getLogger("wandb").setLevel(logging.WARNING)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from wbtune._data import timeouts
 from wbtune._run.log_rows import STAMP
+from wbtune._upstream import wandb_settings
 
 #: How many entries are kept in any case.
 KEEP: Final = 10
@@ -92,6 +92,7 @@ class ReplayBuffer:
         self.forgotten = Count()
         self.step = step
         self._safe = safe
+        self._remember_s = wandb_settings.remember_s()
         self.asked: int | None = None
         # The rows of the newest entry, to which rows are added until that moment ends.
         self._moment: list[dict[str, Any]] = []
@@ -159,7 +160,7 @@ class ReplayBuffer:
         # core's death raise nothing, and there may be hours between two rows.
         while len(entries) > MOST or (
             len(entries) > KEEP
-            and entries[0].at < min(entries[-KEEP].at - timeouts.REMEMBER_S, self._safe())
+            and entries[0].at < min(entries[-KEEP].at - self._remember_s, self._safe())
             # Until the next step, the entry is a part of a pending row.
             and (callable(entries[0].what) or entries[0].step < entries[-KEEP].step)
         ):

@@ -10,6 +10,7 @@ from typing import Final
 
 from wbtune._data import timeouts
 from wbtune._run import log_records
+from wbtune._upstream import wandb_records
 
 #: wbtune's marker file in the folder of a run that was not, or not completely, uploaded.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
@@ -63,8 +64,10 @@ def wait_for_end(path: Path, seconds: float = timeouts.EXIT_RECORD_S) -> bool:
     """Wait for a log's exit record: ``finish`` may return a few milliseconds before it.
 
     Returns:
-        Whether it is there, within these seconds.
+        Whether it is there, within these seconds, or nobody can read it.
     """
+    if not wandb_records.RECORDS.is_here:
+        return True
     deadline = time.monotonic() + seconds
     while exit_code(path) is None:
         if time.monotonic() > deadline:

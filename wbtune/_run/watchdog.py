@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from wbtune._data import timeouts
 from wbtune._data.deadline import Waiting
-from wbtune._upstream import wandb_core
+from wbtune._upstream import wandb_core, wandb_settings
 
 logger = logging.getLogger("wbtune")
 
@@ -37,6 +37,7 @@ class Progress:
     def __init__(self, folder: Path, now: float) -> None:
         self.safe = float("-inf")
         self._folder = folder
+        self._core_lag_s = max(timeouts.CORE_LAG_S, wandb_settings.remember_s())
         self._path: Path | None = None
         self._size = 0
         self._looked = self._grew = now
@@ -62,7 +63,7 @@ class Progress:
         if size != self._size:
             # It was written after the previous check, when the core already had what was sent
             # long before that.
-            self.safe = self._looked - timeouts.CORE_LAG_S
+            self.safe = self._looked - self._core_lag_s
             self._grew, self._was_full = now, self._is_full
             self._waiting = None
         elif newest > self._grew and self._waiting is None:
@@ -74,7 +75,8 @@ class Progress:
         """Has it stopped growing although there is something to write, and room for it?"""
         if self._waiting is None or self._is_full:
             return False
-        patience = timeouts.STALLED_S if self._was_full else timeouts.STALLED_ANYWAY_S
+        after_full = max(timeouts.STALLED_S, self._core_lag_s)
+        patience = after_full if self._was_full else timeouts.STALLED_ANYWAY_S
         return time.monotonic() - self._waiting > patience
 
 

@@ -50,7 +50,7 @@ class Segment:
     def __init__(self, spec: run_spec.RunSpec) -> None:
         self.id = str(spec.init["id"])
         self.offline = True
-        self.starting_step = 0
+        self.starting_step = self.step = 0
         self.tags = tuple(spec.init.get("tags") or ())
         self._spec = spec
         self._objective = spec.objective
@@ -181,7 +181,7 @@ def open_run(
 class DisabledRun:
     """A run with ``mode="disabled"``, which accepts everything and keeps nothing."""
 
-    offline, starting_step, tags = True, 0, ()
+    offline, starting_step, step, tags = True, 0, 0, ()
 
     def __init__(self) -> None:
         self.config, self.summary = _Changes(), _Changes()

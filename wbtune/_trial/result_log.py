@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wbtune._data.signals import is_of_a_signal
 from wbtune._run import closing, media, opening, run_spec, steps
 from wbtune._trial.row_joiner import RowJoiner
+from wbtune._upstream import wandb_run
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -56,7 +57,7 @@ class ResultLog:
         self._router = router
         self._iteration = iteration
         self._warned_keys = warned_keys
-        self._steps = steps.Steps(started.run.starting_step)
+        self._steps = steps.Steps(wandb_run.first_step(started.run))
         self._joiner: RowJoiner | None = None
 
     @property

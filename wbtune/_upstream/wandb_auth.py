@@ -2,8 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import netrc
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from wbtune._upstream.capabilities import Capability, uses
+
+#: W&B's own way to find and keep credentials.
+CREDENTIALS: Final = Capability(
+    "W&B's own credentials",
+    without="of what `wandb login` left, only the netrc file is found, and wandb says on the "
+    "terminal of each trial that it was given a key",
+    since="wandb 0.24",
+    needs=(
+        "wandb.sdk.lib.wbauth:authenticate_session",
+        "wandb.sdk.lib.wbauth:session_credentials",
+        "wandb.sdk.lib.wbauth:AuthApiKey",
+        "wandb.sdk.lib.wbauth.authenticate:_session_auth_lock",
+        "wandb.sdk.lib.wbauth.authenticate:_locked_set_session_auth",
+    ),
+)
+
+KEY_CHECK: Final = Capability(
+    "a check of the key's form",
+    without="a key of the wrong form is refused by the server, not before",
+    since="wandb 0.24",
+    needs=("wandb.sdk.lib.wbauth.validation:check_api_key",),
+)
+
+SYNC: Final = Capability(
+    "uploads of what is left",
+    without="runs that were kept on disk while the server was away are uploaded by `wandb sync` "
+    "alone",
+    since="wandb 0.24",
+    needs=("wandb.cli.beta_sync:sync", *CREDENTIALS.needs),
+)
 
 
 def logged_in(base_url: str) -> bool:
@@ -20,6 +57,21 @@ def found_key(base_url: str) -> str | None:
     return getattr(_credentials(base_url), "api_key", None)
 
 
+class _Key:
+    """A key from a netrc file."""
+
+    def __init__(self, api_key: str) -> None:
+        self.api_key = api_key
+
+
+def _key_in_netrc(base_url: str) -> _Key | None:
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        found = netrc.netrc().authenticators(urlsplit(base_url).hostname or "")
+        return _Key(found[2]) if found and found[2] else None
+    return None
+
+
+@uses(CREDENTIALS, otherwise=_key_in_netrc)
 def _credentials(base_url: str) -> Any:
     from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -30,23 +82,33 @@ def _credentials(base_url: str) -> Any:
     return found if found is not None and found.host.is_same_url(base_url) else None
 
 
-def log_in(base_url: str, key: str) -> None:
+def _key_as_setting(base_url: str, key: str) -> Mapping[str, Any]:  # noqa: ARG001 - as `log_in`
+    return {"api_key": key}
+
+
+@uses(CREDENTIALS, otherwise=_key_as_setting)
+def log_in(base_url: str, key: str) -> Mapping[str, Any]:
     """Let the runs of this process use a key.
 
     ``Settings(api_key=...)`` is public, but says so on the terminal for every trial, and
     ``wandb.login`` writes a netrc file
     [wandb 0.31, ``wandb.sdk.lib.wbauth.authenticate``].
+
+    Returns:
+        The settings that each of these runs has to be opened with: none, or the key.
     """
     from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
     from wandb.sdk.lib.wbauth import authenticate  # noqa: PLC0415 - as above
 
     known = wbauth.session_credentials(host=base_url)
     if isinstance(known, wbauth.AuthApiKey) and known.api_key == key:
-        return
+        return {}
     with authenticate._session_auth_lock:  # noqa: SLF001 - nothing public is silent
         authenticate._locked_set_session_auth(wbauth.AuthApiKey(host=base_url, api_key=key))  # noqa: SLF001
+    return {}
 
 
+@uses(SYNC, otherwise=lambda *_: None)
 def sync(folders: list[Path], base_url: str, key: str) -> None:
     """Do what ``wandb sync`` does, in this process: its environment would have to hold the key.
 
@@ -58,9 +120,12 @@ def sync(folders: list[Path], base_url: str, key: str) -> None:
     as_it_is: dict[str, Any] = dict.fromkeys(
         ("entity", "project", "run_id", "job_type", "replace_tags"), ""
     ) | dict.fromkeys(("live", "dry_run", "skip_online", "verbose"), False)
-    beta_sync.sync(folders, **as_it_is, skip_confirmation=True, skip_synced=True, parallelism=5)
+    wanted = {**as_it_is, "skip_confirmation": True, "skip_synced": True, "parallelism": 5}
+    known = inspect.signature(beta_sync.sync).parameters
+    beta_sync.sync(folders, **{name: value for name, value in wanted.items() if name in known})
 
 
+@uses(KEY_CHECK, otherwise=lambda _: None)
 def key_problem(key: str) -> str | None:
     """Return why wandb would refuse a key for its form; None for a good one.
 

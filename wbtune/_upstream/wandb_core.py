@@ -9,32 +9,80 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wbtune._data import notice
 from wbtune._upstream import frames
+from wbtune._upstream.capabilities import Capability, uses
+
+OWN_CORE: Final = Capability(
+    "a wandb-core for each trial",
+    without="trials may share the wandb-core of a script that had started one, and end with it",
+    since="wandb 0.25",
+    needs=(
+        "wandb.sdk.wandb_setup:singleton",
+        "wandb.sdk.wandb_setup:_WandbSetup._connection",
+        "wandb.sdk.wandb_setup:_WandbSetup._connection_lock",
+        "wandb.sdk.wandb_setup:_WandbSetup.asyncer",
+        "wandb.sdk.lib.service.service_connection:connect_to_service",
+        "wandb.sdk.lib.service.service_connection:_start_and_connect_service",
+        "wandb.sdk.lib.service.service_connection:ServiceConnection.owns_service",
+    ),
+)
+
+KILL: Final = Capability(
+    "an end for a wandb-core that hangs",
+    without="a wandb-core that hangs is not killed, and what was logged to it may be lost",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.wandb_setup:_singleton",
+        "wandb.sdk.wandb_setup:_WandbSetup._connection",
+        "wandb.sdk.wandb_setup:_WandbSetup._pid",
+        "wandb.sdk.lib.service.service_connection:ServiceConnection._proc",
+        "wandb.sdk.lib.service.service_process:ServiceProcess._process",
+    ),
+)
+
+INIT_CALLS: Final = Capability(
+    "a line about wandb.init() without effect",
+    without="arguments of a wandb.init() in a trial have no effect, and nothing says so",
+    since="wandb 0.22",
+    needs=("wandb.trigger:register", "wandb.sdk.wandb_init:init.init_settings"),
+)
+
+
+def interface_of(run: Any) -> Any:
+    """Return what a run sends by; None for a disabled run [wandb 0.28; before, in ``_backend``]."""
+    return getattr(run, "_interface", None) or getattr(
+        getattr(run, "_backend", None), "interface", None
+    )
 
 
 def core_of(run: Any) -> object:
     """Return the wandb-core that a run sends to [wandb 0.31, ``InterfaceSock._client``]."""
-    return run._interface._client  # noqa: SLF001 - there is nothing public
+    return getattr(interface_of(run), "_client", None)
 
 
 #: What wandb raises when wandb-core is no more, could not be reached, or its client has let go
-#: of it; where a wandb lacks one, it does not raise it [wandb 0.31].
-_GONE: Final = {
-    "wandb.sdk.mailbox": ("MailboxClosedError", "HandleAbandonedError"),
-    "wandb.sdk.lib.asyncio_manager": ("AlreadyJoinedError",),
-    "wandb.sdk.lib.service.service_token": ("WandbServiceConnectionError",),
-}
+#: of it; where a wandb lacks one, it does not raise it.
+CORE_ERRORS: Final = Capability(
+    "the errors of a dead wandb-core",
+    without="when its wandb-core dies, a trial may get W&B's error",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.mailbox:MailboxClosedError",
+        "wandb.sdk.mailbox:HandleAbandonedError",
+        "wandb.sdk.lib.asyncio_manager:AlreadyJoinedError",
+        "wandb.sdk.lib.service.service_token:WandbServiceConnectionError",
+    ),
+)
 
 
 @functools.cache
 def core_is_gone() -> tuple[type[BaseException], ...]:
     """Return the exceptions that wandb raises when wandb-core is no more."""
     found: list[type[BaseException]] = [ConnectionError]
-    for path, names in _GONE.items():
-        with contextlib.suppress(ImportError):
-            module = importlib.import_module(path)
-            found += [getattr(module, name) for name in names if hasattr(module, name)]
+    for name in CORE_ERRORS.needs:
+        path, _, kind = name.partition(":")
+        with contextlib.suppress(ImportError, AttributeError):
+            found.append(getattr(importlib.import_module(path), kind))
     return tuple(found)
 
 
@@ -45,6 +93,7 @@ CORE_ENV: Final = "WANDB_SERVICE"
 _OWNERS: Final[set[int]] = set()
 
 
+@uses(OWN_CORE, otherwise=lambda **_: None)
 def ensure_core(*, own: bool) -> None:
     """Connect this process to a wandb-core, unless it inherited no address: then wandb does it.
 
@@ -59,15 +108,6 @@ def ensure_core(*, own: bool) -> None:
         own: a core of this process, or of the one that it was forked from, and no other's.
             False: as wandb does, but an address where nobody answers is none.
     """
-    try:
-        _ensure_core(own=own)
-    except (AttributeError, ImportError, TypeError) as error:  # a wandb that nobody has read yet
-        notice.warn_once(
-            f"wbtune: this wandb shares the core of {CORE_ENV}, if there is one ({error})"
-        )
-
-
-def _ensure_core(*, own: bool) -> None:
     from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
     from wandb.sdk.lib.service import service_connection  # noqa: PLC0415 - as above
 
@@ -95,6 +135,7 @@ def _ensure_core(*, own: bool) -> None:
 
 
 @functools.cache
+@uses(INIT_CALLS, otherwise=lambda _: None)
 def when_init_is_called(call: Callable[[Mapping[str, Any]], None]) -> None:
     """Call a function with the arguments of each ``wandb.init`` of this process that is not ours.
 
@@ -138,6 +179,11 @@ def forget_core() -> None:
         wandb.teardown()
 
 
+def _kill_nothing() -> None:
+    """Do nothing: there is nothing to kill."""
+
+
+@uses(KILL, otherwise=lambda: _kill_nothing)
 def core_killer() -> Callable[[], None]:
     """Return a function that kills this process's own wandb-core, should it not answer any more.
 
@@ -150,6 +196,6 @@ def core_killer() -> Callable[[], None]:
     connection = getattr(setup, "_connection", None)
     process = getattr(getattr(connection, "_proc", None), "_process", None)
     if process is None or getattr(setup, "_pid", None) != os.getpid():
-        return lambda: None
+        return _kill_nothing
     kill: Callable[[], None] = process.kill
     return kill

@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+from wbtune._upstream import wandb_core
+from wbtune._upstream.capabilities import Capability, uses
+
+MEDIA: Final = Capability(
+    "rows that survive a media object that can't be logged",
+    without="a row with an image or video that wandb refuses is lost as a whole",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.wandb_run:Run._serialize_custom_charts",
+        "wandb.sdk.data_types.utils:val_to_json",
+    ),
+)
+
+COPIES: Final = Capability(
+    "media objects that travel to the process that logs them",
+    without="media objects among the results of a trial are described in text",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.data_types.base_types.wb_value:WBValue",
+        "wandb.plot.custom_chart:CustomChart",
+        "wandb.plot.viz:Visualize",
+        "wandb.sdk.data_types.base_types.wb_value:WBValue._artifact_source",
+        "wandb.sdk.data_types.base_types.wb_value:WBValue._artifact_target",
+        "wandb.sdk.data_types.base_types.media:Media._run",
+        "wandb.sdk.data_types.base_types.media:Media._path",
+        "wandb.sdk.data_types.base_types.media:Media._is_tmp",
+    ),
+)
+
+ANSWERS: Final = Capability(
+    "a look whether an upload has ended",
+    without="nothing warns of a checkpoint whose upload failed",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.artifacts.artifact:Artifact._save_handle",
+        "wandb.sdk.mailbox.mailbox_handle:_MailboxMappedHandle._handle",
+        "wandb.sdk.mailbox.response_handle:MailboxResponseHandle._response",
+    ),
+)
 
 
+@uses(ANSWERS, otherwise=lambda _: False)
 def is_answered(artifact: Any) -> bool:
     """Return whether wandb-core said what became of a logged artifact; False if nobody can see it.
 
@@ -20,11 +61,14 @@ def is_answered(artifact: Any) -> bool:
 
 def gave_up_waiting() -> tuple[type[BaseException], ...]:
     """Return what wandb raises when its core ends before it has answered [wandb 0.31]."""
-    from wandb.sdk import mailbox  # noqa: PLC0415 - wandb is imported when first needed
-
-    return (mailbox.HandleAbandonedError,)
+    return wandb_core.core_is_gone()
 
 
+def _described(value: Any, take_file: Callable[..., str | None]) -> str:  # noqa: ARG001
+    return f"{type(value).__name__} (not logged)"
+
+
+@uses(COPIES, otherwise=_described)
 def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
     """Copy one of W&B's objects (Image, Table, a chart, ...); the copy is tied to no run.
 
@@ -69,6 +113,11 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
     return copied(value)
 
 
+def _as_it_is(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:  # noqa: ARG001
+    return {key: value}
+
+
+@uses(MEDIA, otherwise=_as_it_is)
 def media_json(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:
     """Put one of W&B's objects, or a list of them, into a run, and return what its row says of it.
 

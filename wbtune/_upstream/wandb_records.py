@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+from wbtune._upstream.capabilities import Capability
+
+RECORDS: Final = Capability(
+    "reading what a run has on disk",
+    without="a run that is opened again does not say what it said before, and rows of the last "
+    "seconds before the death of its wandb-core may be in it twice",
+    since="wandb 0.22",
+    needs=("wandb.proto.wandb_internal_pb2:Record",),
+)
 
 
 def record_type() -> Any:
     """Return the type of the records in a run's transaction log [wandb 0.31].
 
     ``wandb leet inspect --json`` is the supported reader, and takes half a second a run.
+
+    Raises:
+        ValueError: where this wandb has none.
     """
+    if not RECORDS.is_here:
+        msg = f"{RECORDS.name}: {RECORDS.reason}"
+        raise ValueError(msg)
     from wandb.proto import wandb_internal_pb2  # noqa: PLC0415 - when first needed
 
     messages: Any = wandb_internal_pb2  # its stubs are written for one protobuf version

@@ -9,38 +9,104 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from wbtune._data import notice
 from wbtune._upstream import wandb_core
+from wbtune._upstream.capabilities import Capability, uses
 
-#: By what a run is guarded [wandb 0.31, ``Run``].
-_GUARDED_BY: Final = (
-    "_config_callback",
-    "_summary_update_callback",
-    "_summary_get_current_summary_callback",
-    "_partial_history_callback",
-    "_telemetry_callback",
-    "_metric_callback",
+GUARD: Final = Capability(
+    "runs that outlive their wandb-core",
+    without="when its wandb-core is killed, what is logged to a run from then on is lost",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.wandb_run:Run._config",
+        "wandb.sdk.wandb_run:Run._config_callback",
+        "wandb.sdk.wandb_run:Run._summary_update_callback",
+        "wandb.sdk.wandb_run:Run._summary_get_current_summary_callback",
+        "wandb.sdk.wandb_run:Run._partial_history_callback",
+        "wandb.sdk.wandb_run:Run._telemetry_callback",
+        "wandb.sdk.wandb_run:Run._metric_callback",
+        "wandb.sdk.wandb_run:Run._local_step | wandb.sdk.wandb_run:Run._step",
+        "wandb.sdk.wandb_config:Config._set_callback",
+        "wandb.sdk.wandb_summary:Summary._set_update_callback",
+        "wandb.sdk.wandb_summary:Summary._update_callback",
+        "wandb.sdk.wandb_summary:Summary._get_current_summary_callback",
+    ),
+)
+
+GLOBAL_RUN: Final = Capability(
+    "wandb.run is the run of the trial",
+    without="after the death of its wandb-core, wandb.log() of a trial may raise",
+    since="wandb 0.22",
+    needs=("wandb.sdk.wandb_init:_set_global_run",),
+)
+
+OWN_FINISH: Final = Capability(
+    "rows after the user's own finish()",
+    without="what a trial logs after its own run.finish() or wandb.finish() is lost",
+    since="wandb 0.22",
+    needs=("wandb.sdk.wandb_run:Run._finish", "wandb.sdk.wandb_run:Run._is_finished"),
+)
+
+TIMED_OUT: Final = Capability(
+    "uploads that took too long are noticed",
+    without="a run whose uploads took too long is not uploaded at the end; `wandb sync` does it",
+    since="wandb 0.27",
+    needs=("wandb.sdk.wandb_run:Run._finish_timed_out",),
+)
+
+STEPS: Final = Capability(
+    "the steps of several processes",
+    without="rows of processes that a trial forks may be dropped by W&B",
+    since="wandb 0.27",
+    needs=("wandb.sdk.interface.interface:InterfaceBase.deliver_history_step",),
 )
 
 
-def can_be_guarded(run: Any) -> bool:
-    """Return whether a run has what `wbtune._run.guard` stands below; if not, warn."""
-    missing = [name for name in _GUARDED_BY if not hasattr(run, name)]
-    if missing:
-        notice.warn_once(
-            f"wbtune: this wandb has no {', '.join(missing)}; the last rows of a run are lost "
-            "when wandb-core is killed."
-        )
-    return not missing
+FIRST_STEP: Final = Capability(
+    "the step at which a continued run begins",
+    without="wandb-core is asked for the step at which a continued run begins",
+    since="wandb 0.22",
+    needs=("wandb.sdk.wandb_run:Run.starting_step",),
+)
+
+
+@uses(FIRST_STEP, otherwise=lambda run: int(run.step))
+def first_step(run: Any) -> int:
+    """Return the step of the first row of a run that was just opened."""
+    return int(run.starting_step)
+
+
+def _set_public_names(run: Any) -> None:
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    named = {"run": run, "config": run.config, "summary": run.summary, "log": run.log}
+    vars(wandb).update(named)
+
+
+@uses(GLOBAL_RUN, otherwise=_set_public_names)
+def _set_global_run(run: Any) -> None:
+    from wandb.sdk import wandb_init  # noqa: PLC0415 - wandb is imported when first needed
+
+    wandb_init._set_global_run(run)  # noqa: SLF001 - what is public sets not all of it
 
 
 def same_global_run(new: object, run: object) -> None:
-    """Make ``run`` the `wandb.run` if ``new`` has become that [wandb 0.31, ``wandb_init``]."""
+    """Make ``run`` the `wandb.run` if ``new`` has become that."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
-    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - as above
 
     if wandb.run is new:
-        _set_global_run(run)  # type: ignore[arg-type]
+        _set_global_run(run)
+
+
+def state_of(run: Any) -> Callable[[], None]:
+    """Return a function that gives a run, its config and its summary back what they have now."""
+    kept = [(one, dict(vars(one))) for one in (run, run.config, run.summary)]
+
+    def restore() -> None:
+        for one, state in kept:
+            vars(one).clear()
+            vars(one).update(state)
+
+    return restore
 
 
 def send_updates_by(run: Any, send: Callable[..., Any]) -> None:
@@ -119,6 +185,7 @@ def share_state(run: Any, new: Any, **more: Any) -> None:
         "_metric_callback",
         "_telemetry_callback",
         "_local_step",
+        "_step",
         "finish",
         "_finish",
     )
@@ -154,8 +221,6 @@ def before_next_use(run: Any, wake: Callable[[], None]) -> None:
     Nobody but its class is asked for an attribute first, so it gets a class of its own until
     then. `wandb.run` and what belongs to it are this object's again.
     """
-    from wandb.sdk.wandb_init import _set_global_run  # noqa: PLC0415 - when first needed
-
     kind = type(run)
 
     def used(self: Any, name: str) -> Any:
@@ -218,13 +283,14 @@ def send_metrics_by(run: Any, send: Callable[[Any], None]) -> Callable[[Any], No
     return method
 
 
+@uses(STEPS, otherwise=lambda *_: None)
 def core_step(run: Any, seconds: float) -> int | None:
     """Return W&B's step of the next row of any process; None without an answer in time.
 
     ``run.step`` is public, but waits for half a minute [wandb 0.31, ``Run.step``].
     """
     try:
-        handle = run._interface.deliver_history_step()  # noqa: SLF001 - as said
+        handle = wandb_core.interface_of(run).deliver_history_step()
         return int(handle.wait_or(timeout=seconds).step)
     except TimeoutError:
         return None

@@ -5,11 +5,72 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from wbtune._data import timeouts
 from wbtune._data.masking import without_userinfo
+from wbtune._upstream.capabilities import Capability, uses
+
+PROCESS: Final = Capability(
+    "W&B's settings of the process",
+    without="under a W&B sweep agent or launch job, a trial's run may be that of the agent",
+    since="wandb 0.22",
+    needs=("wandb.sdk.wandb_setup:singleton",),
+)
+
+FLUSH: Final = Capability(
+    "a log that is on disk within a second",
+    without="rows of the last 15 s can be lost with a killed trial, as wandb-core writes its log "
+    "only that often",
+    since="wandb 0.31",
+    needs=("wandb:Settings.x_transaction_log_flush_interval",),
+)
+
+STOP: Final = Capability(
+    '"Stop run" at W&B ends the trial',
+    without='"Stop run" at W&B interrupts the process of the trial, or nothing',
+    since="wandb 0.26",
+    needs=("wandb:Settings.stop_fn",),
+)
+
+FINISH: Final = Capability(
+    "a trial's end that waits for uploads within bounds",
+    without="the end of a trial waits for its uploads, however long they take",
+    since="wandb 0.27",
+    needs=("wandb:Settings.finish_timeout", "wandb:Settings.finish_timeout_raises"),
+)
+
+FOREIGN: Final = Capability(
+    "runs of the driver that say nothing of the driver",
+    without="runs that the driver writes may show the driver's machine, code and packages, and "
+    "wandb may print more",
+    since="wandb 0.22",
+    needs=(
+        "wandb:Settings.silent",
+        "wandb:Settings.symlink",
+        "wandb:Settings.x_disable_stats",
+        "wandb:Settings.x_disable_meta",
+        "wandb:Settings.x_disable_machine_info",
+        "wandb:Settings.x_save_requirements",
+        "wandb:Settings.disable_git",
+        "wandb:Settings.disable_code",
+        "wandb:Settings.disable_job_creation",
+        "wandb:Settings.console",
+        "wandb:Settings.x_stats_pid",
+        "wandb:Settings.program",
+        "wandb:Settings.init_timeout",
+    ),
+)
+
+APP_URL: Final = Capability(
+    "the address of W&B's pages",
+    without="the links to runs of a server of your own may be wrong",
+    since="wandb 0.22",
+    needs=("wandb.util:api_to_app_url",),
+)
 
 
 @functools.cache
@@ -20,6 +81,23 @@ def init_parameters() -> frozenset[str]:
     return frozenset(inspect.signature(wandb.init).parameters)
 
 
+def remember_s() -> float:
+    """Return the seconds after which what was sent to wandb-core is on disk, if that works."""
+    return timeouts.REMEMBER_S if FLUSH.is_here else timeouts.REMEMBER_LONG_S
+
+
+def known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some settings that this wandb knows: it refuses the others."""
+    return {name: value for name, value in settings.items() if name in _known_names()}
+
+
+@functools.cache
+def _known_names() -> frozenset[str]:
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    return frozenset(wandb.Settings.model_fields)
+
+
 def wandb_setting(name: str) -> Any:
     """Return one of W&B's settings as this process has it, without starting its core.
 
@@ -28,11 +106,32 @@ def wandb_setting(name: str) -> Any:
     ``wandb.setup()`` is public but starts wandb-core and exports ``WANDB_SERVICE``, which
     every process started later would attach to [wandb 0.31, ``wandb_setup.singleton``].
     """
-    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
-
-    value = getattr(wandb_setup.singleton().settings, name, None)
+    value = getattr(_of_process(), name, None)
     # wandb never logs in by it, but says it; the key is what it sends.
     return without_userinfo(value) if name == "base_url" and value else value
+
+
+def _of_environment() -> Any:
+    """Return what W&B's files and the environment say, but not what ``wandb.setup`` was given."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    settings = wandb.Settings()
+    settings.update_from_env_vars(dict(os.environ))
+    return settings
+
+
+@uses(PROCESS, otherwise=_of_environment)
+def _of_process() -> Any:
+    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
+
+    return wandb_setup.singleton().settings
+
+
+@uses(APP_URL, otherwise=lambda url: url.replace("://api.wandb.ai", "://wandb.ai"))
+def _app_url_of(base_url: str) -> str:
+    from wandb import util  # noqa: PLC0415 - wandb is imported when first needed
+
+    return str(util.api_to_app_url(base_url))
 
 
 def app_url(base_url: str) -> str:
@@ -40,10 +139,8 @@ def app_url(base_url: str) -> str:
 
     ``Settings.app_url`` is public, but of the settings that start wandb-core.
     """
-    from wandb import util  # noqa: PLC0415 - wandb is imported when first needed
-
     override = wandb_setting("app_url_override")
-    return str(override or util.api_to_app_url(base_url)).rstrip("/")
+    return str(override or _app_url_of(base_url)).rstrip("/")
 
 
 #: The settings of this process that are left out now: their values, and for how many runs.
@@ -60,9 +157,7 @@ def settings_left_out(names: frozenset[str]) -> Iterator[None]:
     [wandb 0.31, ``_WandbInit.clear_run_path_if_sweep_or_launch``, ``wandb_setup.singleton``].
     Several runs may be opened at once; the last that is open puts back what was there.
     """
-    from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
-
-    settings: Any = wandb_setup.singleton().settings
+    settings: Any = _of_process()
     with _LEAVING_OUT:
         _, kept, count = _LEFT_OUT.setdefault(id(settings), (settings, {}, [0]))
         count[0] += 1

@@ -13,9 +13,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wbtune._data import notice
-from wbtune._upstream import wandb_run
+from wbtune._upstream import wandb_run, wandb_wire
+from wbtune._upstream.capabilities import Capability
+from wbtune._upstream.wandb_core import interface_of
 from wbtune._upstream.wandb_wire import HeldRow, server_messages
+
+SIMPLE: Final = Capability(
+    "rows of numbers and text without asking wandb",
+    without="each row of the driver takes more CPU, as wandb is asked what to send for it",
+    since="wandb 0.28",
+    needs=(
+        *wandb_wire.TOGETHER.needs,
+        "wandb.sdk.wandb_run:Run._local_step",
+        "wandb.sdk.wandb_run:Run._telemetry_obj",
+        "wandb.sdk.wandb_run:Run._settings",
+        "wandb:patched",
+    ),
+)
 
 #: How the values of a simple row are written.
 _JSON: Final[dict[type, Callable[[Any], str]]] = {
@@ -37,10 +51,11 @@ class SimpleRows:
 
     def __init__(self) -> None:
         self._known: set[type] = set()
-        self._is_off = False
 
     def knows(self, run: Any, row: Mapping[str, Any]) -> bool:
         """Return whether it is known what is sent for a row of this run."""
+        if not SIMPLE.is_here:
+            return False
         types = set(map(type, row.values()))
         return bool(types) and types <= self._known and _is_simple(run, row)
 
@@ -53,7 +68,7 @@ class SimpleRows:
             step: its step.
             sent: what ``run.log`` would send.
         """
-        if self._is_off or len(sent) != 1:
+        if not SIMPLE.is_here or len(sent) != 1:
             return
         try:
             if not _is_simple(run, row):
@@ -63,14 +78,13 @@ class SimpleRows:
                 same = _content(simple_row(run, row, step)) == _content(sent[0])
             finally:
                 vars(run)["_local_step"] = local_step
-        except Exception:  # noqa: BLE001 - a wandb that nobody has read yet
-            same = False
-        if same:
+            if not same:
+                msg = "this wandb writes rows in another way"
+                raise ValueError(msg)  # noqa: TRY301 - as below
+        except Exception as error:  # noqa: BLE001 - a wandb that nobody has read yet
+            SIMPLE.fail(error)
+        else:
             self._known.update(map(type, row.values()))
-            return
-        self._is_off = True
-        self._known.clear()
-        notice.warn_once("wbtune: this wandb writes rows in another way: each takes more CPU")
 
 
 def _is_simple(run: Any, row: Mapping[str, Any]) -> bool:
@@ -84,11 +98,11 @@ def _is_simple(run: Any, row: Mapping[str, Any]) -> bool:
 
     settings = run._settings  # noqa: SLF001 - there is nothing public
     return (
-        run._interface is not None  # noqa: SLF001 - as above
+        interface_of(run) is not None
         and not wandb_run.is_finished(run)
         and run._telemetry_obj.feature.set_step_log  # noqa: SLF001 - as above
-        and not settings._shared  # noqa: SLF001 - as above
-        and settings.x_history_value_encoding == "json"
+        and settings.mode != "shared"
+        and getattr(settings, "x_history_value_encoding", "json") == "json"
         and not wandb.patched["tensorboard"]
         and "log" not in vars(run)
         and all(_is_plain(value) for value in row.values())
@@ -105,10 +119,10 @@ def simple_row(run: Any, row: Mapping[str, Any], step: int) -> HeldRow:
     One thing is left out: wandb measures how long its values take, for W&B
     [wandb 0.31, ``InterfaceBase.publish_partial_history``].
     """
-    interface = run._interface  # noqa: SLF001 - there is nothing public
+    interface = interface_of(run)
     request = server_messages().ServerRequest()
     record = request.record_publish
-    interface._assign(record)  # noqa: SLF001 - as above
+    interface._assign(record)  # noqa: SLF001 - there is nothing public
     record.control.local = True
     sent = record.request.partial_history
     if "_timestamp" not in row:

@@ -7,9 +7,38 @@ import functools
 import threading
 import types
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from wbtune._data import notice
+from wbtune._upstream.capabilities import MOVED, Capability, uses
+from wbtune._upstream.wandb_core import interface_of
+
+TOGETHER: Final = Capability(
+    "rows sent to wandb-core many at once",
+    without="each row of the driver takes more CPU, as it is sent by itself",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.interface.interface_shared:InterfaceShared._publish_partial_history",
+        "wandb.sdk.interface.interface_shared:InterfaceShared._make_request",
+        "wandb.sdk.interface.interface_sock:InterfaceSock._assign",
+        "wandb.sdk.interface.interface_sock:InterfaceSock._client",
+        "wandb.sdk.interface.interface_sock:InterfaceSock._asyncer",
+        "wandb.sdk.lib.asyncio_manager:AsyncioManager.run",
+        "wandb.sdk.lib.service.service_client:ServiceClient.publish",
+        "wandb.sdk.lib.service.service_client:ServiceClient._writer",
+        "wandb.proto.wandb_server_pb2:ServerRequest",
+        "wandb.sdk.wandb_run:Run._interface | wandb.sdk.wandb_run:Run._backend",
+    ),
+)
+
+PACKAGES: Final = Capability(
+    "the installed packages in runs of the driver",
+    without="runs that the driver writes do not list the installed packages",
+    since="wandb 0.22",
+    needs=(
+        "wandb.sdk.interface.interface:InterfaceBase.publish_python_packages",
+        "wandb.util:working_set",
+    ),
+)
 
 
 class HeldRow(NamedTuple):
@@ -35,13 +64,11 @@ def rows_held_back(run: Any) -> Iterator[list[HeldRow]]:
     [wandb 0.31, ``InterfaceShared._publish_partial_history``, ``InterfaceSock``].
     """
     held: list[HeldRow] = []
-    interface = getattr(run, "_interface", None)  # a disabled run has none
-    send = getattr(interface, "_publish_partial_history", None)
-    if send is None:
-        if interface is not None:
-            notice.warn_once("wbtune: this wandb sends each row by itself")
+    interface = interface_of(run)
+    if interface is None or not TOGETHER.is_here:
         yield held
         return
+    send = interface._publish_partial_history  # noqa: SLF001 - there is nothing public
     thread = threading.get_ident()
 
     def publish(row: Any) -> None:
@@ -50,8 +77,8 @@ def rows_held_back(run: Any) -> Iterator[list[HeldRow]]:
             return
         try:
             held.append(_held_row(interface, row))
-        except (AttributeError, ImportError) as error:  # a wandb that nobody has read yet
-            notice.warn_once(f"wbtune: this wandb sends each row by itself ({error})")
+        except MOVED as error:
+            TOGETHER.fail(error)
             send(row)
 
     vars(interface)["_publish_partial_history"] = publish
@@ -93,11 +120,7 @@ def send_together(rows: list[HeldRow]) -> None:
         """At once: nobody else of that thread has a turn meanwhile."""
 
     async def send() -> None:
-        writer = getattr(core, "_writer", None)
-        if writer is None:  # a wandb that nobody has read yet
-            for row in rows:
-                await core.publish(row.request)
-            return
+        writer = core._writer  # noqa: SLF001 - there is nothing public
         core._writer = types.SimpleNamespace(write=written.append, drain=drained)  # noqa: SLF001
         try:
             for row in rows:
@@ -110,13 +133,14 @@ def send_together(rows: list[HeldRow]) -> None:
     rows[0].run(send)
 
 
+@uses(PACKAGES, otherwise=lambda _: None)
 def send_packages(run: Any) -> None:
     """Log which packages are installed; they are read once for all runs of the process.
 
     Reading them takes several times as long as opening a run, and ``x_save_requirements``
     does it for each [wandb 0.31, ``Run._on_start``].
     """
-    run._interface.publish_python_packages(_packages())  # noqa: SLF001 - there is no public one
+    interface_of(run).publish_python_packages(_packages())
 
 
 @functools.cache

@@ -1,0 +1,127 @@
+"""What arrives by each door with some Ray and some wandb: `releases_program`, run and looked at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from wbtune._run import run_files, run_log
+
+PROGRAM: Final = Path(__file__).with_name("releases_program.py")
+DOORS: Final = (
+    "WandbLoggerCallback",
+    "setup_wandb",
+    "setup_wandb, class",
+    "@wandb_trial",
+    "WandbMixin",
+    "wandb_tuner",
+)
+
+
+class Arrived(NamedTuple):
+    """What is on disk of one trial: its rows, each counted once, and its exit code."""
+
+    rows: int
+    exit_code: int | None
+
+
+#: By what the trial does.
+EXPECTED: Final = {"returns": Arrived(10, 0), "is stopped": Arrived(3, 0), "raises": Arrived(5, 1)}
+
+
+class Outcome(NamedTuple):
+    """How `releases_program` went.
+
+    Attributes:
+        arrived: by door, and by what the trial did; a door is missing where `fit` did not return.
+        output: what the program printed, all processes together.
+    """
+
+    arrived: Mapping[str, Mapping[str, Arrived]]
+    output: str
+
+    def lost(self, doors: Sequence[str]) -> list[str]:
+        """What is not as expected, as text."""
+        found = []
+        for door in doors:
+            if door not in self.arrived:
+                found.append(f"{door}: fit() raised")
+                continue
+            for how, expected in EXPECTED.items():
+                one = self.arrived[door].get(how, Arrived(0, None))
+                if one != expected:
+                    found.append(
+                        f"{door}: a trial that {how} has {one.rows} of {expected.rows} rows, "
+                        f"exit code {one.exit_code}, not {expected.exit_code}"
+                    )
+        return found
+
+    def cell(self, door: str) -> str:
+        """A door's cell in a table: the rows that were kept of those expected, and exit codes."""
+        if door not in self.arrived:
+            return "**fit() raised**"
+        got = [self.arrived[door].get(how, Arrived(0, None)) for how in EXPECTED]
+        rows = sum(
+            min(one.rows, want.rows) for one, want in zip(got, EXPECTED.values(), strict=True)
+        )
+        total = sum(want.rows for want in EXPECTED.values())
+        codes = " ".join("-" if one.exit_code is None else str(one.exit_code) for one in got)
+        return f"{rows}/{total} · {codes}"
+
+
+def run_program(
+    python: str = sys.executable,
+    doors: Sequence[str] = DOORS,
+    path: Sequence[str] = (),
+    limit_s: float = 600.0,
+) -> Outcome:
+    """Run `releases_program`, and read what it left on disk.
+
+    Args:
+        python: the interpreter that has the Ray and the wandb.
+        doors: which are tried.
+        path: folders in front of what that interpreter has installed.
+        limit_s: seconds until the program is taken to hang.
+    """
+    with tempfile.TemporaryDirectory(prefix="wbtune-releases-") as storage:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("WANDB_", "COVERAGE_"))
+        }
+        environment |= {
+            "PYTHONPATH": os.pathsep.join([*path, str(PROGRAM.parent)]),
+            "HOME": storage,
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        try:
+            done = subprocess.run(
+                [python, str(PROGRAM), storage, *doors],
+                env=environment,
+                cwd=storage,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=limit_s,
+                check=False,
+            )
+            output = done.stdout
+        except subprocess.TimeoutExpired as error:
+            output = f"{(error.stdout or b'').decode()}\nhangs for {limit_s:.0f} s"
+        fitted = [door for door in doors if f"fitted {door}\n" in output]
+        return Outcome({door: _arrived(Path(storage, door)) for door in fitted}, output)
+
+
+def _arrived(experiment: Path) -> dict[str, Arrived]:
+    found: dict[str, Arrived] = {}
+    for run_id in run_files.run_ids(experiment):
+        paths = run_files.logs(experiment, run_id)
+        merged = run_log.merged(paths)
+        rows = {row["i"] for path in paths for row in run_log.read(path).rows if "i" in row}
+        found[str(merged.config.get("how"))] = Arrived(len(rows), run_files.exit_code(paths[-1]))
+    return found

@@ -1,0 +1,201 @@
+"""What needs private names of Ray and wandb: each is declared, and has something in its place."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gone
+import public_program
+import pytest
+
+import wbtune
+from wbtune._data import timeouts
+from wbtune._run import guard, opening, run_files, run_log
+from wbtune._upstream import capabilities, wandb_run, wandb_settings
+from wbtune._upstream.capabilities import Capability, uses
+
+UPSTREAM = Path(capabilities.__file__).parent
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> Capability:
+    capability = Capability(
+        "a thing", without="it is lost", since="wandb 9.9", needs=("nothing:here",)
+    )
+    monkeypatch.setattr(capabilities, "every", lambda: [capability])
+    monkeypatch.setattr(capabilities, "warn_of_lost", capabilities.warn_of_lost.__wrapped__)
+    return capability
+
+
+@pytest.mark.parametrize("capability", wbtune.capabilities(), ids=lambda one: one.name)
+def test_all_is_there_with_the_newest_releases(capability):
+    """With the releases that CI has, nothing is lost: a release that drops a name is seen here."""
+    assert capability.missing == ()
+    assert capability.since.startswith(("ray ", "wandb "))
+
+
+@pytest.mark.parametrize("module", sorted(UPSTREAM.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_each_private_name_is_declared(module):
+    """A private name that is used and not declared would never be missed by `make gone`."""
+    needs = {
+        part
+        for one in wbtune.capabilities()
+        for name in one.needs
+        for part in name.replace(":", ".").replace(" | ", ".").split(".")
+    }
+    assert sorted(_private_names(ast.parse(module.read_text(encoding="utf-8"))) - needs) == []
+
+
+def _private_names(tree: ast.AST) -> set[str]:
+    """The attributes with an underscore that are read of others, and those asked for as text."""
+    own = {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not _is_self(node.value):
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"getattr", "hasattr"}:
+            found |= {one.value for one in node.args[1:2] if isinstance(one, ast.Constant)}
+    return {name for name in found - own if name.startswith("_") and not name.startswith("__")} - {
+        "_replace",
+        "_asdict",
+        "_getframe",
+        "_current_frames",
+    }
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def test_without_it_something_else_is_done(lost):
+    @uses(lost, otherwise=lambda number: -number)
+    def double(number):
+        raise AssertionError
+
+    assert double(2) == -2
+    assert not lost.is_here
+    assert lost.reason == "no nothing:here"
+
+
+@pytest.mark.parametrize("error", [AttributeError, ImportError, TypeError, KeyError])
+def test_a_name_that_is_there_and_does_not_work(error, caplog):
+    """The names are there, and one takes other arguments: the first time, a warning says it."""
+    moved = Capability("a thing", without="it is lost", since="wandb 9.9", needs=("os:getpid",))
+
+    @uses(moved, otherwise=lambda: "instead")
+    def thing():
+        raise error("moved")
+
+    assert moved.is_here
+    assert thing() == "instead"
+    assert not moved.is_here
+    assert "it is lost" in caplog.text
+    caplog.clear()
+    assert thing() == "instead"
+    assert caplog.text == ""
+
+
+def test_an_error_of_another_kind_is_passed_on():
+    here = Capability("a thing", without="it is lost", since="wandb 9.9", needs=("os:getpid",))
+
+    @uses(here, otherwise=lambda: "instead")
+    def thing():
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        thing()
+    assert here.is_here
+
+
+def test_what_is_lost_is_said_in_words(lost, caplog):
+    capabilities.warn_of_lost()
+    (record,) = caplog.records
+    assert "it is lost (wandb 9.9 has it)" in record.message
+    assert "every row is logged with wandb 0." in record.message
+
+
+def test_either_of_two_names_will_do():
+    either = Capability("", without="", since="wandb 1", needs=("os:gone | os:getpid",))
+    assert either.is_here
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("json", True),
+        ("json.gone", False),
+        ("json:dumps", True),
+        ("json:dumps.skipkeys", True),  # an argument
+        ("json:dump.chunk", True),  # a local
+        ("json:dump.gone", False),
+        ("json:JSONEncoder.default", True),
+        ("threading:Thread._target", True),  # set on `self`
+        ("threading:Thread._ident", True),
+        ("threading:Thread.acquire", False),  # a method that its methods call
+        ("wandb:Settings.x_disable_meta", True),
+        ("wandb:Settings.x_disable_gone", False),
+    ],
+)
+def test_names_are_found_where_they_are(name, there):
+    assert capabilities.is_there(name) is there
+
+
+@pytest.mark.slow
+def test_every_row_without_any_private_name_of_wandb(tmp_path):
+    """A wandb that has renamed all of them at once: what is public is enough for both writers."""
+    path = gone.without(gone.private_names()["wandb"], tmp_path / "gone")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(path), str(Path(__file__).parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, public_program.__file__, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "closed both" in done.stdout, done.stdout + done.stderr
+    for run_id in ("driver", "trial"):
+        log = run_log.merged(run_files.logs(tmp_path, run_id))
+        assert [row["i"] for row in log.rows if "i" in row] == list(range(public_program.ROWS))
+        assert log.config["lr"] == 0.1
+        assert log.summary["wbtune/outcome"] == "finished"
+        assert log.exit_code == 0
+        assert log.rows[-1]["loss"] == (public_program.ROWS - 1) / 2
+
+
+def test_what_a_guard_that_fails_has_done_is_undone(tmp_path, monkeypatch):
+    """A wandb that has all the names, and takes one in another way: the run logs as wandb's own."""
+
+    def moved(run, send):
+        raise TypeError("unexpected keyword argument")
+
+    monkeypatch.setattr(wandb_run, "send_updates_by", moved)
+    monkeypatch.setattr(wandb_run.GUARD, "_trouble", "")
+    run = opening.open_run(public_program.spec_of(tmp_path, "plain"))
+    assert guard.of(run) is None
+    assert not wandb_run.GUARD.is_here
+    assert not {"_partial_history_callback", "_metric_callback"} & vars(run).keys()
+    run.log({"i": 1})
+    run.finish()
+    (path,) = run_files.logs(tmp_path, "plain")
+    assert [row["i"] for row in run_log.read(path).rows] == [1]
+
+
+def test_memory_follows_the_disk(monkeypatch):
+    """Where wandb-core writes every 15 s, what was sent in the last 20 s is remembered."""
+    assert wandb_settings.remember_s() == timeouts.REMEMBER_S
+    monkeypatch.setattr(wandb_settings.FLUSH, "_trouble", "gone")
+    assert wandb_settings.remember_s() == 20
+
+
+def test_only_settings_that_wandb_knows_are_given():
+    assert wandb_settings.known({"silent": True, "x_of_tomorrow": 1}) == {"silent": True}
