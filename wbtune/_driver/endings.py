@@ -16,7 +16,7 @@ from ray import cloudpickle
 
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.sanitize import plain
-from wbtune._upstream import ray_failures, ray_loop, ray_stops
+from wbtune._upstream import ray_failures, ray_functions, ray_loop, ray_stops, ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -56,16 +56,13 @@ def _of_error(error: BaseException) -> Outcome:
 
 
 def _error(trial: Trial) -> BaseException | None:
-    """The error that Tune was given, from the file that it has just written.
-
-    ``Trial.get_pickled_error`` is public but looks in the storage, which gets the file only
-    with the next copy.
-    """
+    """The error that Tune was given."""
     try:
-        if trial.pickled_error_file is not None:
-            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        path = ray_failures.error_file(trial)
+        if path is not None:
+            error = cloudpickle.loads(path.read_bytes())
         else:
-            error = trial.get_pickled_error() or ray_failures.failure_of(trial)
+            error = ray_failures.error_elsewhere(trial)
     except Exception as broken:  # noqa: BLE001 - unpickling a user's exception runs its code
         return RuntimeError(f"the trial's error can't be unpickled: {broken}")
     return error if isinstance(error, BaseException) else None
@@ -94,7 +91,10 @@ def after_result(
         if metric in flat and flat[metric] >= bound:
             return Outcome(Kind.STOPPED, reason=f"stop={{{metric!r}: {bound!r}}}")
     if decision is None:
-        return Outcome(Kind.FINISHED, reason=f"{UNKNOWN}: the trial's own word, or Tune's")
+        # A function hardly ever says `done` itself.
+        of_function = ray_functions.is_function(ray_trials.class_of(trial))
+        own = Outcome(Kind.FINISHED, reason=f"{UNKNOWN}: the trial's own word, or Tune's")
+        return Outcome(Kind.STOPPED, reason=UNKNOWN) if of_function else own
     if decision.scheduler == "FIFOScheduler":  # which stops nothing
         return Outcome(Kind.STOPPED, reason="stop= of the RunConfig")
     return Outcome(Kind.STOPPED, reason=UNKNOWN if stops is None else decision.scheduler)
@@ -202,8 +202,8 @@ def perturbation(
 
 
 def _source(trial: Trial) -> str:
-    """The tag of the trial that was cloned, read from the scheduler's policy log."""
-    policy = Path(trial.local_experiment_path, f"pbt_policy_{trial.trial_id}.txt")
+    """The tag of the trial that was cloned, read from its policy log."""
+    policy = Path(ray_trials.experiment_of(trial).folder or "", f"pbt_policy_{trial.trial_id}.txt")
     try:
         lines = policy.read_text(encoding="utf-8").splitlines()
         return str(json.loads(lines[-1])[1])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from wbtune._place import driver_login, driver_options, handover, outer_job
 from wbtune._run import links, ownership, run_spec
 from wbtune._upstream import capabilities, ray_loop, ray_stops
 from wbtune.errors import ConfigurationError
+
+logger = logging.getLogger("wbtune")
 
 
 class Started(NamedTuple):
@@ -63,6 +67,9 @@ def start_experiment(
         raise ConfigurationError(run_spec.no_project(public_name))
     sweep = ray_loop.sweep()
     objective = objective or objective_of(sweep.metric, sweep.mode)
+    if options.checkpoints == "best" and objective is None and not ray_loop.SETUP.is_here:
+        logger.warning("%s: what is best is not known: the last checkpoints are kept.", public_name)
+        options = replace(options, upload_checkpoints="last")
     _check_checkpoints(public_name, options, objective, sweep.filesystem)
     outer_job.warn_once(public_name, options.group or sweep.experiment)
     if options.mode != "disabled" and sweep.directory is not None:

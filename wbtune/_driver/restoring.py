@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._run import log_rows
+from wbtune._upstream import ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -143,13 +144,13 @@ def _key_of(line: bytes) -> ResultKey | None:
 
 
 def _lines(trial: Trial) -> Iterator[bytes]:
-    storage: Any = trial.storage
-    if storage is None:
+    found = ray_trials.result_file(trial, RESULTS_FILE)
+    if found is None:
         return
-    path = Path(storage.trial_fs_path, RESULTS_FILE).as_posix()
+    filesystem, path = found
     rest = b""
     try:
-        with storage.storage_filesystem.open_input_stream(path, compression=None) as file:
+        with filesystem.open_input_stream(path, compression=None) as file:
             while text := file.read(_AT_ONCE):
                 *lines, rest = (rest + text).split(b"\n")
                 yield from lines

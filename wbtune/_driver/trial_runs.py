@@ -22,7 +22,7 @@ from wbtune._driver.trials import Trials
 from wbtune._driver.writer import Writer
 from wbtune._place import handover
 from wbtune._run import run_files
-from wbtune._upstream import ray_trial
+from wbtune._upstream import ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -60,7 +60,7 @@ class TrialRuns:
             return
         # With system metrics, at the first result, which shows which process the trial runs in.
         state.due = math.inf if self._trials.options.system_metrics else time.monotonic()
-        if ray_trial.is_function(trial.get_trainable_cls()):
+        if ray_trials.may_run_function(trial):
             state.due += timeouts.CLAIM_S  # its first line is still to come
         self._unopened.append(state)
         self.open_overdue()

@@ -11,6 +11,7 @@ from wbtune._data.outcomes import Outcome
 from wbtune._data.routing import Router
 from wbtune._driver.restoring import Known
 from wbtune._run import ownership, run_spec
+from wbtune._upstream import ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -99,5 +100,5 @@ class TrialState:
 
 def owns_run(trial: Trial) -> bool:
     """Does the trial's class open its run itself?"""
-    trainable = trial.get_trainable_cls()
+    trainable = ray_trials.class_of(trial)
     return trainable is not None and issubclass(trainable, ownership.OwnsRun)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import notice
 from wbtune._place.storage import Remote
-from wbtune._upstream import ray_loop, ray_storage, ray_train, ray_trial
+from wbtune._upstream import ray_loop, ray_storage, ray_train, ray_trial, ray_trials
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -75,6 +75,8 @@ def of_trainable(
     info = ray_trial.trial_info(trainable, config)
     storage = ray_storage.storage_of(trainable) if storage is None else storage
     directory, remote = _places(storage)
+    if directory is None and trainable is not None and not ray_storage.STORAGE.is_here:
+        directory = ray_trial.public_folder(trainable)
     fit, sender = ray_loop.fit_of(storage), getattr(trainable, "wbtune_sender", "")
     if info is None:
         return _of_storage(storage, directory, remote)._replace(sender=sender)
@@ -125,15 +127,16 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
 
 def of_trial(trial: Trial) -> Identity:
     """The identity of one of the experiment's trials, on the driver."""
-    directory, remote = _places(trial.storage)
+    storage, experiment = ray_trials.storage_of(trial), ray_trials.experiment_of(trial)
+    directory, remote = _places(storage)
     return Identity(
         trial_id=trial.trial_id,
         trial_name=str(trial),
-        experiment=trial.experiment_dir_name,
-        directory=directory or trial.local_experiment_path,
+        experiment=experiment.name,
+        directory=directory or experiment.folder,
         remote=remote,
-        experiment_key=_experiment_key(trial.storage),
-        fit=ray_loop.fit_of(trial.storage),
+        experiment_key=_experiment_key(storage),
+        fit=ray_loop.fit_of(storage),
     )
 
 

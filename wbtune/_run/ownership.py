@@ -47,7 +47,7 @@ class OwnsRun:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        if ray_launch.launch() is not None:  # Ray is deriving an actor's class from it
+        if ray_launch.may_be_launching():  # Ray is deriving an actor's class from it
             public_name = "WandbMixin" if hasattr(cls, "wbtune_options") else "wandb_trial"
             cls.wbtune_sender = send(public_name, cls.wbtune_sender)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
@@ -30,14 +31,12 @@ def attach_to_worker(worker: ray_train.TrainWorker, trial_run: TrialRun) -> None
         trial_run.close(SHUT_DOWN)
         closing.end_core()
 
-    try:
-        ray_train.watch_training_loop(worker, ended, shut_down)
-        worker.home.wbtune_run = trial_run
-        trial_run.keeps_open = True
-    except (AttributeError, ImportError) as error:  # in a newer Ray, these names may be gone
+    trial_run.keeps_open = ray_train.watch_training_loop(worker, ended, shut_down)
+    if not trial_run.keeps_open:
         logger.warning(
             "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
             "@wandb_trial, or call run.finish() in the end.",
-            trial_run.public_name,
-            error,
+            *(trial_run.public_name, ray_train.LOOPS.reason),
         )
+    with contextlib.suppress(AttributeError):
+        worker.home.wbtune_run = trial_run

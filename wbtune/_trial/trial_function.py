@@ -24,7 +24,7 @@ from wbtune._place import identity
 from wbtune._run import ownership
 from wbtune._trial import run_parameter
 from wbtune._trial.function_run import around_function
-from wbtune._upstream import ray_trial
+from wbtune._upstream import ray_functions
 from wbtune.errors import InvalidTrainableError
 
 PUBLIC_NAME = "wandb_trial"
@@ -48,7 +48,7 @@ class WandbTrial(Proxy):
 
     def __init__(self, wrapped: Callable[..., Any], options: RunOptions, run_arg: str) -> None:
         Proxy.__init__(self, wrapped)
-        ray_trial.is_a_function_to_tune(WandbTrial)
+        ray_functions.is_a_function_to_tune(WandbTrial)
         self._self_options = options
         self._self_run_arg = run_arg
         self._self_signature = inspect.signature(wrapped)
@@ -186,9 +186,9 @@ def decorated(trainable: Any, options: RunOptions, run_arg: str) -> Any:
     Raises:
         InvalidTrainableError: for anything that can't be a trainable function, or has no signature.
     """
-    inner = ray_trial.with_parameters_of(trainable)
+    inner = ray_functions.with_parameters_of(trainable)
     if inner is not None:
-        outer = ray_trial.with_parameters_around(trainable, decorated(inner, options, run_arg))
+        outer = ray_functions.with_parameters_around(trainable, decorated(inner, options, run_arg))
         outer.__dict__.setdefault("__mixins__", WandbTrial.__mixins__)
         return outer
     _check(trainable)

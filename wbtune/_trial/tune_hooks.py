@@ -36,7 +36,7 @@ from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import closing
 from wbtune._trial.trial_run import TrialRun
-from wbtune._upstream import ray_trial
+from wbtune._upstream import ray_functions, ray_trial
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -119,7 +119,7 @@ def _step(trainable: Trainable, trial_run: TrialRun) -> Callable[[], Any]:
 
 def _log_result(trainable: Trainable, trial_run: TrialRun) -> Callable[[dict[str, Any]], None]:
     log_result = _noting_errors(trial_run, trainable.log_result)
-    is_function = ray_trial.is_function(type(trainable))
+    is_function = ray_functions.is_function(type(trainable))
 
     def hooked_log_result(result: dict[str, Any]) -> None:
         log_result(result)
@@ -135,7 +135,7 @@ def _reset_config(
 ) -> Callable[[dict[str, Any]], Any]:
     """Shadow ``reset_config``, which Tune calls when an actor gets another trial."""
     reset_config = _noting_errors(trial_run, trainable.reset_config)
-    is_function = ray_trial.is_function(type(trainable))
+    is_function = ray_functions.is_function(type(trainable))
 
     def hooked_reset_config(new_config: dict[str, Any]) -> Any:
         ended, coming = trial_run.outcome(trainable), identity.of_trainable(trainable)

@@ -18,7 +18,7 @@ from typing import Any
 from wbtune._data.options import RunOptions
 from wbtune._run.ownership import OwnsRun
 from wbtune._trial.trial_function import WandbTrial
-from wbtune._upstream import ray_trial
+from wbtune._upstream import ray_functions
 from wbtune.errors import InvalidTrainableError
 
 
@@ -40,7 +40,7 @@ def with_tuner_options(
     """
     if not isinstance(trainable, str):
         return _with_options(trainable, options)
-    registered = ray_trial.registered(trainable)
+    registered = ray_functions.registered(trainable)
     if registered is None:
         msg = (
             f"{public_name}: no trainable is registered as {trainable!r}. "

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from wbtune._upstream import frames
+from wbtune._upstream.capabilities import Capability, uses
+
+_FAILURE: Final = "ray.tune.execution.tune_controller:TuneController._process_trial_failure"
+ERRORS: Final = Capability(
+    "what a trial raised",
+    without="the run of a trial that failed may not have its error and traceback",
+    since="ray 2.41",
+    needs=(
+        "ray.tune.experiment.trial:Trial.pickled_error_file",
+        f"{_FAILURE}.trial",
+        f"{_FAILURE}.exception",
+    ),
+)
 
 
 def is_actor_death(error: BaseException) -> bool:
@@ -14,7 +28,7 @@ def is_actor_death(error: BaseException) -> bool:
 
     gone = (exceptions.OutOfMemoryError, exceptions.WorkerCrashedError, exceptions.NodeDiedError)
     if isinstance(error, exceptions.RayActorError):
-        return not error.actor_init_failed
+        return not getattr(error, "actor_init_failed", False)
     return isinstance(error, gone)
 
 
@@ -46,6 +60,26 @@ _EXIT: Final = re.compile(
     r"Worker exits with an exit code (?P<code>.*)\.",
     re.DOTALL,  # the code may be any text
 )
+
+
+@uses(ERRORS, otherwise=lambda _: None)
+def error_file(trial: Any) -> Path | None:
+    """Return the file that Tune has just written a trial's error to; None for none.
+
+    [Ray 2.60, ``tune/experiment/trial.py``.]
+    """
+    path = trial.pickled_error_file
+    return None if path is None else Path(path)
+
+
+def error_elsewhere(trial: Any) -> Any:
+    """Return the error of a trial that there is no file of, as far as it can be had.
+
+    ``Trial.get_pickled_error`` is public but looks in the storage, where the file comes
+    only with the next copy.
+    """
+    ask = getattr(trial, "get_pickled_error", None)
+    return (None if ask is None else ask()) or failure_of(trial)
 
 
 def failure_of(trial: Any) -> BaseException | None:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wbtune._upstream import frames
+from wbtune._upstream.capabilities import Capability, uses
+
+CHECKS: Final = Capability(
+    "checking what fit() is about to start",
+    without=(
+        "a declaration without a project, or an API key in param_space, is not refused by fit()"
+    ),
+    since="ray 2.41",
+    needs=(
+        *(f"ray.tune.tune:run.{name}" for name in ("run_or_experiment", "config")),
+        *(f"ray.tune.tune:run.{name}" for name in ("resume_config", "all_start")),
+        *("ray._private.worker:_global_node", "ray._private.node:Node.is_head"),
+    ),
+)
 
 
 class Launch(NamedTuple):
@@ -25,6 +39,7 @@ class Launch(NamedTuple):
     started: object
 
 
+@uses(CHECKS, otherwise=lambda: None)
 def launch() -> Launch | None:
     """Return what the calling ``tune.run`` is about to start, also for ``fit``; None elsewhere.
 
@@ -39,6 +54,11 @@ def launch() -> Launch | None:
     return None
 
 
+def may_be_launching() -> bool:
+    """Return whether ``tune.run`` may be what calls; without a look at its frame, it may."""
+    return not CHECKS.is_here or launch() is not None
+
+
 def runtime_environment() -> dict[str, str]:
     """Return the variables that the ``runtime_env`` of this job, or of this worker, has."""
     import ray  # noqa: PLC0415 - needs ray
@@ -48,6 +68,7 @@ def runtime_environment() -> dict[str, str]:
     return dict(ray.get_runtime_context().runtime_env.get("env_vars") or {})
 
 
+@uses(CHECKS, otherwise=lambda: False)
 def has_started_cluster() -> bool:
     """Return whether this driver started its cluster, so that workers have its environment.
 

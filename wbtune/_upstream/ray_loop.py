@@ -6,9 +6,46 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wbtune._upstream import frames, ray_storage
+from wbtune._upstream.capabilities import Capability, uses
+
+_CONTROLLER: Final = "ray.tune.execution.tune_controller:TuneController"
+ENDINGS: Final = Capability(
+    "why an experiment has ended",
+    without="the runs do not say what ended their experiment early (Ctrl-C, an error, fail_fast)",
+    since="ray 2.41",
+    needs=(
+        *("ray.tune.tune:run.experiment_interrupted_event", "ray.tune.tune:run.runner"),
+        *(f"{_CONTROLLER}._fail_fast", f"{_CONTROLLER}._has_errored"),
+        *(f"{_CONTROLLER}._should_stop_experiment", f"{_CONTROLLER}._trial_task_failure.trial"),
+    ),
+)
+SETUP: Final = Capability(
+    "what Tune was asked to do",
+    without=(
+        "WandbLoggerCallback does not know the tuner's metric, mode and storage (wandb_tuner "
+        "knows the first two), and experiments that one driver runs at a time share a login"
+    ),
+    since="ray 2.41",
+    needs=(
+        *(f"ray.tune.tune:run.{name}" for name in ("metric", "mode", "scheduler")),
+        *(f"ray.tune.tune:run.{name}" for name in ("experiments", "runner")),
+        *("ray.tune.experiment:Experiment.storage", f"{_CONTROLLER}._trials"),
+        "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler._mode",
+    ),
+)
+CHECKPOINTS: Final = Capability(
+    "which checkpoints Tune keeps",
+    without="a checkpoint that Tune deletes while it is copied is uploaded as far as it was copied",
+    since="ray 2.41",
+    needs=(
+        "ray.tune.trainable.metadata:_TrainingRunMetadata.checkpoint_manager",
+        "ray.train._internal.checkpoint_manager:_CheckpointManager._checkpoint_results",
+        "ray.tune.experiment.trial:Trial.run_metadata",
+    ),
+)
 
 
 class End(NamedTuple):
@@ -29,6 +66,7 @@ class End(NamedTuple):
     asked: bool = False
 
 
+@uses(ENDINGS, otherwise=lambda: bool)
 def interrupted_from_now() -> Callable[[], bool]:
     """Return a function that tells whether somebody has pressed Ctrl-C since; in a callback.
 
@@ -42,6 +80,7 @@ def interrupted_from_now() -> Callable[[], bool]:
     return bool
 
 
+@uses(ENDINGS, otherwise=End)
 def end_of_loop() -> End:
     """Return why the experiment is ending, in ``on_experiment_end``.
 
@@ -72,6 +111,7 @@ def end_of_loop() -> End:
     return End()
 
 
+@uses(ENDINGS, otherwise=lambda: None)
 def interruption_event() -> threading.Event | None:
     """Return the event that a signal sets while Tune's loop runs [Ray 2.60, ``tune.run``]."""
     for frame in frames.callers():
@@ -119,6 +159,7 @@ class Sweep(NamedTuple):
     directory: str | None = None
 
 
+@uses(SETUP, otherwise=Sweep)
 def sweep() -> Sweep:
     """Return what Tune was asked to do, in `Callback.setup`; elsewhere nothing is known.
 
@@ -135,10 +176,9 @@ def sweep() -> Sweep:
         metric, mode = getattr(scheduler, "metric", None), None
     mode = mode or getattr(scheduler, "_mode", None)
     storage = names["experiments"][0].storage
-    return Sweep(
-        *(metric, mode, getattr(storage, "storage_filesystem", None)),
-        *(getattr(storage, "experiment_dir_name", ""), ray_storage.local_experiment_path(storage)),
-    )
+    experiment, _ = ray_storage.trial_folder(storage)
+    filesystem, local = ray_storage.filesystem(storage), ray_storage.local_experiment_path(storage)
+    return Sweep(metric, mode, filesystem, experiment, local)
 
 
 def tune_run() -> dict[str, Any] | None:
@@ -150,6 +190,7 @@ def tune_run() -> dict[str, Any] | None:
     return None
 
 
+@uses(CHECKPOINTS, otherwise=lambda *_: True)
 def keeps(trial: Any, checkpoint: Any) -> bool:
     """Return whether Tune still keeps a checkpoint: it forgets one before it deletes it.
 
@@ -165,11 +206,17 @@ def keeps(trial: Any, checkpoint: Any) -> bool:
 def callbacks_of(tuner: Any) -> list[Any]:
     """Return the callbacks of a restored tuner, which unpickled them.
 
-    [Ray 2.60, ``tune/tuner.py``, ``tune/impl/tuner_internal.py``.]
+    It gives no access to its `RunConfig`; that is found in what the tuner is made of
+    [Ray 2.60, ``tune/tuner.py``, ``tune/impl/tuner_internal.py``].
     """
-    return list(tuner._local_tuner.get_run_config().callbacks or [])  # noqa: SLF001
+    for owner in (tuner, *vars(tuner).values()):
+        for value in getattr(owner, "__dict__", {}).values():
+            if type(value).__name__ == "RunConfig":
+                return list(value.callbacks or [])
+    return []
 
 
+@uses(SETUP, otherwise=lambda _: False)
 def name_fit(name: str) -> bool:
     """Give this ``fit()`` a name that its trials can read; in `Callback.setup`.
 

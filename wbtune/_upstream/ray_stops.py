@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wbtune._upstream import frames
+from wbtune._upstream.capabilities import Capability, uses
+
+_CONTROLLER: Final = "ray.tune.execution.tune_controller:TuneController"
+STOPS: Final = Capability(
+    "why a trial was stopped",
+    without="the runs do not say what stopped their trial (a scheduler, stop=, a time budget)",
+    since="ray 2.41",
+    needs=(
+        *(f"{_CONTROLLER}._process_trial_result.flat_result", f"{_CONTROLLER}._scheduler_alg"),
+        *(f"{_CONTROLLER}.setup_experiments", f"{_CONTROLLER}._stopper"),
+        *(f"{_CONTROLLER}._process_stop_requests", f"{_CONTROLLER}.stop_trial"),
+        "ray.tune.stopper:CombinedStopper._stoppers",
+        "ray.tune.stopper:FunctionStopper._fn",
+    ),
+)
 
 
 class Decision(NamedTuple):
@@ -23,6 +38,7 @@ class Decision(NamedTuple):
     result: Mapping[str, Any]
 
 
+@uses(STOPS, otherwise=lambda: None)
 def decision_on_result() -> Decision | None:
     """Return the decision that led to the callback that is being called; None elsewhere.
 
@@ -82,6 +98,7 @@ class _Observed:
         return operator.itemgetter(0), ((self._stopper,),)
 
 
+@uses(STOPS, otherwise=lambda _: None)
 def observe_stops(time_budget: object) -> Stops | None:
     """Note from now on which stoppers end trials, and the experiment; in `Callback.setup`.
 
@@ -130,6 +147,7 @@ def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
     return _Observed(stopper, asks, stops, name)
 
 
+@uses(STOPS, otherwise=lambda: None)
 def stopped_by() -> str | None:
     """Return what stopped the trial whose end the callback hears of.
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._upstream.capabilities import Capability, uses
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
 
+_CONTEXT: Final = "ray.train._internal.storage:StorageContext"
+STORAGE: Final = Capability(
+    "where an experiment is kept",
+    without="a run that its trial writes is kept in a folder of the trial's node",
+    since="ray 2.41",
+    needs=(
+        "ray.tune.trainable.trainable:Trainable._storage",
+        *(f"{_CONTEXT}.{name}" for name in ("storage_filesystem", "experiment_fs_path")),
+        *(f"{_CONTEXT}.{name}" for name in ("experiment_dir_name", "trial_dir_name")),
+        *(f"{_CONTEXT}.{name}" for name in ("trial_fs_path", "experiment_driver_staging_path")),
+    ),
+)
 
+
+def _storage_in(trainable: Trainable | None) -> Any:
+    """Return the ``StorageContext`` among a trainable's attributes, whatever its name is."""
+    return storage_among(getattr(trainable, "__dict__", {}).values(), {})
+
+
+@uses(STORAGE, otherwise=_storage_in)
 def storage_of(trainable: Trainable | None) -> Any:
     """Return a trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
     return getattr(trainable, "_storage", None)
@@ -25,7 +47,7 @@ def trial_folder(storage: Any) -> tuple[str, str]:
     return experiment, trial
 
 
-def storage_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def storage_among(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the ``StorageContext`` among a trainable's arguments; None for none.
 
     [Ray 2.60, ``tune/experiment/trial.py``, ``_get_trainable_kwargs``, gives it by name.]
@@ -35,6 +57,7 @@ def storage_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return next((one for one in given if hasattr(one, "experiment_fs_path")), None)
 
 
+@uses(STORAGE, otherwise=lambda _: None)
 def local_experiment_path(storage: Any) -> str | None:
     """Return ``<storage_path>/<experiment>`` where that is a folder of this machine.
 
@@ -45,6 +68,11 @@ def local_experiment_path(storage: Any) -> str | None:
     return str(storage.experiment_fs_path)
 
 
+def filesystem(storage: Any) -> Any:
+    """Return pyarrow's file system of a storage; None where that is not known."""
+    return getattr(storage, "storage_filesystem", None)
+
+
 def node_address() -> str:
     """Return this node's address, as results name it (``node_ip``)."""
     import ray  # noqa: PLC0415 - `import wbtune` is quick without ray
@@ -52,11 +80,13 @@ def node_address() -> str:
     return str(ray.util.get_node_ip_address())
 
 
+@uses(STORAGE, otherwise=lambda _: "")
 def experiment_path(storage: Any) -> str:
     """Return ``<storage_path>/<experiment>``, wherever that is [Ray 2.60, as above]."""
     return "" if storage is None else str(storage.experiment_fs_path)
 
 
+@uses(STORAGE, otherwise=lambda _: None)
 def remote_experiment_path(storage: Any) -> tuple[Any, str] | None:
     """Return the file system and folder of an experiment that is not on this machine; else None."""
     if storage is None or is_local(storage.storage_filesystem):
@@ -73,7 +103,9 @@ def staging_path(storage: Any) -> str:
     ours = "wbtune"
     if hasattr(storage, "experiment_driver_staging_path"):
         return str(Path(storage.experiment_driver_staging_path).with_name(ours))
-    return str(Path(storage.local_working_directory, ours))
+    if hasattr(storage, "local_working_directory"):
+        return str(Path(storage.local_working_directory, ours))
+    return str(Path(tempfile.gettempdir(), ours, *filter(None, trial_folder(storage)[:1])))
 
 
 def is_local(filesystem: object) -> bool:

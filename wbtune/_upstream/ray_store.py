@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-#
-# It lives in the memory of the cluster's head process. Neither it nor what is asked of it
-# shows in the session's folder, in ``ps`` or in an environment. Each call waits as long as
-# that process does not answer, and may raise whatever gRPC does
-# [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
+from typing import Final
+
+from wbtune._upstream.capabilities import Capability, uses
+
+#: It lives in the memory of the cluster's head process. Neither it nor what is asked of it
+#: shows in the session's folder, in ``ps`` or in an environment. Each call waits as long as
+#: that process does not answer, and may raise whatever gRPC does
+#: [Ray 2.60, ``ray.experimental.internal_kv``, semi-private].
+STORE: Final = Capability(
+    "handing things over to trials",
+    without=(
+        "trials do not get the driver's login and options: set WANDB_API_KEY (or WANDB_MODE) for "
+        "them by runtime_env, or log in on their nodes by `wandb login`; and setup_wandb is not "
+        "to be used next to WandbLoggerCallback or wandb_tuner, as both would write the run"
+    ),
+    since="ray 2.41",
+    needs=(
+        *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("put", "get")),
+        *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("list", "del")),
+        *("ray._private.worker:global_worker.mode", "ray._private.worker:SCRIPT_MODE"),
+    ),
+)
 
 
+@uses(STORE, otherwise=lambda: None)
 def job() -> str | None:
-    """Return the id of the job that this process works for; None without a cluster.
+    """Return the id of the job that this process works for; None without a cluster or its store.
 
     A driver has one, and all processes that it starts, directly or not, have the same.
     """
@@ -19,6 +37,7 @@ def job() -> str | None:
     return ray.get_runtime_context().get_job_id() if ray.is_initialized() else None
 
 
+@uses(STORE, otherwise=lambda: False)
 def is_driver() -> bool:
     """Return whether this process is the driver of its job [Ray 2.60, ``worker.mode``]."""
     from ray._private import worker  # noqa: PLC0415 - needs ray

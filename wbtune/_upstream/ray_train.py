@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+import uuid
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from wbtune._upstream import ray_storage
+from wbtune._upstream.capabilities import Capability, uses
+
+_SESSION: Final = "ray.train._internal.session"
+_AIR: Final = "ray.air._internal.util"
+_V2: Final = "ray.train.v2._internal.execution"
+WORKERS: Final = Capability(
+    "which worker of Ray Train a process is",
+    without="the run of a training loop of Ray Train may be kept in a folder of its node",
+    since="ray 2.41",
+    needs=(
+        f"{_SESSION}:get_session",
+        *(f"{_SESSION}:_TrainSession.{name}" for name in ("trial_info", "world_rank", "storage")),
+        *(f"{_SESSION}:TrialInfo.{name}" for name in ("run_id", "name", "experiment_name")),
+        f"{_V2}.context:_train_context",
+        *(f"{_V2}.context:TrainContext.{name}" for name in ("get_world_rank", "get_storage")),
+        f"{_V2}.context:TrainContext.get_experiment_name",
+    ),
+)
+LOOPS: Final = Capability(
+    "how a training loop of Ray Train ends",
+    without=(
+        "a run that setup_wandb opens in a training loop of Ray Train is to be closed by "
+        "run.finish(), or the loop to be decorated with @wandb_trial"
+    ),
+    since="ray 2.41",
+    needs=(
+        f"{_SESSION}:_TrainSession.training_thread",
+        *(
+            f"ray.air._internal.util:RunnerThread.{name}"
+            for name in ("_ret", "_propagate_exception")
+        ),
+        f"{_V2}.context:ExecutionContext.training_thread_runner",
+        *(f"{_V2}.worker_group.thread_runner:ThreadRunner.{name}" for name in ("_ret", "_exc")),
+        *("ray._private.worker:global_worker.actors", f"{_V2}.callback:WorkerCallback"),
+        f"{_AIR}:StartTraceback",
+    ),
+)
 
 
 # Small records are NamedTuples, here and elsewhere: a frozen dataclass takes seven times as
@@ -29,6 +71,29 @@ class TrainWorker(NamedTuple):
     home: Any
 
 
+def _public_worker() -> TrainWorker | None:
+    """Return what Ray Train's public context says of this process."""
+    from ray import train  # noqa: PLC0415 - needs ray
+
+    said: dict[str, Any] = {}
+    for name in ("world_rank", "experiment_name", "trial_id", "storage"):
+        with contextlib.suppress(Exception):  # outside of a worker it raises, or returns None
+            said[name] = getattr(train.get_context(), f"get_{name}")()
+    if said.get("world_rank") is None:
+        return None
+    name, storage = str(said.get("experiment_name") or ""), said.get("storage")
+    run_id = said.get("trial_id") or _run_id(storage, name)
+    return TrainWorker(
+        *(int(said["world_rank"]), run_id, name), None, storage, threading.current_thread()
+    )
+
+
+def _run_id(storage: Any, name: str) -> str:
+    """Return an id for a Train run: another one of this name goes on with it in its folder."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, ray_storage.experiment_path(storage) or name).hex
+
+
+@uses(WORKERS, otherwise=_public_worker)
 def train_worker() -> TrainWorker | None:
     """Return the worker of Ray Train that this process is; None in a trial of Tune and outside Ray.
 
@@ -49,21 +114,24 @@ def train_worker() -> TrainWorker | None:
     context = getattr(v2, "_train_context", None)
     if context is None:
         return None
+    name, storage = str(context.get_experiment_name()), context.get_storage()
+    run_id = getattr(getattr(context, "train_run_context", None), "run_id", None)  # since Ray 2.45
     return TrainWorker(
         rank=int(context.get_world_rank()),
-        run_id=str(context.train_run_context.run_id),
-        run_name=str(context.get_experiment_name()),
+        run_id=str(run_id or _run_id(storage, name)),
+        run_name=name,
         trial=None,
-        storage=context.get_storage(),
+        storage=storage,
         home=context.execution_context.training_thread_runner,
     )
 
 
+@uses(LOOPS, otherwise=lambda *_: False)
 def watch_training_loop(
     worker: TrainWorker,
     ended: Callable[[BaseException | None], None],
     shut_down: Callable[[], None],
-) -> None:
+) -> bool:
     """Call functions when a training loop ends, which Ray tells nobody on the worker.
 
     Args:
@@ -71,11 +139,15 @@ def watch_training_loop(
         ended: called before Ray hears of it, mostly in the loop's own thread: with None
             when it returned, or with what it raised.
         shut_down: called when Ray ends the worker (V2 only; V1 kills it).
+
+    Returns:
+        Whether they will be called.
     """
     if worker.trial is None:
         _watch_v2(worker.home, ended, shut_down)
     else:
         _watch_v1(worker.home, ended)
+    return True
 
 
 def _watch_v2(
@@ -84,11 +156,27 @@ def _watch_v2(
     """Watch V2's loop [Ray 2.60, ``ThreadRunner._run_target``, ``RayTrainWorker.shutdown``].
 
     Its thread puts what the loop raised, or None, into a queue of the runner's, and Ray
-    takes the worker to be running until the thread ends.
+    takes the worker to be running until the thread ends. Before Ray 2.50 it stores the one
+    or the other in an attribute.
     """
     from ray._private.worker import global_worker  # noqa: PLC0415 - needs ray
     from ray.train.v2._internal.execution.callback import WorkerCallback  # noqa: PLC0415
 
+    class BeforeShutdown(WorkerCallback):
+        def before_worker_shutdown(self) -> None:
+            shut_down()
+
+    if hasattr(runner, "_exc_queue"):
+        _watch_queue(runner, ended)
+    else:
+        _on_storing(runner, _ret=lambda _: ended(None), _exc=lambda e: ended(_unwrapped(e)))
+    for actor in global_worker.actors.values():
+        callbacks = getattr(actor, "_callbacks", None)
+        if isinstance(callbacks, list):
+            callbacks.append(BeforeShutdown())
+
+
+def _watch_queue(runner: Any, ended: Callable[[BaseException | None], None]) -> None:
     unwrap, queue = _unwrapped, runner._exc_queue  # noqa: SLF001 - see above
 
     class ObservedQueue:
@@ -99,15 +187,7 @@ def _watch_v2(
         def get(self) -> Any:
             return queue.get()
 
-    class BeforeShutdown(WorkerCallback):
-        def before_worker_shutdown(self) -> None:
-            shut_down()
-
     runner._exc_queue = ObservedQueue()  # noqa: SLF001 - as above
-    for actor in global_worker.actors.values():
-        callbacks = getattr(actor, "_callbacks", None)
-        if isinstance(callbacks, list):
-            callbacks.append(BeforeShutdown())
 
 
 def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> None:
@@ -116,14 +196,7 @@ def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> Non
     Its thread stores what the loop returned in an attribute, which is replaced by a property here;
     what it raised, it hands to a method of its own.
     """
-
-    def returned(self: Any, value: Any) -> None:
-        self.__dict__["_ret"] = value
-        ended(None)
-
-    ret = property(lambda self: self.__dict__.get("_ret"), returned)
-    kind = type(thread)
-    thread.__class__ = type(kind.__name__, (kind,), {"_ret": ret})
+    _on_storing(thread, _ret=lambda _: ended(None))
     original = thread._propagate_exception  # noqa: SLF001 - as above
 
     def propagate(error: BaseException) -> None:
@@ -131,6 +204,21 @@ def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> Non
         original(error)
 
     thread._propagate_exception = propagate  # noqa: SLF001 - as above
+
+
+def _on_storing(owner: Any, **functions: Callable[[Any], None]) -> None:
+    """Call functions with what is stored in an object's attributes from now on."""
+
+    def stored(name: str, function: Callable[[Any], None]) -> property:
+        def store(self: Any, value: Any) -> None:
+            self.__dict__[name] = value
+            function(value)
+
+        return property(lambda self: self.__dict__.get(name), store)
+
+    kind = type(owner)
+    observed = {name: stored(name, function) for name, function in functions.items()}
+    owner.__class__ = type(kind.__name__, (kind,), observed)
 
 
 def _unwrapped(error: Any) -> BaseException | None:

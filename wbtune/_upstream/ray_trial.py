@@ -1,22 +1,53 @@
-"""A trial's `Trainable`, in its own process, and what Tune makes of functions."""
+"""A trial's `Trainable`, in its own process."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import logging
+import contextlib
 import sys
 import threading
 import traceback
-import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune._upstream import frames
+from wbtune._upstream import frames, ray_storage
+from wbtune._upstream.capabilities import Capability, uses
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
+
+TRIAL: Final = Capability(
+    "which trial a trainable is of",
+    without="the run of a WandbMixin may have a name and an id of its own",
+    since="ray 2.41",
+    needs=(
+        *("ray.tune.result:TRIAL_INFO", "ray.tune.trainable.trainable:Trainable._trial_info"),
+        *(f"ray.tune.experiment.trial:_TrialInfo.{name}" for name in ("trial_id", "trial_name")),
+        "ray.tune.experiment.trial:_TrialInfo.experiment_name",
+    ),
+)
+ENDS: Final = Capability(
+    "how a function's trial ends",
+    without="a run that setup_wandb opens may be `stopped` though its function returned or raised",
+    since="ray 2.41",
+    needs=(
+        "ray.train._internal.session:get_session",
+        "ray.train._internal.session:_TrainSession.training_thread",
+        "ray.train._internal.session:_TrainingResult.metrics",
+        "ray.air._internal.util:RunnerThread._propagate_exception",
+        "ray.tune.trainable:FunctionTrainable._last_training_result",
+        "ray.tune.result:RESULT_DUPLICATE",
+    ),
+)
+
+
+class TrialNames(NamedTuple):
+    """What a trial is called, as far as that is known."""
+
+    trial_id: str
+    trial_name: str
+    experiment_name: str | None
 
 
 def find_trainable() -> Trainable | None:
@@ -41,6 +72,18 @@ def find_trainable() -> Trainable | None:
     return None
 
 
+def _thread_in_tune() -> threading.Thread | None:
+    """Return the thread, besides the main one, that runs code of Tune's."""
+    stacks = sys._current_frames()  # noqa: SLF001 - documented, and needed
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            for frame in frames.up(stacks.get(thread.ident or 0)):
+                if str(frame.f_globals.get("__name__")).startswith("ray.tune.trainable."):
+                    return thread
+    return None
+
+
+@uses(ENDS, otherwise=_thread_in_tune)
 def training_thread() -> threading.Thread | None:
     """Return the thread that a function trainable runs in [Ray 2.60, ``_TrainSession``]."""
     from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
@@ -50,6 +93,7 @@ def training_thread() -> threading.Thread | None:
     return thread if isinstance(thread, threading.Thread) else None
 
 
+@uses(ENDS, otherwise=lambda _: None)
 def on_training_error(report: Callable[[BaseException], None]) -> None:
     """Call ``report`` with what this trial's function raises, in its own thread.
 
@@ -72,36 +116,6 @@ def on_training_error(report: Callable[[BaseException], None]) -> None:
     thread.wbtune_reports = report
 
 
-def with_parameters_of(trainable: Any) -> Any:
-    """Return the function that ``tune.with_parameters`` was given; None for any other object.
-
-    [Ray 2.60, ``tune/trainable/util.py``, ``with_parameters``: ``inner``, in its closure.]
-    """
-    is_one = getattr(trainable, "__qualname__", "") == "with_parameters.<locals>.inner"
-    if not is_one or not isinstance(trainable, types.FunctionType):
-        return None
-    return inspect.getclosurevars(trainable).nonlocals.get("trainable")
-
-
-def with_parameters_around(trainable: types.FunctionType, inner: Any) -> types.FunctionType:
-    """Return another function with the same parameters; the user's own stays as it is."""
-    names = trainable.__code__.co_freevars
-    cells = [
-        types.CellType(inner) if name == "trainable" else cell
-        for name, cell in zip(names, trainable.__closure__ or (), strict=True)
-    ]
-    made = types.FunctionType(
-        trainable.__code__,
-        trainable.__globals__,
-        trainable.__name__,
-        trainable.__defaults__,
-        tuple(cells),
-    )
-    made.__qualname__ = trainable.__qualname__
-    vars(made).update(vars(trainable))
-    return made
-
-
 def is_tunes_stop(error: BaseException) -> bool:
     """Return whether Tune ended a function by this: ``sys.exit(0)`` inside of ``report``.
 
@@ -122,24 +136,7 @@ def is_tunes_stop(error: BaseException) -> bool:
     return False
 
 
-def registered(name: str) -> Any:
-    """Return what ``tune.register_trainable`` stored under a name; None for an unknown one.
-
-    A function, where Tune made its class of one: that keeps it in a closure
-    [Ray 2.60, ``tune/registry.py``; ``function_trainable.py``, ``wrap_function``].
-    """
-    from ray.tune import TuneError, registry  # noqa: PLC0415 - needs ray
-
-    try:
-        stored = registry.get_trainable_cls(name)
-    except TuneError:
-        return None
-    if not is_function(stored):
-        return stored
-    method: Any = getattr(stored, "_trainable_func", None)
-    return inspect.getclosurevars(method).nonlocals.get("train_func", stored)
-
-
+@uses(ENDS, otherwise=lambda _: False)
 def function_returned(trainable: Trainable) -> bool:
     """Return whether the function of this function trainable returned by itself.
 
@@ -149,6 +146,7 @@ def function_returned(trainable: Trainable) -> bool:
     return last is not None and is_duplicate(last.metrics)
 
 
+@uses(ENDS, otherwise=lambda result: isinstance(result, dict) and "__duplicate__" in result)
 def is_duplicate(result: Any) -> bool:
     """Return whether a result only says that a function has returned [``RESULT_DUPLICATE``]."""
     from ray.tune.result import RESULT_DUPLICATE  # noqa: PLC0415 - needs ray
@@ -156,6 +154,27 @@ def is_duplicate(result: Any) -> bool:
     return isinstance(result, dict) and RESULT_DUPLICATE in result
 
 
+def _public_names(
+    trainable: Trainable | None, config: Mapping[str, Any] | None = None
+) -> TrialNames | None:
+    """Return a trial's names by what is public; before ``__init__``, by what the config has."""
+    for value in (config or {}).values():
+        if hasattr(value, "trial_id") and hasattr(value, "trial_name"):
+            experiment = getattr(value, "experiment_name", None)
+            return TrialNames(value.trial_id, value.trial_name, experiment)
+    if trainable is None:
+        return None
+    names = (getattr(trainable, name, "default") for name in ("trial_id", "trial_name"))
+    trial_id, trial_name = ("" if name in ("default", None) else str(name) for name in names)
+    trial_id = trial_id or of_context("get_trial_id")
+    if not trial_id:
+        return None
+    trial_name = trial_name or of_context("get_trial_name") or trial_id
+    experiment, _ = ray_storage.trial_folder(ray_storage.storage_of(trainable))
+    return TrialNames(trial_id, trial_name, experiment or of_context("get_experiment_name") or None)
+
+
+@uses(TRIAL, otherwise=_public_names)
 def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = None) -> Any:
     """Return Tune's ``_TrialInfo`` of a trainable, or of the config that builds one.
 
@@ -167,27 +186,21 @@ def trial_info(trainable: Trainable | None, config: Mapping[str, Any] | None = N
     return info if info is not None else (config or {}).get(TRIAL_INFO)
 
 
-def is_function(trainable: type | None) -> bool:
-    """Return whether this is a class that Tune made of a function."""
-    from ray.tune.trainable import FunctionTrainable  # noqa: PLC0415 - needs ray
+def of_context(method: str) -> str:
+    """Return what Tune's public context says in a function's trial; empty where it says nothing."""
+    from ray import tune  # noqa: PLC0415 - needs ray
 
-    return trainable is not None and issubclass(trainable, FunctionTrainable)
+    said = None
+    with contextlib.suppress(Exception):  # it raises what it likes
+        said = getattr(tune.get_context(), method)()
+    return "" if said is None else str(said)
 
 
-@functools.cache
-def is_a_function_to_tune(kind: type) -> None:
-    """Keep Tune from calling objects of this class an "unknown callable".
+def public_folder(trainable: Trainable) -> str | None:
+    """Return a folder for a trial's run, by Ray's public API; None for none.
 
-    For a function it says nothing; it asks for the very type, which a wrapper can't have. A
-    filter of its logger leaves out the line for these alone
-    [Ray 2.60, ``tune/registry.py``, ``register_trainable``].
+    For a function it is the one that the driver keeps what it writes of the experiment in,
+    and copies to the storage, if that is the same machine's.
     """
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        if "unknown callable" not in record.msg:
-            return True
-        named = (f for f in frames.callers() if f.f_code.co_name == "register_trainable")
-        frame = next(named, None)
-        return frame is None or type(frame.f_locals.get("trainable")) is not kind
-
-    logging.getLogger("ray.tune.registry").addFilter(is_of_others)
+    folder = of_context("get_trial_dir") or getattr(trainable, "logdir", None)
+    return str(Path(folder).parent) if folder else None

@@ -1,0 +1,77 @@
+"""Tune's `Trial`, on the driver: its class, its names and its folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from wbtune._upstream import ray_functions, ray_storage
+from wbtune._upstream.capabilities import Capability, uses
+
+_TRIAL: Final = "ray.tune.experiment.trial:Trial"
+TRIALS: Final = Capability(
+    "what Tune's driver knows of a trial",
+    without="the runs that WandbLoggerCallback writes are opened some seconds after their trials",
+    since="ray 2.41",
+    needs=(
+        *(f"{_TRIAL}.get_trainable_cls", f"{_TRIAL}.storage"),
+        *(f"{_TRIAL}.experiment_dir_name", f"{_TRIAL}.local_experiment_path"),
+    ),
+)
+
+
+class Experiment(NamedTuple):
+    """A trial's experiment.
+
+    Attributes:
+        name: of its folder.
+        folder: where the driver keeps what it writes of it, before that is copied to the
+            storage; None where that is not known.
+    """
+
+    name: str
+    folder: str | None
+
+
+def storage_of(trial: Any) -> Any:
+    """Return a trial's ``StorageContext`` [Ray 2.60, ``tune/experiment/trial.py``]."""
+    return getattr(trial, "storage", None)
+
+
+def _experiment_by_path(trial: Any) -> Experiment:
+    """Return a trial's experiment by what is public of the trial."""
+    name, _ = ray_storage.trial_folder(storage_of(trial))
+    folder, stored = (getattr(trial, name, None) for name in ("local_path", "path"))
+    name = name or (Path(stored).parent.name if stored else "")
+    return Experiment(name, str(Path(folder).parent) if folder else None)
+
+
+@uses(TRIALS, otherwise=_experiment_by_path)
+def experiment_of(trial: Any) -> Experiment:
+    """Return a trial's experiment [Ray 2.60, ``tune/experiment/trial.py``]."""
+    return Experiment(trial.experiment_dir_name, trial.local_experiment_path)
+
+
+@uses(TRIALS, otherwise=lambda _: None)
+def class_of(trial: Any) -> type | None:
+    """Return a trial's trainable class; None where it is not known."""
+    kind: type | None = trial.get_trainable_cls()
+    return kind
+
+
+def may_run_function(trial: Any) -> bool:
+    """Return whether a trial runs a function, or nobody knows what."""
+    return not TRIALS.is_here or ray_functions.is_function(class_of(trial))
+
+
+def result_file(trial: Any, name: str) -> tuple[Any, str] | None:
+    """Return the file system of a file in a trial's folder, and its path there; None for none."""
+    storage = storage_of(trial)
+    if storage is not None and ray_storage.STORAGE.is_here:
+        return storage.storage_filesystem, Path(storage.trial_fs_path, name).as_posix()
+    folder = getattr(trial, "path", None)
+    if folder is None:
+        return None
+    from pyarrow.fs import LocalFileSystem  # noqa: PLC0415 - needs pyarrow
+
+    return LocalFileSystem(), str(Path(folder, name))
