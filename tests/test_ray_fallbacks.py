@@ -342,7 +342,7 @@ def test_a_worker_is_known_by_trains_context(without, monkeypatch, tmp_path):
     from ray import train
 
     said = {"get_world_rank": lambda: 1, "get_experiment_name": lambda: "name"}
-    without(ray_train.WORKERS)
+    without(ray_train.WORKERS, ray_train.WORKERS_V2)
     assert ray_train.train_worker() is None
     monkeypatch.setattr(train, "get_context", lambda: SimpleNamespace(**said))
     worker = ray_train.train_worker()

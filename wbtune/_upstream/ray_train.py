@@ -15,17 +15,26 @@ from wbtune._upstream.capabilities import Capability, uses
 _SESSION: Final = "ray.train._internal.session"
 _AIR: Final = "ray.air._internal.util"
 _V2: Final = "ray.train.v2._internal.execution"
+_RUNNER: Final = f"{_V2}.worker_group.thread_runner:ThreadRunner"
 WORKERS: Final = Capability(
-    "which worker of Ray Train a process is",
-    without="the run of a training loop of Ray Train may be kept in a folder of its node",
+    "which worker of Ray Train V1 a process is",
+    without="the run of a training loop of Ray Train V1 is named after the loop alone",
     since="ray 2.41",
     needs=(
         f"{_SESSION}:get_session",
         *(f"{_SESSION}:_TrainSession.{name}" for name in ("trial_info", "world_rank", "storage")),
         *(f"{_SESSION}:TrialInfo.{name}" for name in ("run_id", "name", "experiment_name")),
+    ),
+)
+WORKERS_V2: Final = Capability(
+    "which worker of Ray Train V2 a process is",
+    without="a training loop of Ray Train V2 has a run like any program, in a folder of its node",
+    since="ray 2.41",
+    needs=(
         f"{_V2}.context:_train_context",
         *(f"{_V2}.context:TrainContext.{name}" for name in ("get_world_rank", "get_storage")),
         f"{_V2}.context:TrainContext.get_experiment_name",
+        f"{_V2}.context:ExecutionContext.training_thread_runner",
     ),
 )
 LOOPS: Final = Capability(
@@ -42,7 +51,7 @@ LOOPS: Final = Capability(
             for name in ("_ret", "_propagate_exception")
         ),
         f"{_V2}.context:ExecutionContext.training_thread_runner",
-        *(f"{_V2}.worker_group.thread_runner:ThreadRunner.{name}" for name in ("_ret", "_exc")),
+        f"{_RUNNER}._exc_queue | {_RUNNER}._exc",  # before Ray 2.50, the latter with `_ret`
         *("ray._private.worker:global_worker.actors", f"{_V2}.callback:WorkerCallback"),
         f"{_AIR}:StartTraceback",
     ),
@@ -93,29 +102,42 @@ def _run_id(storage: Any, name: str) -> str:
     return uuid.uuid5(uuid.NAMESPACE_URL, ray_storage.experiment_path(storage) or name).hex
 
 
-@uses(WORKERS, otherwise=_public_worker)
 def train_worker() -> TrainWorker | None:
     """Return the worker of Ray Train that this process is; None in a trial of Tune and outside Ray.
 
     ``ray.train.get_context()`` is public, but raises or warns outside a worker, and knows
-    neither a Train run's id nor whether it is V1's or V2's
-    [Ray 2.60, ``train/_internal/session.py``, ``train/v2/_internal/execution/context.py``].
+    neither a Train run's id nor whether it is V1's or V2's.
     """
+    worker = _worker_of_v1()
+    # Its modules are not imported just to look, in each trial of Tune's.
+    return _worker_of_v2() if worker is None and f"{_V2}.context" in sys.modules else worker
+
+
+@uses(WORKERS, otherwise=_public_worker)
+def _worker_of_v1() -> TrainWorker | None:
+    """Return the worker by its session [Ray 2.60, ``train/_internal/session.py``]."""
     from ray.train._internal.session import get_session  # noqa: PLC0415 - needs ray
 
     session = get_session()
-    if session is not None:
-        info, rank = session.trial_info, session.world_rank
-        if rank is None:
-            return None
-        home = session.training_thread
-        return TrainWorker(int(rank), str(info.run_id), info.name, info, session.storage, home)
-    v2 = sys.modules.get("ray.train.v2._internal.execution.context")
-    context = getattr(v2, "_train_context", None)
+    if session is None or session.world_rank is None:
+        return None
+    info, home = session.trial_info, session.training_thread
+    return TrainWorker(
+        *(int(session.world_rank), str(info.run_id), info.name, info, session.storage, home)
+    )
+
+
+@uses(WORKERS_V2, otherwise=_public_worker)
+def _worker_of_v2() -> TrainWorker | None:
+    """Return the worker by its context [Ray 2.60, ``train/v2/_internal/execution/context.py``]."""
+    from ray.train.v2._internal.execution import context as v2  # noqa: PLC0415 - needs ray
+
+    context: Any = v2._train_context  # noqa: SLF001 - see above
     if context is None:
         return None
     name, storage = str(context.get_experiment_name()), context.get_storage()
-    run_id = getattr(getattr(context, "train_run_context", None), "run_id", None)  # since Ray 2.45
+    # Before Ray 2.49, no worker's id is that of the others, or of those that are started later.
+    run_id = getattr(getattr(context, "train_run_context", None), "run_id", None)
     return TrainWorker(
         rank=int(context.get_world_rank()),
         run_id=str(run_id or _run_id(storage, name)),
