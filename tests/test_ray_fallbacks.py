@@ -128,6 +128,12 @@ def test_a_storage_is_found_whatever_its_attribute_is_called(without, tmp_path):
     assert ray_storage.storage_of(None) is None
 
 
+def test_the_name_of_a_fit_comes_with_a_storage_of_other_attributes(without):
+    storage = type("StorageContext", (), {"wbtune_fit": "fit-1"})()
+    without(ray_storage.STORAGE)
+    assert identity.of_trainable(Stub(_trial_info=INFO, _storage=storage)).fit == "fit-1"
+
+
 def test_a_storage_that_cannot_be_asked_has_no_folder(without, tmp_path):
     storage = Storage(tmp_path)
     assert ray_storage.local_experiment_path(storage) == str(tmp_path)

@@ -28,7 +28,8 @@ STORAGE: Final = Capability(
 
 def _storage_in(trainable: Trainable | None) -> Any:
     """Return the ``StorageContext`` among a trainable's attributes, whatever its name is."""
-    return storage_among(getattr(trainable, "__dict__", {}).values(), {})
+    named = getattr(trainable, "_storage", None)
+    return storage_among(getattr(trainable, "__dict__", {}).values(), {"storage": named})
 
 
 @uses(STORAGE, otherwise=_storage_in)
@@ -54,7 +55,11 @@ def storage_among(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
     """
     named = kwargs.get("storage")
     given = args if named is None else (named,)
-    return next((one for one in given if hasattr(one, "experiment_fs_path")), None)
+    return next((one for one in given if _is_storage(one)), None)
+
+
+def _is_storage(value: object) -> bool:
+    return hasattr(value, "experiment_fs_path") or type(value).__name__ == "StorageContext"
 
 
 @uses(STORAGE, otherwise=lambda _: None)
