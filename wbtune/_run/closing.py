@@ -16,7 +16,7 @@ from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune._data.deadline import NO_DEADLINE, Deadline, Waiting
 from wbtune._data.outcomes import OUTCOME_TAGS
 from wbtune._run import forks, guard, run_files, segments
-from wbtune._upstream import wandb_auth, wandb_core, wandb_media, wandb_run
+from wbtune._upstream import wandb_auth, wandb_core, wandb_finish, wandb_media
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -95,7 +95,7 @@ def reopen_if_finished(run: Run) -> Run:
     ``wandb.init(reinit=True)`` finishes it too. The other segment does not become `wandb.run`,
     which is left to the user from then on.
     """
-    protection = guard.of(run) if wandb_run.is_finished(run) else None
+    protection = guard.of(run) if wandb_finish.is_finished(run) else None
     if protection is None:
         return run
     segments.wait_for_end(run)
@@ -140,7 +140,7 @@ def close_run(
         return
     if not protection.is_ours:
         return
-    is_left, is_finished = threading.Event(), wandb_run.is_finished(run)
+    is_left, is_finished = threading.Event(), wandb_finish.is_finished(run)
     closing = Waiting(partial(_close_here, run, outcome, notes or {}, is_left))
     # If time is short, keep a third of it for closing the run in a new core.
     keep = min(timeouts.CLOSES_AGAIN_S, end_by.left / 3)
@@ -173,7 +173,7 @@ def _close_here(
     is_left: threading.Event | None = None,
 ) -> None:
     protection = guard.of(run)
-    if protection is not None and wandb_run.is_finished(run):
+    if protection is not None and wandb_finish.is_finished(run):
         # The user called `finish` (or `wandb.finish`), before it was known how the trial ends.
         _note_timeout(run)
         segments.wait_for_end(run)
@@ -204,7 +204,7 @@ def discard_unused(run: Run) -> bool:
 
 
 def _note_timeout(run: Run) -> None:
-    if wandb_run.finish_timed_out(run):
+    if wandb_finish.finish_timed_out(run):
         run_files.note_not_uploaded(Path(run.dir).parent)
 
 
@@ -251,5 +251,5 @@ def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):
         run.tags = tags
-    wandb_run.let_finish(run)
+    wandb_finish.let_finish(run)
     run.finish(exit_code=outcome.exit_code)

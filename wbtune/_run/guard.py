@@ -22,7 +22,7 @@ from wbtune._run.core import CORE
 from wbtune._run.forks import FORKS
 from wbtune._run.replay import ReplayBuffer
 from wbtune._run.sending import RunSender
-from wbtune._upstream import wandb_core, wandb_run
+from wbtune._upstream import wandb_core, wandb_finish, wandb_run
 from wbtune._upstream.capabilities import MOVED
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Guard:
     @property
     def is_over(self) -> bool:
         """Whether the run was finished."""
-        return wandb_run.is_finished(self._run)
+        return wandb_finish.is_finished(self._run)
 
     @property
     def at_risk(self) -> int:

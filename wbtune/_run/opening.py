@@ -15,7 +15,7 @@ from wbtune._data import timeouts
 from wbtune._place import outer_job
 from wbtune._place.server import Server
 from wbtune._run import core, environment, guard, run_files, run_spec, segments
-from wbtune._upstream import wandb_auth, wandb_core, wandb_run, wandb_settings
+from wbtune._upstream import wandb_auth, wandb_core, wandb_finish, wandb_settings
 from wbtune.errors import WbtuneError
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def disabled_run() -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     run = wandb.init(mode="disabled", settings=wandb.Settings(silent=True))
-    wandb_run.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it accepts everything
+    wandb_finish.keep_open(run, lambda exit_code: None)  # noqa: ARG005 - it accepts everything
     return run
 
 

@@ -24,7 +24,7 @@ from wbtune._trial.process_lock import ProcessLock
 from wbtune._trial.result_log import ResultLog
 from wbtune._trial.run_plan import plan_run
 from wbtune._trial.run_start import start_run
-from wbtune._upstream import ray_trial, wandb_run
+from wbtune._upstream import ray_trial, wandb_finish, wandb_run
 from wbtune.errors import WbtuneError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class TrialRun:
             started = started._replace(run=last)
         run = started.run
         if self.keeps_open:
-            wandb_run.keep_open(run, self._note_finish)
+            wandb_finish.keep_open(run, self._note_finish)
         self._results = ResultLog(
             self.public_name, started, plan.router, self.iteration, self._warned_keys
         )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from wbtune._upstream import wandb_run, wandb_wire
+from wbtune._upstream import wandb_finish, wandb_wire
 from wbtune._upstream.capabilities import Capability
 from wbtune._upstream.wandb_core import interface_of
 from wbtune._upstream.wandb_wire import HeldRow, server_messages
@@ -99,7 +99,7 @@ def _is_simple(run: Any, row: Mapping[str, Any]) -> bool:
     settings = run._settings  # noqa: SLF001 - there is nothing public
     return (
         interface_of(run) is not None
-        and not wandb_run.is_finished(run)
+        and not wandb_finish.is_finished(run)
         and run._telemetry_obj.feature.set_step_log  # noqa: SLF001 - as above
         and settings.mode != "shared"
         and getattr(settings, "x_history_value_encoding", "json") == "json"
