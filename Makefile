@@ -1,8 +1,8 @@
-# make demo, test, quick, lint, endings, bench: each sets up what it needs in .venv.
+# make demo, test, quick, lint, endings, newest, gone, matrix, bench: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint endings bench clean
+.PHONY: demo test quick lint endings newest gone matrix bench clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -31,6 +31,18 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing_examples.py
+
+# The newest pre-releases of Ray and wandb, instead of what the constraints pin.
+newest: .venv/ready
+	$(BIN)/python -m pip install --quiet --upgrade --pre "ray[tune]" wandb
+
+# What a release without some private name costs; an hour or more. And every door with the oldest and
+# the newest releases, in environments of their own.
+gone: .venv/ready
+	$(BIN)/python tests/gone_program.py --write docs/compatibility.md
+
+matrix: .venv/ready
+	$(BIN)/python tests/matrix_program.py --write docs/compatibility.md
 
 # It measures: alone on the machine, please.
 endings: .venv/ready

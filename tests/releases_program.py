@@ -5,6 +5,7 @@ Nothing here is newer than the oldest releases that wbtune works with.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -21,9 +22,6 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
-
-#: What the trials of a door are to do; `releases.EXPECTED` has what is to arrive.
-HOW = ("returns", "is stopped", "raises")
 
 
 class AfterThree(FIFOScheduler):
@@ -96,10 +94,10 @@ class Mixed(WandbMixin, Logging, project="releases"):
     pass
 
 
-def fit(storage, name, trainable, *, make=tune.Tuner, callbacks=(), **more):
+def fit(storage, name, how, trainable, *, make=tune.Tuner, callbacks=(), **more):
     tuner = make(
         tune.with_resources(trainable, {"cpu": 1}),
-        param_space={"how": tune.grid_search([*HOW])},
+        param_space={"how": tune.grid_search(how)},
         tune_config=tune.TuneConfig(scheduler=AfterThree()),
         run_config=tune.RunConfig(
             name=name, storage_path=storage, callbacks=[*callbacks], verbose=0
@@ -111,21 +109,21 @@ def fit(storage, name, trainable, *, make=tune.Tuner, callbacks=(), **more):
 
 
 DOORS = {
-    "WandbLoggerCallback": lambda at, name: fit(
-        at, name, plain, callbacks=[WandbLoggerCallback(project="releases")]
+    "WandbLoggerCallback": lambda *trials: fit(
+        *trials, plain, callbacks=[WandbLoggerCallback(project="releases")]
     ),
-    "setup_wandb": lambda at, name: fit(at, name, by_hand),
-    "setup_wandb, class": lambda at, name: fit(at, name, ByHand),
-    "@wandb_trial": lambda at, name: fit(at, name, decorated),
-    "WandbMixin": lambda at, name: fit(at, name, Mixed),
-    "wandb_tuner": lambda at, name: fit(at, name, plain, make=wandb_tuner, project="releases"),
+    "setup_wandb": lambda *trials: fit(*trials, by_hand),
+    "setup_wandb, class": lambda *trials: fit(*trials, ByHand),
+    "@wandb_trial": lambda *trials: fit(*trials, decorated),
+    "WandbMixin": lambda *trials: fit(*trials, Mixed),
+    "wandb_tuner": lambda *trials: fit(*trials, plain, make=wandb_tuner, project="releases"),
 }
 
 
 if __name__ == "__main__":
-    storage, *doors = sys.argv[1:]
+    storage, doors = sys.argv[1], json.loads(sys.argv[2])
     warnings.simplefilter("ignore")
     ray.init(num_cpus=3, include_dashboard=False, logging_level="error")
-    for door in doors:
-        DOORS[door](storage, door)
+    for door, how in doors.items():
+        DOORS[door](storage, door, how)
     ray.shutdown()

@@ -1,0 +1,74 @@
+"""Take each private name from Ray and wandb in turn, log by three doors, and look at what arrives.
+
+Run as `make gone`: it takes a minute or less a name. Where a name is gone, a capability may be
+lost; never a row, a trial or an experiment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gone
+import releases
+import tables
+
+from wbtune import capabilities
+
+#: Who writes a run: the driver's helper, a trial's function, a trial's class.
+DOORS = ("WandbLoggerCallback", "@wandb_trial", "WandbMixin")
+
+
+def without(names):
+    """What arrives by the doors without these names."""
+    with tempfile.TemporaryDirectory(prefix="wbtune-gone-") as folder:
+        path = str(gone.without(names, Path(folder)))
+        return releases.run_program(doors=DOORS, path=[path], how=releases.EACH_ITS_OWN)
+
+
+def lost_by(name):
+    """What is lost without a name: the words of its capabilities."""
+    losses = [one.without for one in capabilities() if name in " ".join(one.needs)]
+    return "; ".join(dict.fromkeys(losses))
+
+
+def main():
+    """Print the table, and fail if anything was lost that no name may cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="the file whose table is replaced")
+    parser.add_argument("--only", nargs="*", default=[], help="names that contain one of these")
+    parser.add_argument("--at-once", type=int, default=1, help="how many are tried side by side")
+    options = parser.parse_args()
+    by_package = gone.private_names()
+    tried = [[name] for names in by_package.values() for name in names]
+    tried = [[*names] for names in by_package.values()] + tried
+    if options.only:
+        tried = [
+            names
+            for names in tried
+            if any(part in names[0] for part in options.only) and len(names) == 1
+        ]
+    rows, wrong = [], []
+    with ThreadPoolExecutor(options.at_once) as pool:
+        for names, found in zip(tried, pool.map(without, tried), strict=True):
+            package = names[0].partition(".")[0].partition(":")[0]
+            what = f"`{names[0]}`" if len(names) == 1 else f"all {len(names)} of {package}, at once"
+            lost = found.lost(DOORS)
+            words = lost_by(names[0]) if len(names) == 1 else "all that follows"
+            rows.append([what, *map(found.cell, DOORS), words])
+            print(" | ".join(rows[-1]), flush=True)
+            wrong += [f"WRONG: {what}: {one}" for one in lost]
+            if lost:
+                print(found.output[-3000:], file=sys.stderr)
+    table = tables.markdown(["gone", *DOORS, "what is lost"], rows)
+    if options.write:
+        tables.write(table, options.write, "gone")
+    print(*wrong, sep="\n")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
