@@ -155,6 +155,10 @@ def test_the_driver_keeps_runs_where_tune_keeps_the_trials(without, tmp_path):
     trial.path = str(tmp_path.with_name("experiment") / "trial")
     without(ray_trials.TRIALS)
     assert identity.of_trial(trial) == before
+    del trial.storage
+    trial.renamed = type("StorageContext", (), {"wbtune_fit": "fit-1"})()
+    without(ray_storage.STORAGE)
+    assert identity.of_trial(trial).fit == "fit-1"
 
 
 def test_a_trial_of_an_unknown_class_may_open_its_run_first(without, monkeypatch, tmp_path):
@@ -209,7 +213,7 @@ def test_bounds_are_compared_all_the_same(without, tmp_path):
 
 def test_an_experiments_end_is_unknown(without):
     def run(experiment_interrupted_event, runner):
-        return endings.of_the_rest(None), ray_loop.interrupted_from_now()()
+        return endings.for_unended_trials(None), ray_loop.interrupted_from_now()()
 
     event = threading.Event()
     event.set()

@@ -32,7 +32,7 @@ SETUP: Final = Capability(
     needs=(
         *(f"ray.tune.tune:run.{name}" for name in ("metric", "mode", "scheduler")),
         *(f"ray.tune.tune:run.{name}" for name in ("experiments", "runner")),
-        *("ray.tune.experiment:Experiment.storage", f"{_CONTROLLER}._trials"),
+        f"{_CONTROLLER}._trials",
         "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler._mode",
     ),
 )
@@ -175,7 +175,7 @@ def sweep() -> Sweep:
     if not metric:
         metric, mode = getattr(scheduler, "metric", None), None
     mode = mode or getattr(scheduler, "_mode", None)
-    storage = names["experiments"][0].storage
+    storage = ray_storage.storage_in(names["experiments"][0], "storage")
     experiment, _ = ray_storage.trial_folder(storage)
     filesystem, local = ray_storage.filesystem(storage), ray_storage.local_experiment_path(storage)
     return Sweep(metric, mode, filesystem, experiment, local)
@@ -232,7 +232,7 @@ def name_fit(name: str) -> bool:
     if names is None:
         return False
     owners = [*names["experiments"], *getattr(names.get("runner"), "_trials", ())]  # restored ones
-    for storage in [getattr(owner, "storage", None) for owner in owners]:
+    for storage in [ray_storage.storage_in(owner, "storage") for owner in owners]:
         if storage is not None:
             storage.wbtune_fit = name
     return True

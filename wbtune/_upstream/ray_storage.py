@@ -26,13 +26,13 @@ STORAGE: Final = Capability(
 )
 
 
-def _storage_in(trainable: Trainable | None) -> Any:
-    """Return the ``StorageContext`` among a trainable's attributes, whatever its name is."""
-    named = getattr(trainable, "_storage", None)
-    return storage_among(getattr(trainable, "__dict__", {}).values(), {"storage": named})
+def storage_in(owner: Any, name: str) -> Any:
+    """Return an object's ``StorageContext``, even if its name is not this one; None for none."""
+    named = getattr(owner, name, None)
+    return named or storage_among(getattr(owner, "__dict__", {}).values(), {})
 
 
-@uses(STORAGE, otherwise=_storage_in)
+@uses(STORAGE, otherwise=lambda trainable: storage_in(trainable, "_storage"))
 def storage_of(trainable: Trainable | None) -> Any:
     """Return a trainable's ``StorageContext`` [Ray 2.60, ``Trainable.__init__``]."""
     return getattr(trainable, "_storage", None)

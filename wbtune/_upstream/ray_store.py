@@ -21,7 +21,7 @@ STORE: Final = Capability(
     needs=(
         *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("put", "get")),
         *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("list", "del")),
-        *("ray._private.worker:global_worker.mode", "ray._private.worker:SCRIPT_MODE"),
+        "ray._private.worker:SCRIPT_MODE",
     ),
 )
 

@@ -22,8 +22,7 @@ WORKERS: Final = Capability(
     since="ray 2.41",
     needs=(
         f"{_SESSION}:get_session",
-        *(f"{_SESSION}:_TrainSession.{name}" for name in ("trial_info", "world_rank", "storage")),
-        *(f"{_SESSION}:TrialInfo.{name}" for name in ("run_id", "name", "experiment_name")),
+        *(f"{_SESSION}:_TrainSession.{name}" for name in ("trial_info", "world_rank")),
     ),
 )
 WORKERS_V2: Final = Capability(
@@ -32,8 +31,6 @@ WORKERS_V2: Final = Capability(
     since="ray 2.41",
     needs=(
         f"{_V2}.context:_train_context",
-        *(f"{_V2}.context:TrainContext.{name}" for name in ("get_world_rank", "get_storage")),
-        f"{_V2}.context:TrainContext.get_experiment_name",
         f"{_V2}.context:ExecutionContext.training_thread_runner",
     ),
 )
@@ -52,7 +49,7 @@ LOOPS: Final = Capability(
         ),
         f"{_V2}.context:ExecutionContext.training_thread_runner",
         f"{_RUNNER}._exc_queue | {_RUNNER}._exc",  # before Ray 2.50, the latter with `_ret`
-        *("ray._private.worker:global_worker.actors", f"{_V2}.callback:WorkerCallback"),
+        f"{_V2}.callback:WorkerCallback",
         f"{_AIR}:StartTraceback",
     ),
 )
@@ -192,7 +189,7 @@ def _watch_v2(
         _watch_queue(runner, ended)
     else:
         _on_storing(runner, _ret=lambda _: ended(None), _exc=lambda e: ended(_unwrapped(e)))
-    for actor in global_worker.actors.values():
+    for actor in getattr(global_worker, "actors", {}).values():
         callbacks = getattr(actor, "_callbacks", None)
         if isinstance(callbacks, list):
             callbacks.append(BeforeShutdown())

@@ -21,11 +21,7 @@ TRIAL: Final = Capability(
     "which trial a trainable is of",
     without="the run of a WandbMixin may have a name and an id of its own",
     since="ray 2.41",
-    needs=(
-        *("ray.tune.result:TRIAL_INFO", "ray.tune.trainable.trainable:Trainable._trial_info"),
-        *(f"ray.tune.experiment.trial:_TrialInfo.{name}" for name in ("trial_id", "trial_name")),
-        "ray.tune.experiment.trial:_TrialInfo.experiment_name",
-    ),
+    needs=(*("ray.tune.result:TRIAL_INFO", "ray.tune.trainable.trainable:Trainable._trial_info"),),
 )
 ENDS: Final = Capability(
     "how a function's trial ends",
@@ -34,7 +30,6 @@ ENDS: Final = Capability(
     needs=(
         "ray.train._internal.session:get_session",
         "ray.train._internal.session:_TrainSession.training_thread",
-        "ray.train._internal.session:_TrainingResult.metrics",
         "ray.air._internal.util:RunnerThread._propagate_exception",
         "ray.tune.trainable:FunctionTrainable._last_training_result",
         "ray.tune.result:RESULT_DUPLICATE",

@@ -14,7 +14,7 @@ TRIALS: Final = Capability(
     without="the runs that WandbLoggerCallback writes are opened some seconds after their trials",
     since="ray 2.41",
     needs=(
-        *(f"{_TRIAL}.get_trainable_cls", f"{_TRIAL}.storage"),
+        f"{_TRIAL}.get_trainable_cls",
         *(f"{_TRIAL}.experiment_dir_name", f"{_TRIAL}.local_experiment_path"),
     ),
 )
@@ -35,7 +35,7 @@ class Experiment(NamedTuple):
 
 def storage_of(trial: Any) -> Any:
     """Return a trial's ``StorageContext`` [Ray 2.60, ``tune/experiment/trial.py``]."""
-    return getattr(trial, "storage", None)
+    return ray_storage.storage_in(trial, "storage")
 
 
 def _experiment_by_path(trial: Any) -> Experiment:
