@@ -366,7 +366,6 @@ def test_a_loop_whose_end_is_unknown_keeps_its_run(without, caplog):
     trial_run = TrialRun("setup_wandb", wandb_tuner_options())
     without(ray_train.LOOPS)
     train_hooks.attach_to_worker(worker, trial_run)
-    assert worker.home.wbtune_run is trial_run
     assert not trial_run.keeps_open  # so that the user's own ``finish`` closes it
     assert "call run.finish() in the end" in caplog.text
 

@@ -107,8 +107,9 @@ def test_a_name_that_says_the_trial():
     assert not found.contested and not alone.contested
 
 
-def test_another_ray(caplog):
+def test_another_ray(caplog, monkeypatch):
     """Where what is private of Ray has moved, the loop goes on, and its user is told the cure."""
+    monkeypatch.setattr(ray_train.LOOPS, "_trouble", "")  # it is noted there
     elsewhere = types.SimpleNamespace()
     worker = ray_train.TrainWorker(0, "id", "name", None, None, elsewhere)
     train_hooks.attach_to_worker(worker, TrialRun("setup_wandb", RunOptions()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import Final
 
@@ -31,12 +30,12 @@ def attach_to_worker(worker: ray_train.TrainWorker, trial_run: TrialRun) -> None
         trial_run.close(SHUT_DOWN)
         closing.end_core()
 
-    trial_run.keeps_open = ray_train.watch_training_loop(worker, ended, shut_down)
-    if not trial_run.keeps_open:
+    if ray_train.watch_training_loop(worker, ended, shut_down):
+        worker.home.wbtune_run = trial_run
+        trial_run.keeps_open = True
+    else:
         logger.warning(
             "%s: this Ray does not say when its training loop ends (%s). Decorate the loop with "
             "@wandb_trial, or call run.finish() in the end.",
             *(trial_run.public_name, ray_train.LOOPS.reason),
         )
-    with contextlib.suppress(AttributeError):
-        worker.home.wbtune_run = trial_run
