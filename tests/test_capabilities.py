@@ -13,8 +13,7 @@ import public_program
 import pytest
 
 import wbtune
-from wbtune._data import timeouts
-from wbtune._run import guard, opening, run_files, run_log
+from wbtune._run import guard, opening, replay, run_files, run_log, watchdog
 from wbtune._upstream import capabilities, wandb_run, wandb_settings
 from wbtune._upstream.capabilities import Capability, uses
 
@@ -190,11 +189,22 @@ def test_what_a_guard_that_fails_has_done_is_undone(tmp_path, monkeypatch):
     assert [row["i"] for row in run_log.read(path).rows] == [1]
 
 
-def test_memory_follows_the_disk(monkeypatch):
-    """Where wandb-core writes every 15 s, what was sent in the last 20 s is remembered."""
-    assert wandb_settings.remember_s() == timeouts.REMEMBER_S
-    monkeypatch.setattr(wandb_settings.FLUSH, "_trouble", "gone")
-    assert wandb_settings.remember_s() == 20
+@pytest.mark.parametrize(("is_here", "seconds"), [(True, 1.5), (False, 20)])
+def test_memory_follows_the_disk(is_here, seconds, tmp_path, monkeypatch):
+    """Where wandb-core writes its log every 15 s, what was sent in the last 20 s is remembered."""
+    monkeypatch.setattr(wandb_settings.FLUSH, "_trouble", "" if is_here else "gone")
+    now = 100.0
+    monkeypatch.setattr(replay, "monotonic", lambda: now)
+    progress = watchdog.Progress(tmp_path, now)
+    buffer = replay.ReplayBuffer(0, lambda: progress.safe)
+    for i in range(300):
+        buffer.add_row({"i": i}, None, True, core_counts=False)
+        now += 0.1
+        # The log grows all the time: what was written may be a part of what was sent.
+        (tmp_path / "run-t.wandb").write_bytes(bytes(i + 1))
+        progress.look(now, buffer.newest)
+    remembered = now - buffer.entries[0].at
+    assert seconds < remembered < seconds + 1.5
 
 
 def test_only_settings_that_wandb_knows_are_given():

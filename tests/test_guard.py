@@ -381,8 +381,9 @@ def by_another_wandb(program):
     def renamed(interface, row):
         raise AttributeError("no _make_request")
 
-    kept = wandb_run._GUARDED_BY, wandb_wire._held_row
-    wandb_run._GUARDED_BY, wandb_wire._held_row = (*kept[0], "_renamed"), renamed
+    kept = wandb_wire._held_row
+    wandb_run.GUARD.fail(AttributeError("no _config_callback"))
+    wandb_wire._held_row = renamed
     try:
         run = program.open(elsewhere=True)
         outbox = Outbox()
@@ -392,8 +393,10 @@ def by_another_wandb(program):
         closing.close_run(run, FINISHED)
         wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
         assert [row["i"] for row in program.written()] == list(range(12))
+        assert not wandb_wire.TOGETHER.is_here
     finally:
-        wandb_run._GUARDED_BY, wandb_wire._held_row = kept
+        wandb_wire._held_row = kept
+        wandb_run.GUARD._trouble = wandb_wire.TOGETHER._trouble = ""
 
 
 def sent_together(program):

@@ -50,6 +50,8 @@ LOOPS: Final = Capability(
         f"{_V2}.context:ExecutionContext.training_thread_runner",
         f"{_RUNNER}._exc_queue | {_RUNNER}._exc",  # before Ray 2.50, the latter with `_ret`
         f"{_V2}.callback:WorkerCallback",
+        f"{_V2}.worker_group.worker:RayTrainWorker._callbacks",
+        "ray.train.v2._internal.exceptions:UserExceptionWithTraceback._base_exc",
         f"{_AIR}:StartTraceback",
     ),
 )
