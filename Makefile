@@ -39,10 +39,10 @@ newest: .venv/ready
 # What a release without some private name costs; an hour or more. And every door with the oldest and
 # the newest releases, in environments of their own.
 gone: .venv/ready
-	$(BIN)/python tests/gone_program.py --write docs/compatibility.md
+	$(BIN)/python tests/gone_table.py --write docs/compatibility.md
 
 matrix: .venv/ready
-	$(BIN)/python tests/matrix_program.py --write docs/compatibility.md
+	$(BIN)/python tests/matrix_table.py --write docs/compatibility.md
 
 # It measures: alone on the machine, please.
 endings: .venv/ready

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import both_writers
 import gone
-import public_program
 import pytest
 
 import wbtune
@@ -154,7 +154,7 @@ def test_every_row_without_any_private_name_of_wandb(tmp_path):
         "PYTHONPATH": os.pathsep.join([str(path), str(Path(__file__).parent)]),
     }
     done = subprocess.run(
-        [sys.executable, public_program.__file__, str(tmp_path)],
+        [sys.executable, both_writers.__file__, str(tmp_path)],
         env=environment,
         capture_output=True,
         text=True,
@@ -164,11 +164,11 @@ def test_every_row_without_any_private_name_of_wandb(tmp_path):
     assert "closed both" in done.stdout, done.stdout + done.stderr
     for run_id in ("driver", "trial"):
         log = run_log.merged(run_files.logs(tmp_path, run_id))
-        assert [row["i"] for row in log.rows if "i" in row] == list(range(public_program.ROWS))
+        assert [row["i"] for row in log.rows if "i" in row] == list(range(both_writers.ROWS))
         assert log.config["lr"] == 0.1
         assert log.summary["wbtune/outcome"] == "finished"
         assert log.exit_code == 0
-        assert log.rows[-1]["loss"] == (public_program.ROWS - 1) / 2
+        assert log.rows[-1]["loss"] == (both_writers.ROWS - 1) / 2
 
 
 def test_what_a_guard_that_fails_has_done_is_undone(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_what_a_guard_that_fails_has_done_is_undone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb_run, "send_updates_by", moved)
     monkeypatch.setattr(wandb_run.GUARD, "_trouble", "")
-    run = opening.open_run(public_program.spec_of(tmp_path, "plain"))
+    run = opening.open_run(both_writers.spec_of(tmp_path, "plain"))
     assert guard.of(run) is None
     assert not wandb_run.GUARD.is_here
     assert not {"_partial_history_callback", "_metric_callback"} & vars(run).keys()
