@@ -19,6 +19,7 @@ from types import CodeType
 from typing import Any, Final, ParamSpec, TypeVar
 
 from wbtune._data import notice
+from wbtune._data.masking import mask_text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +73,7 @@ class Capability:
     def fail(self, error: BaseException) -> None:
         """Note that using it has failed, though the names are there; the first time, warn."""
         if not self._trouble:
-            self._trouble = f"{type(error).__name__}: {error}"
+            self._trouble = mask_text(f"{type(error).__name__}: {error}")
             notice.warn_once(f"wbtune: {self.without} ({version(self.package)}: {self._trouble})")
 
 
