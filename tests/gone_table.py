@@ -42,6 +42,8 @@ def main():
     parser.add_argument("--only", nargs="*", default=[], help="names that contain one of these")
     parser.add_argument("--at-once", type=int, default=1, help="how many are tried side by side")
     options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("--only has a part of the table, which is not to replace the whole")
     by_package = gone.private_names()
     tried = [[name] for names in by_package.values() for name in names]
     tried = [[*names] for names in by_package.values()] + tried

@@ -11,10 +11,19 @@ from pathlib import Path
 import both_writers
 import gone
 import pytest
+import wandb
 
 import wbtune
-from wbtune._run import guard, opening, replay, run_files, run_log, watchdog
-from wbtune._upstream import capabilities, wandb_run, wandb_settings
+from wbtune._data.deadline import Waiting
+from wbtune._run import guard, media, opening, replay, run_files, run_log, watchdog
+from wbtune._upstream import (
+    capabilities,
+    wandb_auth,
+    wandb_media,
+    wandb_records,
+    wandb_run,
+    wandb_settings,
+)
 from wbtune._upstream.capabilities import Capability, uses
 
 UPSTREAM = Path(capabilities.__file__).parent
@@ -151,6 +160,7 @@ def test_every_row_without_any_private_name_of_wandb(tmp_path):
     path = gone.without(gone.private_names()["wandb"], tmp_path / "gone")
     environment = {
         **os.environ,
+        "WANDB_SERVICE": "3-1-unix-/nowhere/socket",  # of a script that has ended
         "PYTHONPATH": os.pathsep.join([str(path), str(Path(__file__).parent)]),
     }
     done = subprocess.run(
@@ -205,6 +215,69 @@ def test_memory_follows_the_disk(is_here, seconds, tmp_path, monkeypatch):
         progress.look(now, buffer.newest)
     remembered = now - buffer.entries[0].at
     assert seconds < remembered < seconds + 1.5
+
+
+def test_a_core_that_can_not_be_asked_has_answered(tmp_path, monkeypatch):
+    """Else the watchdog would take it to hang, and kill it."""
+    run = opening.open_run(both_writers.spec_of(tmp_path, "asked"))
+    monkeypatch.setattr(wandb_run.STEPS, "_trouble", "gone")
+    assert Waiting(guard.of(run).answers).done_within(5)
+    run.finish()
+
+
+def test_the_key_of_the_environment_is_for_its_server_alone(monkeypatch):
+    monkeypatch.setattr(wandb_auth.CREDENTIALS, "_trouble", "gone")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    base_url = wandb_settings.wandb_setting("base_url")
+    assert wandb_auth.found_key(base_url) == "a" * 40
+    assert wandb_auth.found_key("https://another.example") is None
+
+
+def test_a_netrc_file_is_read_without_wandb(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb_auth.CREDENTIALS, "_trouble", "gone")
+    file = tmp_path / "netrc"
+    file.write_text("machine wandb.corp login user password " + "b" * 40)
+    monkeypatch.setenv("NETRC", str(file))
+    assert wandb_auth.found_key("https://wandb.corp") == "b" * 40
+
+
+def test_a_log_that_can_not_be_read_says_nothing_of_its_end(tmp_path, monkeypatch):
+    """A run that the trial has closed is not taken to be lost, and the next is no retry."""
+    run = opening.open_run(both_writers.spec_of(tmp_path, "t"))
+    run.finish(exit_code=1)
+    assert run_files.ends(tmp_path) == {"t": 1}
+    monkeypatch.setattr(wandb_records.RECORDS, "_trouble", "gone")
+    assert run_files.ends(tmp_path) == {}
+    assert run_files.attempts(tmp_path, "t") == 0
+    assert run_files.wait_for_end(run_files.logs(tmp_path, "t")[0])
+
+
+def test_a_users_object_that_raises_does_not_cost_a_capability(tmp_path, monkeypatch):
+    def refuse(run, key, value, **more):
+        raise TypeError("not JSON serializable")
+
+    monkeypatch.setattr("wandb.sdk.data_types.utils.val_to_json", refuse)
+    spec = both_writers.spec_of(tmp_path, "t")
+    run = opening.open_run(spec)
+    row, left_out = media.log_media(run, {"table": wandb.Table(["a"], [[1]]), "i": 1}, spec, 0)
+    run.finish()
+    assert row == {"table": "Table (not logged)", "i": 1}
+    assert "not JSON serializable" in left_out["table"]
+    assert wandb_media.MEDIA.is_here
+
+
+def test_to_look_for_a_name_never_raises(tmp_path, monkeypatch):
+    (tmp_path / "raises_when_imported.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not capabilities.is_there("raises_when_imported:name")
+
+
+@pytest.mark.parametrize(
+    ("installed", "verb"), [("0.30.1", "has"), ("0.31.0", "had"), ("1.0", "had")]
+)
+def test_a_newer_release_had_it(installed, verb, monkeypatch):
+    monkeypatch.setattr(capabilities, "version", lambda package: f"{package} {installed}")
+    assert capabilities._had("wandb 0.31") == verb
 
 
 def test_only_settings_that_wandb_knows_are_given():

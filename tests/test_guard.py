@@ -382,18 +382,19 @@ def by_another_wandb(program):
         raise AttributeError("no _make_request")
 
     kept = wandb_wire._held_row
-    wandb_run.GUARD.fail(AttributeError("no _config_callback"))
     wandb_wire._held_row = renamed
     try:
-        run = program.open(elsewhere=True)
-        outbox = Outbox()
-        for i in range(12):
-            outbox.log(run, {"i": i}, i)
-        assert not outbox.send()
-        closing.close_run(run, FINISHED)
-        wait_until(lambda: run_files.ends(program.folder)["t"] == 0)
-        assert [row["i"] for row in program.written()] == list(range(12))
-        assert not wandb_wire.TOGETHER.is_here
+        for trial in ("t", "u"):
+            run = program.open(trial, elsewhere=True)
+            outbox = Outbox()
+            for i in range(12):
+                outbox.log(run, {"i": i}, i)
+            assert not outbox.send()
+            closing.close_run(run, FINISHED)
+            wait_until(lambda trial=trial: run_files.ends(program.folder).get(trial) == 0)
+            assert [row["i"] for row in program.written(trial)] == list(range(12))
+            assert not wandb_wire.TOGETHER.is_here
+            wandb_run.GUARD.fail(AttributeError("no _config_callback"))
     finally:
         wandb_wire._held_row = kept
         wandb_run.GUARD._trouble = wandb_wire.TOGETHER._trouble = ""

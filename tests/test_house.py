@@ -124,6 +124,11 @@ PROCESS_WIDE = {"os.chdir", "os.fchdir", "os.putenv", "os.unsetenv", "contextlib
 MUTATORS = {"update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__"}
 
 
+#: wandb writes this one itself, in each process; we take it out where nothing else keeps a trial
+#: from another's wandb-core (`wandb_core.OWN_CORE`).
+EXCEPTED = {("_upstream.wandb_core", "os.environ.pop")}
+
+
 def changes_the_process(name: str, tree: ast.AST) -> Iterator[str]:
     """Nothing global: no write to ``os.environ``, no ``chdir``, no ``__del__``."""
     for node in ast.walk(tree):
@@ -136,7 +141,8 @@ def changes_the_process(name: str, tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             path = dotted(node.func)
             owner, _, method = path.rpartition(".")
-            if path in PROCESS_WIDE or (owner in environ and method in MUTATORS):
+            changes = path in PROCESS_WIDE or (owner in environ and method in MUTATORS)
+            if changes and (name, path) not in EXCEPTED:
                 yield path
         elif isinstance(node, ast.FunctionDef) and node.name == "__del__":
             yield node.name

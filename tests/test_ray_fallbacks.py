@@ -165,7 +165,7 @@ def test_a_trial_of_an_unknown_class_may_open_its_run_first(without, monkeypatch
     trial = FakeTrial("1a2b3_00000", tmp_path)
     assert not ray_trials.may_run_function(trial)
     monkeypatch.delattr(FakeTrial, "get_trainable_cls")
-    without(ray_trials.TRIALS)
+    without(ray_trials.TRAINABLES)
     assert ray_trials.may_run_function(trial)
     assert not trial_state.owns_run(trial)
 

@@ -58,8 +58,11 @@ class Outbox:
     def _held(self, run: Run, row: dict[str, Any], step: int) -> list[wandb_wire.HeldRow]:
         """Return what is to be sent for a row; what could not be held back was sent."""
         protection = guard.of(run)
+        if protection is None:  # nobody remembers what would be held back
+            run.log(row, step=step, commit=True)
+            return []
         try:
-            if protection is not None and self._simple.knows(run, row):
+            if wandb_wire.TOGETHER.is_here and self._simple.knows(run, row):
                 return [protection.hold(row, step)]
         except MOVED as error:
             SIMPLE.fail(error)
@@ -81,7 +84,9 @@ class Outbox:
             of_core = [(run, held) for run, held in rows if held.core is core]
             try:
                 wandb_wire.send_together([held for _, held in of_core])
-            except Exception:  # noqa: BLE001 - whatever it was: the runs' guards have the rows
+            except Exception as error:  # noqa: BLE001 - whatever it was: the runs' guards have the rows
+                if isinstance(error, MOVED):
+                    wandb_wire.TOGETHER.fail(error)
                 self._recover([run for run, _ in of_core], core)
         lost, self._lost = self._lost, Counter()
         return lost

@@ -16,7 +16,7 @@ from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune._data.deadline import NO_DEADLINE, Deadline, Waiting
 from wbtune._data.outcomes import OUTCOME_TAGS
 from wbtune._run import forks, guard, run_files, segments
-from wbtune._upstream import wandb_auth, wandb_core, wandb_finish, wandb_media
+from wbtune._upstream import wandb_auth, wandb_core, wandb_finish, wandb_media, wandb_settings
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -148,7 +148,8 @@ def close_run(
     patience = max(least, end_by.within(protection.patience, keep=keep))
     if closing.done_within(patience):
         return
-    if patience < protection.patience and not is_finished and protection.has_ended():
+    is_short = patience < protection.patience or not wandb_settings.FINISH.is_here
+    if is_short and not is_finished and protection.has_ended():
         # It is complete on disk; only the uploads have not ended.
         seconds = end_by.within(protection.patience - patience, keep=timeouts.CORE_KILLED_S)
         if not closing.done_within(seconds):

@@ -23,7 +23,6 @@ from wbtune._run.forks import FORKS
 from wbtune._run.replay import ReplayBuffer
 from wbtune._run.sending import RunSender
 from wbtune._upstream import wandb_core, wandb_finish, wandb_run
-from wbtune._upstream.capabilities import MOVED
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -123,7 +122,8 @@ class Guard:
 
     def answers(self) -> None:
         """Return once wandb-core has answered."""
-        while wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) is None:
+        asked = wandb_run.STEPS  # without it there is nothing to ask
+        while asked.is_here and wandb_run.core_step(self._run, timeouts.STEP_ASKED_S) is None:
             pass
 
     def leave_to_parent(self) -> None:
@@ -233,7 +233,7 @@ def protect(run: Run, reopen: Callable[..., Run], *, patience: float, may_be_sha
     restore = wandb_run.state_of(run)
     try:
         Guard(run, reopen, patience=patience, may_be_shared=may_be_shared)
-    except MOVED as error:
+    except Exception as error:  # noqa: BLE001 - whatever it was, the run itself is open
         restore()
         wandb_run.GUARD.fail(error)
 

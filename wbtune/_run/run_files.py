@@ -47,6 +47,8 @@ def ends(directory: Path | str) -> dict[str, int | None]:
     Returns:
         The exit code of each run's newest segment, by run id; None if it has no exit record.
     """
+    if not wandb_records.RECORDS.is_here:
+        return {}
     newest = {path.stem.removeprefix("run-"): path for path in logs(directory)}
     return {run_id: exit_code(path) for run_id, path in newest.items()}
 
@@ -78,6 +80,8 @@ def wait_for_end(path: Path, seconds: float = timeouts.EXIT_RECORD_S) -> bool:
 
 def attempts(directory: Path | str, run_id: str) -> int:
     """Count how often a run was opened and did not end well: killed, crashed or failed."""
+    if not wandb_records.RECORDS.is_here:
+        return 0
     return sum(exit_code(path) != 0 for path in logs(directory, run_id))
 
 

@@ -116,11 +116,23 @@ def warn_of_lost() -> None:
     """Warn, once in a process, of what is lost with this Ray and this wandb; on the driver."""
     lost = [capability for capability in every() if not capability.is_here]
     for package in sorted({capability.package for capability in lost}):
-        losses = [f"{one.without} ({one.since} has it)" for one in lost if one.package == package]
+        of_package = [one for one in lost if one.package == package]
+        losses = [f"{one.without} ({one.since} {_had(one.since)} it)" for one in of_package]
         notice.warn_once(
             f"wbtune: every row is logged with {version(package)}, too, but "
             f"{'; '.join(dict.fromkeys(losses))}. wbtune.capabilities() lists the reasons."
         )
+
+
+def _had(since: str) -> str:
+    """Return the verb for a release: what a newer one than it lacks, it had."""
+    package, _, oldest = since.partition(" ")
+    installed = version(package).partition(" ")[2]
+    return "has" if _numbers(installed) < _numbers(oldest) else "had"
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(part) for part in release.split(".")[:2] if part.isdigit()]
 
 
 @functools.cache
@@ -145,12 +157,12 @@ def is_there(name: str) -> bool:
     path, _, parts = name.partition(":")
     try:
         found: Any = importlib.import_module(path)
-    except ImportError:
+        for part in filter(None, parts.split(".")):
+            if not _has(found, part):
+                return False
+            found = getattr(found, part, None)
+    except Exception:  # noqa: BLE001 - to look for a name is never what raises
         return False
-    for part in filter(None, parts.split(".")):
-        if not _has(found, part):
-            return False
-        found = getattr(found, part, None)
     return True
 
 

@@ -18,8 +18,13 @@ CHECKS: Final = Capability(
     needs=(
         *(f"ray.tune.tune:run.{name}" for name in ("run_or_experiment", "config")),
         *(f"ray.tune.tune:run.{name}" for name in ("resume_config", "all_start")),
-        *("ray._private.worker:_global_node", "ray._private.node:Node.is_head"),
     ),
+)
+HEAD: Final = Capability(
+    "whether trials have the driver's environment",
+    without="a declaration without a project is not refused where trials might have a project",
+    since="ray 2.41",
+    needs=("ray._private.worker:_global_node", "ray._private.node:Node.is_head"),
 )
 
 
@@ -68,7 +73,7 @@ def runtime_environment() -> dict[str, str]:
     return dict(ray.get_runtime_context().runtime_env.get("env_vars") or {})
 
 
-@uses(CHECKS, otherwise=lambda: False)
+@uses(HEAD, otherwise=lambda: False)
 def has_started_cluster() -> bool:
     """Return whether this driver started its cluster, so that workers have its environment.
 

@@ -94,6 +94,11 @@ class _Observed:
             self.stops.all = self._name
         return said
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # it may be asked before it has any, by what unpickles
+            raise AttributeError(name)
+        return getattr(self._asks, name)
+
     def __reduce__(self) -> Any:
         return operator.itemgetter(0), ((self._stopper,),)
 

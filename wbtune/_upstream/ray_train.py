@@ -87,7 +87,7 @@ def _public_worker() -> TrainWorker | None:
     for name in ("world_rank", "experiment_name", "trial_id", "storage"):
         with contextlib.suppress(Exception):  # outside of a worker it raises, or returns None
             said[name] = getattr(train.get_context(), f"get_{name}")()
-    if said.get("world_rank") is None:
+    if said.get("world_rank") is None or not said.get("experiment_name"):
         return None
     name, storage = str(said.get("experiment_name") or ""), said.get("storage")
     run_id = said.get("trial_id") or _run_id(storage, name)
@@ -205,8 +205,8 @@ def _watch_queue(runner: Any, ended: Callable[[BaseException | None], None]) -> 
             ended(unwrap(error))
             queue.put(error)
 
-        def get(self) -> Any:
-            return queue.get()
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queue, name)
 
     runner._exc_queue = ObservedQueue()  # noqa: SLF001 - as above
 
@@ -217,8 +217,8 @@ def _watch_v1(thread: Any, ended: Callable[[BaseException | None], None]) -> Non
     Its thread stores what the loop returned in an attribute, which is replaced by a property here;
     what it raised, it hands to a method of its own.
     """
-    _on_storing(thread, _ret=lambda _: ended(None))
     original = thread._propagate_exception  # noqa: SLF001 - as above
+    _on_storing(thread, _ret=lambda _: ended(None))
 
     def propagate(error: BaseException) -> None:
         ended(_unwrapped(error))

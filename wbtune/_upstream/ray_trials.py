@@ -11,12 +11,17 @@ from wbtune._upstream.capabilities import Capability, uses
 _TRIAL: Final = "ray.tune.experiment.trial:Trial"
 TRIALS: Final = Capability(
     "what Tune's driver knows of a trial",
+    without="the runs that WandbLoggerCallback writes may be in another folder of the driver",
+    since="ray 2.41",
+    needs=(*(f"{_TRIAL}.experiment_dir_name", f"{_TRIAL}.local_experiment_path"),),
+)
+
+
+TRAINABLES: Final = Capability(
+    "what a trial runs",
     without="the runs that WandbLoggerCallback writes are opened some seconds after their trials",
     since="ray 2.41",
-    needs=(
-        f"{_TRIAL}.get_trainable_cls",
-        *(f"{_TRIAL}.experiment_dir_name", f"{_TRIAL}.local_experiment_path"),
-    ),
+    needs=(f"{_TRIAL}.get_trainable_cls",),
 )
 
 
@@ -52,7 +57,7 @@ def experiment_of(trial: Any) -> Experiment:
     return Experiment(trial.experiment_dir_name, trial.local_experiment_path)
 
 
-@uses(TRIALS, otherwise=lambda _: None)
+@uses(TRAINABLES, otherwise=lambda _: None)
 def class_of(trial: Any) -> type | None:
     """Return a trial's trainable class; None where it is not known."""
     kind: type | None = trial.get_trainable_cls()
@@ -61,7 +66,7 @@ def class_of(trial: Any) -> type | None:
 
 def may_run_function(trial: Any) -> bool:
     """Return whether a trial runs a function, or nobody knows what."""
-    return not TRIALS.is_here or ray_functions.is_function(class_of(trial))
+    return not TRAINABLES.is_here or ray_functions.is_function(class_of(trial))
 
 
 def result_file(trial: Any, name: str) -> tuple[Any, str] | None:

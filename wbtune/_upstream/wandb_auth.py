@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import inspect
 import netrc
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from wbtune._upstream import wandb_settings
 from wbtune._upstream.capabilities import Capability, uses
 
 #: W&B's own way to find and keep credentials.
 CREDENTIALS: Final = Capability(
     "W&B's own credentials",
-    without="of what `wandb login` left, only the netrc file is found, and wandb says on the "
+    without="of a login, only WANDB_API_KEY and the netrc file are found, and wandb says on the "
     "terminal of each trial that it was given a key",
     since="wandb 0.24",
     needs=(
@@ -38,8 +40,8 @@ SYNC: Final = Capability(
     "uploads of what is left",
     without="runs that were kept on disk while the server was away are uploaded by `wandb sync` "
     "alone",
-    since="wandb 0.24",
-    needs=("wandb.cli.beta_sync:sync", *CREDENTIALS.needs),
+    since="wandb 0.22",
+    needs=("wandb.cli.beta_sync:sync",),
 )
 
 
@@ -58,20 +60,24 @@ def found_key(base_url: str) -> str | None:
 
 
 class _Key:
-    """A key from a netrc file."""
+    """A key that was found without wandb's help."""
 
     def __init__(self, api_key: str) -> None:
         self.api_key = api_key
 
 
-def _key_in_netrc(base_url: str) -> _Key | None:
-    with contextlib.suppress(OSError, netrc.NetrcParseError):
-        found = netrc.netrc().authenticators(urlsplit(base_url).hostname or "")
+def _key_of_environment(base_url: str) -> _Key | None:
+    key = os.environ.get("WANDB_API_KEY")
+    if key and base_url == wandb_settings.wandb_setting("base_url"):  # it is no other server's
+        return _Key(key)
+    with contextlib.suppress(OSError, ValueError, netrc.NetrcParseError):
+        file = netrc.netrc(os.environ.get("NETRC"))
+        found = file.authenticators(urlsplit(base_url).hostname or "")
         return _Key(found[2]) if found and found[2] else None
     return None
 
 
-@uses(CREDENTIALS, otherwise=_key_in_netrc)
+@uses(CREDENTIALS, otherwise=_key_of_environment)
 def _credentials(base_url: str) -> Any:
     from wandb.sdk.lib import wbauth  # noqa: PLC0415 - wandb is imported when first needed
 
@@ -83,6 +89,7 @@ def _credentials(base_url: str) -> Any:
 
 
 def _key_as_setting(base_url: str, key: str) -> Mapping[str, Any]:  # noqa: ARG001 - as `log_in`
+    wandb_settings.of_process().api_key = key  # where wandb 0.22 looks
     return {"api_key": key}
 
 

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from wbtune._data import notice
 from wbtune._upstream import frames
 from wbtune._upstream.capabilities import Capability, uses
 
 OWN_CORE: Final = Capability(
     "a wandb-core for each trial",
-    without="trials may share the wandb-core of a script that had started one, and end with it",
+    without="processes that a trial starts before its run do not share its wandb-core",
     since="wandb 0.25",
     needs=(
         "wandb.sdk.wandb_setup:singleton",
@@ -38,6 +39,13 @@ KILL: Final = Capability(
         "wandb.sdk.lib.service.service_connection:ServiceConnection._proc",
         "wandb.sdk.lib.service.service_process:ServiceProcess._process",
     ),
+)
+
+QUIET_CORE: Final = Capability(
+    "a log of wandb-core without the key",
+    without="with WANDB_DEBUG=true the API key is in the log of wandb-core",
+    since="wandb 0.22",
+    needs=("wandb.sdk.lib.service.service_process:core_debug",),
 )
 
 INIT_CALLS: Final = Capability(
@@ -93,7 +101,18 @@ CORE_ENV: Final = "WANDB_SERVICE"
 _OWNERS: Final[set[int]] = set()
 
 
-@uses(OWN_CORE, otherwise=lambda **_: None)
+def _forget_inherited_core(*, own: bool) -> None:
+    """Let wandb start a core, whatever address this process was given."""
+    if own and not _is_ours(os.environ.get(CORE_ENV, "")):
+        _OWNERS.add(os.getpid())
+        os.environ.pop(CORE_ENV, None)
+
+
+def _is_ours(address: str) -> bool:
+    return any(f"-{owner}-" in address for owner in _OWNERS)
+
+
+@uses(OWN_CORE, otherwise=_forget_inherited_core)
 def ensure_core(*, own: bool) -> None:
     """Connect this process to a wandb-core, unless it inherited no address: then wandb does it.
 
@@ -112,7 +131,7 @@ def ensure_core(*, own: bool) -> None:
     from wandb.sdk.lib.service import service_connection  # noqa: PLC0415 - as above
 
     address = os.environ.get(CORE_ENV, "")
-    ours = any(f"-{owner}-" in address for owner in _OWNERS)
+    ours = _is_ours(address)
     setup = wandb_setup.singleton()
     with setup._connection_lock:  # noqa: SLF001 - there is nothing public
         connection = setup._connection  # noqa: SLF001 - as above
@@ -158,7 +177,13 @@ def when_init_is_called(call: Callable[[Mapping[str, Any]], None]) -> None:
     trigger.register("on_init", init_is_called)
 
 
+def _warn_of_debugging() -> None:
+    if os.environ.get("WANDB_DEBUG", "").lower() in {"1", "true"}:
+        notice.warn_once("wbtune: unset WANDB_DEBUG: this wandb writes the API key into its log")
+
+
 @functools.cache
+@uses(QUIET_CORE, otherwise=_warn_of_debugging)
 def keep_core_from_debugging() -> None:
     """Keep the log of this process's wandb-core as usual, also with ``WANDB_DEBUG=true``.
 
@@ -167,8 +192,8 @@ def keep_core_from_debugging() -> None:
     """
     from wandb.sdk.lib.service import service_process  # noqa: PLC0415 - when first needed
 
-    if hasattr(service_process, "core_debug"):
-        service_process.core_debug = lambda default=None: False  # noqa: ARG005 - wandb's
+    process: Any = service_process  # it does not export what is private
+    process.core_debug = lambda default=None: False  # noqa: ARG005 - wandb's
 
 
 def forget_core() -> None:

@@ -9,8 +9,8 @@ from wbtune._upstream import wandb_core
 from wbtune._upstream.capabilities import Capability, uses
 
 MEDIA: Final = Capability(
-    "rows that survive a media object that can't be logged",
-    without="a row with an image or video that wandb refuses is lost as a whole",
+    "media in the rows that the driver logs",
+    without="images, videos and other media are described in text",
     since="wandb 0.22",
     needs=(
         "wandb.sdk.wandb_run:Run._serialize_custom_charts",
@@ -64,11 +64,19 @@ def gave_up_waiting() -> tuple[type[BaseException], ...]:
     return wandb_core.core_is_gone()
 
 
-def _described(value: Any, take_file: Callable[..., str | None]) -> str:  # noqa: ARG001
-    return f"{type(value).__name__} (not logged)"
+def _no_kinds() -> tuple[type, ...]:
+    return ()
 
 
-@uses(COPIES, otherwise=_described)
+@uses(COPIES, otherwise=_no_kinds)
+def _kinds() -> tuple[type, ...]:
+    from wandb.plot.custom_chart import CustomChart  # noqa: PLC0415 - when first needed
+    from wandb.plot.viz import Visualize  # noqa: PLC0415 - as above
+    from wandb.sdk.data_types.base_types.wb_value import WBValue  # noqa: PLC0415 - as above
+
+    return WBValue, CustomChart, Visualize
+
+
 def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
     """Copy one of W&B's objects (Image, Table, a chart, ...); the copy is tied to no run.
 
@@ -81,10 +89,9 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
         take_file: ``take_file(path, changes=...)`` gives a file that is the copy's own, or
             None for what is no file; ``changes``, if the file is not one of wandb's.
     """
-    from wandb.plot.custom_chart import CustomChart  # noqa: PLC0415 - when first needed
-    from wandb.plot.viz import Visualize  # noqa: PLC0415 - as above
-    from wandb.sdk.data_types.base_types.wb_value import WBValue  # noqa: PLC0415 - as above
-
+    kinds = _kinds()
+    if not kinds:
+        return f"{type(value).__name__} (not logged)"
     copies: dict[int, Any] = {}
     apart = {"_run": None, "_artifact_source": None, "_artifact_target": None}
 
@@ -93,7 +100,7 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
             return type(part)(map(copied, part))
         if type(part) is dict:
             return {key: copied(inner) for key, inner in part.items()}
-        if not isinstance(part, (WBValue, CustomChart, Visualize)):
+        if not isinstance(part, kinds):
             return part
         if id(part) not in copies:
             # An object of wandb's own class: no other process may have the user's.
@@ -113,18 +120,25 @@ def detached_copy(value: Any, take_file: Callable[..., str | None]) -> Any:
     return copied(value)
 
 
-def _as_it_is(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:  # noqa: ARG001
-    return {key: value}
+@uses(MEDIA, otherwise=lambda _: None)
+def _converters(run: Any) -> Any:
+    from wandb.sdk.data_types.utils import val_to_json  # noqa: PLC0415 - when first needed
+
+    return run._serialize_custom_charts, val_to_json  # noqa: SLF001 - there is nothing public
 
 
-@uses(MEDIA, otherwise=_as_it_is)
 def media_json(run: Any, key: str, value: Any, step: int) -> dict[str, Any]:
     """Put one of W&B's objects, or a list of them, into a run, and return what its row says of it.
 
     ``run.log`` does it with all of a row, which is lost for one that fails
     [wandb 0.31, ``wandb.sdk.data_types.utils``, ``Run._serialize_custom_charts``].
-    """
-    from wandb.sdk.data_types.utils import val_to_json  # noqa: PLC0415 - when first needed
 
-    parts = run._serialize_custom_charts({key: value})  # noqa: SLF001 - there is nothing public
+    Raises:
+        Exception: what wandb raises of the object, and ValueError without `MEDIA`.
+    """
+    found = _converters(run)
+    if found is None:
+        raise ValueError(MEDIA.without)
+    serialize_charts, val_to_json = found
+    parts = serialize_charts({key: value})
     return {name: val_to_json(run, name, part, namespace=step) for name, part in parts.items()}

@@ -41,7 +41,8 @@ GLOBAL_RUN: Final = Capability(
 
 STEPS: Final = Capability(
     "the steps of several processes",
-    without="rows of processes that a trial forks may be dropped by W&B",
+    without="rows of processes that a trial forks may be dropped by W&B, and a wandb-core that "
+    "hangs is noticed only when its run is closed",
     since="wandb 0.27",
     needs=("wandb.sdk.interface.interface:InterfaceBase.deliver_history_step",),
 )
@@ -55,7 +56,14 @@ FIRST_STEP: Final = Capability(
 )
 
 
-@uses(FIRST_STEP, otherwise=lambda run: int(run.step))
+def _next_step(run: Any) -> int:
+    try:
+        return int(run.step)
+    except Exception:  # noqa: BLE001 - of a disabled run, or without an answer: as for a new run
+        return 0
+
+
+@uses(FIRST_STEP, otherwise=_next_step)
 def first_step(run: Any) -> int:
     """Return the step of the first row of a run that was just opened."""
     return int(run.starting_step)

@@ -38,7 +38,7 @@ STOP: Final = Capability(
 
 FINISH: Final = Capability(
     "a trial's end that waits for uploads within bounds",
-    without="the end of a trial waits for its uploads, however long they take",
+    without="uploads that take longer than 10 s at the end of a trial are left to `wandb sync`",
     since="wandb 0.27",
     needs=("wandb:Settings.finish_timeout", "wandb:Settings.finish_timeout_raises"),
 )
@@ -95,7 +95,8 @@ def known(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _known_names() -> frozenset[str]:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    return frozenset(wandb.Settings.model_fields)
+    fields = getattr(wandb.Settings, "model_fields", None)
+    return frozenset(fields or inspect.get_annotations(wandb.Settings))
 
 
 def wandb_setting(name: str) -> Any:
@@ -106,22 +107,35 @@ def wandb_setting(name: str) -> Any:
     ``wandb.setup()`` is public but starts wandb-core and exports ``WANDB_SERVICE``, which
     every process started later would attach to [wandb 0.31, ``wandb_setup.singleton``].
     """
-    value = getattr(_of_process(), name, None)
+    value = getattr(of_process(), name, None)
     # wandb never logs in by it, but says it; the key is what it sends.
     return without_userinfo(value) if name == "base_url" and value else value
+
+
+#: What reads W&B's settings files, by the releases.
+_FILES: Final = (
+    "update_from_system_settings",
+    "update_from_system_config_file",
+    "update_from_workspace_config_file",
+)
 
 
 def _of_environment() -> Any:
     """Return what W&B's files and the environment say, but not what ``wandb.setup`` was given."""
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    settings = wandb.Settings()
+    settings: Any = wandb.Settings()
+    for name in _FILES:
+        read = getattr(settings, name, None)
+        if read is not None:
+            read()
     settings.update_from_env_vars(dict(os.environ))
     return settings
 
 
 @uses(PROCESS, otherwise=_of_environment)
-def _of_process() -> Any:
+def of_process() -> Any:
+    """Return W&B's settings of this process, without starting its core."""
     from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
 
     return wandb_setup.singleton().settings
@@ -157,7 +171,7 @@ def settings_left_out(names: frozenset[str]) -> Iterator[None]:
     [wandb 0.31, ``_WandbInit.clear_run_path_if_sweep_or_launch``, ``wandb_setup.singleton``].
     Several runs may be opened at once; the last that is open puts back what was there.
     """
-    settings: Any = _of_process()
+    settings: Any = of_process()
     with _LEAVING_OUT:
         _, kept, count = _LEFT_OUT.setdefault(id(settings), (settings, {}, [0]))
         count[0] += 1
