@@ -23,7 +23,6 @@ from wbtune._data.options import RunOptions
 from wbtune._place import identity
 from wbtune._run import ownership
 from wbtune._trial import run_parameter
-from wbtune._trial.function_run import around_function
 from wbtune._upstream import ray_functions
 from wbtune.errors import InvalidTrainableError
 
@@ -133,6 +132,9 @@ class WandbTrial(Proxy):
         given = [*args, *kwargs.values()]
         config = given[0] if given and isinstance(given[0], Mapping) else None
         trial = self._self_trial
+        # Opening runs is the trial's work, and half of what the driver would import.
+        from wbtune._trial.function_run import around_function  # noqa: PLC0415 - see above
+
         with around_function(PUBLIC_NAME, self._self_options, config, trial) as run:
             yield self._injected(args, kwargs, run)
 
