@@ -25,7 +25,6 @@ from wbtune._trial.result_log import ResultLog
 from wbtune._trial.run_plan import plan_run
 from wbtune._trial.run_start import start_run
 from wbtune._upstream import ray_trial, wandb_finish, wandb_run
-from wbtune.errors import WbtuneError
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -204,7 +203,7 @@ class TrialRun:
             self.options = options_for_next(self.options, self._trial, trial)
             try:
                 self._open(trial, config)
-            except WbtuneError as error:
+            except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s Trial %s goes on without a run.", error, trial.trial_name)
                 if self.run is not None:  # the user's code may still hold it and use it
                     wandb_run.replace_ended(self.run, opening.disabled_run())

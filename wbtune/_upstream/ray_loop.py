@@ -33,8 +33,13 @@ SETUP: Final = Capability(
         *(f"ray.tune.tune:run.{name}" for name in ("metric", "mode", "scheduler")),
         *(f"ray.tune.tune:run.{name}" for name in ("experiments", "runner")),
         f"{_CONTROLLER}._trials",
-        "ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler._mode",
     ),
+)
+MODE: Final = Capability(
+    "the mode of a scheduler",
+    without="what is best is not known where only the scheduler was given metric and mode",
+    since="ray 2.41",
+    needs=("ray.tune.schedulers.async_hyperband:AsyncHyperBandScheduler._mode",),
 )
 CHECKPOINTS: Final = Capability(
     "which checkpoints Tune keeps",
