@@ -74,9 +74,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def no_core_for_children() -> Iterator[None]:
-    """A core that a test has in this process is not that of the programs that others start."""
+    """A core that a test has in this process is not that of the programs that others start.
+
+    Nor are the settings those of other tests, if wandb has read the environment in this one.
+    """
+    from wandb.sdk import wandb_setup
+
+    from wbtune._run import closing
+
+    before = wandb_setup._singleton
     yield
     os.environ.pop("WANDB_SERVICE", None)
+    if wandb_setup._singleton is not before:
+        closing.end_core()
+        wandb_setup._setup(start_service=False)
 
 
 @pytest.fixture(autouse=True)

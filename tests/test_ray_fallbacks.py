@@ -236,7 +236,7 @@ def test_an_experiment_starts_without_what_tune_was_asked(without):
     sweep, named, launch = run(*arguments)
     assert (sweep.metric, named, storage.wbtune_fit) == ("loss", True, "fit-1")
     assert launch is not None
-    without(ray_loop.SETUP, ray_launch.CHECKS)
+    without(ray_loop.SETUP, ray_launch.CHECKS, ray_launch.HEAD)
     assert run(*arguments) == (ray_loop.Sweep(), False, None)
     assert ray_launch.may_be_launching()
     assert not ray_launch.has_started_cluster()

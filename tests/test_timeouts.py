@@ -138,7 +138,7 @@ def let_all_hang(patch, clock, protection, logs, *, unwinds):
     patch.setattr(closing, "Waiting", type("Hangs", (NeverDone,), {"clock": clock}))
     patch.setattr(closing.guard, "of", lambda run: protection)
     patch.setattr(closing.forks, "in_child", lambda: False)
-    patch.setattr(closing.wandb_run, "is_finished", lambda run: False)
+    patch.setattr(closing.wandb_finish, "is_finished", lambda run: False)
     patch.setattr(closing.wandb_core, "core_killer", lambda: lambda: None)
     patch.setattr(run_files, "logs", lambda *of: logs)
     patch.setattr(run_files, "wait_for_end", lambda path, seconds: clock.wait(seconds))
