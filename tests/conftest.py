@@ -87,7 +87,6 @@ def no_core_for_children() -> Iterator[None]:
     os.environ.pop("WANDB_SERVICE", None)
     if wandb_setup._singleton is not before:
         closing.end_core()
-        wandb_setup._setup(start_service=False)
 
 
 @pytest.fixture(autouse=True)
