@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime as dt
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 os.environ["WANDB_MODE"] = "offline"
@@ -33,6 +30,7 @@ os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0.5"  # for those that are restored
 
 import ray
+import tables
 from drivers import local_ray
 from lives import (
     BETTER,
@@ -316,22 +314,8 @@ def judge(door, how, logs, expected, seconds, raised):
 
 def table(cells):
     """The table, as Markdown."""
-    lines = ["| ending | " + " | ".join(door.title for door in COLUMNS) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    lines += [
-        f"| {how} | " + " | ".join(str(cell or "") for cell in row) + " |"
-        for how, row in cells.items()
-    ]
-    about = f"Ray {version('ray')}, wandb {version('wandb')}, Python {platform.python_version()}"
-    lines += ["", f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, {about}, {os.cpu_count()} cores."]
-    return "\n".join(lines)
-
-
-def write(text, file):
-    """Put the table between its markers."""
-    before, _, rest = file.read_text(encoding="utf-8").partition("<!-- endings -->\n")
-    _, end, after = rest.partition("<!-- /endings -->")
-    file.write_text(f"{before}<!-- endings -->\n{text}\n{end}{after}", encoding="utf-8")
+    rows = [[how, *(str(cell or "") for cell in row)] for how, row in cells.items()]
+    return tables.markdown(["ending", *(door.title for door in COLUMNS)], rows)
 
 
 def main():
@@ -355,7 +339,7 @@ def main():
     ray.shutdown()
     print(f"{table(cells)}\n{time.monotonic() - begun:.0f} s in all")
     if options.write:
-        write(table(cells), options.write)
+        tables.write(table(cells), options.write, "endings")
     wrong = [
         f"WRONG: {how}, {door.title}: {found}"
         for how, row in cells.items()

@@ -45,14 +45,11 @@ def main():
     if options.write and options.only:
         parser.error("--only has a part of the table, which is not to replace the whole")
     by_package = gone.private_names()
-    tried = [[name] for names in by_package.values() for name in names]
-    tried = [[*names] for names in by_package.values()] + tried
+    each = [name for names in by_package.values() for name in names]
     if options.only:
-        tried = [
-            names
-            for names in tried
-            if any(part in names[0] for part in options.only) and len(names) == 1
-        ]
+        tried = [[name] for name in each if any(part in name for part in options.only)]
+    else:
+        tried = [*by_package.values(), *([name] for name in each)]
     rows, wrong = [], []
     with ThreadPoolExecutor(options.at_once) as pool:
         for names, found in zip(tried, pool.map(without, tried), strict=True):

@@ -13,8 +13,13 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table, and on what it was measured."""
     lines = [head, ["---"] * len(head), *rows]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{text}\n\n{measured_on()}"
+
+
+def measured_on() -> str:
+    """The day, the releases and the machine."""
     about = f"Ray {version('ray')}, wandb {version('wandb')}, Python {platform.python_version()}"
-    return f"{text}\n\n{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, {about}, {os.cpu_count()} cores."
+    return f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, {about}, {os.cpu_count()} cores."
 
 
 def write(text: str, file: Path, mark: str) -> None:
