@@ -78,15 +78,21 @@ def no_core_for_children() -> Iterator[None]:
 
     Nor are the settings those of other tests, if wandb has read the environment in this one.
     """
-    from wandb.sdk import wandb_setup
-
     from wbtune._run import closing
 
-    before = wandb_setup._singleton
+    before = _wandb_has_read()
     yield
     os.environ.pop("WANDB_SERVICE", None)
-    if wandb_setup._singleton is not before:
+    if _wandb_has_read() != before:
         closing.end_core()
+
+
+def _wandb_has_read() -> tuple[int, dict[str, Any] | None]:
+    """Return which singleton wandb has, and its settings: it may have had none until now."""
+    from wandb.sdk import wandb_setup
+
+    settings = wandb_setup._singleton and wandb_setup._singleton.settings_if_loaded
+    return id(wandb_setup._singleton), settings and dict(settings)
 
 
 @pytest.fixture(autouse=True)
