@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import releases
 import tables
+from wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +46,10 @@ CORNERS = (
 WANDBS = ("0.24.0", "0.26.0", "0.28.0", "0.30.0")
 RAYS = ("2.44.0", "2.49.0", "2.53.0", "2.57.0")
 ALL = (*CORNERS, *(Corner("", one) for one in WANDBS), *(Corner(one, "") for one in RAYS))
+
+
+#: The doors that are tried with a server as well: one trial each.
+ONLINE = tuple(releases.EACH_ITS_OWN)
 
 
 class NoPythonError(Exception):
@@ -79,6 +84,15 @@ def released(python):
     ).stdout.split()
 
 
+def both(python):
+    """What arrives offline by every door, and at a server by three."""
+    path = [str(ROOT)]
+    offline = releases.run_program(python, path=path)
+    with WandbServer() as server:
+        how = releases.EACH_ITS_OWN
+        return offline, releases.run_program(python, ONLINE, path, how, server)
+
+
 def main():
     """Print the table, and fail if a row or an exit code is missing anywhere."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,14 +114,18 @@ def main():
             print(f"{corner.name} is left out: {error!r}", flush=True)
             wrong += [f"WRONG: {corner.name} is left out"] if "CI" in os.environ else []
             continue
-        found = releases.run_program(str(python), path=[str(ROOT)])
-        rows.append([*released(python), *(found.cell(door) for door in releases.DOORS)])
+        offline, online = both(str(python))
+        cells = [*(offline.cell(door) for door in releases.DOORS), online.cell(*ONLINE)]
+        rows.append([*released(python), *cells])
         print(" | ".join(rows[-1]), flush=True)
-        lost = found.lost(releases.DOORS)
-        wrong += [f"WRONG: {corner.name}: {one}" for one in lost]
-        if lost:
-            print(found.output[-3000:], file=sys.stderr)
-    table = tables.markdown(["Ray", "wandb", "wrapt", "Python", *releases.DOORS], rows)
+        for found, lost in (
+            (offline, offline.lost(releases.DOORS)),
+            (online, [f"online, {one}" for one in online.lost(ONLINE)]),
+        ):
+            wrong += [f"WRONG: {corner.name}: {one}" for one in lost]
+            if lost:
+                print(found.output[-3000:], file=sys.stderr)
+    table = tables.markdown(["Ray", "wandb", "wrapt", "Python", *releases.DOORS, "online"], rows)
     if options.write:
         tables.write(table, options.write, "matrix")
     print(*wrong, sep="\n")

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from wandb_server import TEST_KEY, WandbServer
+
 from wbtune._run import run_files, run_log
 
 PROGRAM: Final = Path(__file__).with_name("releases_program.py")
@@ -25,7 +27,7 @@ DOORS: Final = (
 
 
 class Arrived(NamedTuple):
-    """What is on disk of one trial: its rows, each counted once, and its exit code."""
+    """What is there of one trial: its rows, each counted once, and its exit code."""
 
     rows: int
     exit_code: int | None
@@ -73,12 +75,13 @@ class Outcome(NamedTuple):
                     )
         return found
 
-    def cell(self, door: str) -> str:
-        """A door's cell in a table: the rows that were kept of those expected, and exit codes."""
-        if door not in self.arrived:
+    def cell(self, *doors: str) -> str:
+        """Doors' cell in a table: the rows that were kept of those expected, and exit codes."""
+        if not self.arrived.keys() >= {*doors}:
             return "**fit() raised**"
-        got = [self.arrived[door].get(how, Arrived(0, None)) for how in self.how[door]]
-        expected = [EXPECTED[how] for how in self.how[door]]
+        trials = [(door, how) for door in doors for how in self.how[door]]
+        got = [self.arrived[door].get(how, Arrived(0, None)) for door, how in trials]
+        expected = [EXPECTED[how] for _, how in trials]
         rows = sum(min(one.rows, want.rows) for one, want in zip(got, expected, strict=True))
         total = sum(want.rows for want in expected)
         codes = " ".join("-" if one.exit_code is None else str(one.exit_code) for one in got)
@@ -90,15 +93,17 @@ def run_program(
     doors: Sequence[str] = DOORS,
     path: Sequence[str] = (),
     how: Mapping[str, Sequence[str]] | None = None,
+    server: WandbServer | None = None,
     limit_s: float = 600.0,
 ) -> Outcome:
-    """Run `releases_program`, and read what it left on disk.
+    """Run `releases_program`, and read what it left on disk, or on the server.
 
     Args:
         python: the interpreter that has the Ray and the wandb.
         doors: which are tried.
         path: folders in front of what that interpreter has installed.
         how: what the trials of each door do; without it, each door has a trial of each kind.
+        server: where it logs to; without one, it is offline.
         limit_s: seconds until the program is taken to hang.
     """
     hows = {door: list((how or {}).get(door, EXPECTED)) for door in doors}
@@ -111,7 +116,9 @@ def run_program(
         environment |= {
             "PYTHONPATH": os.pathsep.join([*path, str(PROGRAM.parent)]),
             "HOME": storage,
+            "WANDB_MODE": "offline",
             "WANDB_ERROR_REPORTING": "false",
+            **(server.env(Path(storage, "client"), TEST_KEY) if server else {}),
         }
         try:
             done = subprocess.run(
@@ -128,10 +135,21 @@ def run_program(
         except subprocess.TimeoutExpired as error:
             output = f"{(error.stdout or b'').decode()}\nhangs for {limit_s:.0f} s"
         fitted = [door for door in doors if f"fitted {door}\n" in output]
-        return Outcome(hows, {door: _arrived(Path(storage, door)) for door in fitted}, output)
+        arrived = {
+            door: _on(server, door) if server else _on_disk(Path(storage, door)) for door in fitted
+        }
+        return Outcome(hows, arrived, output)
 
 
-def _arrived(experiment: Path) -> dict[str, Arrived]:
+def _on(server: WandbServer, door: str) -> dict[str, Arrived]:
+    return {
+        run.config["how"]: Arrived(len({row["i"] for row in run.rows if "i" in row}), run.exit_code)
+        for run in server.runs.values()
+        if run.group == door
+    }
+
+
+def _on_disk(experiment: Path) -> dict[str, Arrived]:
     found: dict[str, Arrived] = {}
     for run_id in run_files.run_ids(experiment):
         paths = run_files.logs(experiment, run_id)

@@ -11,7 +11,6 @@ import sys
 import warnings
 
 os.environ |= {
-    "WANDB_MODE": "offline",
     "WANDB_SILENT": "true",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
