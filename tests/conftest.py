@@ -35,6 +35,9 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 # Workers that nobody has asked for yet: none of Tune's trials takes one.
 os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - Ray's spelling
+# Nobody reads what workers print, but Ray looks for new files ten times a second, in each cluster.
+os.environ["RAY_LOG_MONITOR_MANY_FILES_THRESHOLD"] = "1"
+os.environ["LOG_NAME_UPDATE_INTERVAL_S"] = "2"
 # Hundreds of workers import the same modules: one of them compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

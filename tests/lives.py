@@ -99,8 +99,7 @@ def kill_core(owner, since):
     """Kill what writes the runs of a process and its children, but no earlier experiment's."""
 
     def cores():
-        found = [p for p in owner.children(recursive=True) if p.name().startswith("wandb-core")]
-        return [p for p in found if p.create_time() > since and writes_a_run(p)]
+        return [p for p in owner.children(recursive=True) if writes_a_run(p, since)]
 
     wait_until(cores)
     found = cores()
@@ -110,9 +109,10 @@ def kill_core(owner, since):
     psutil.wait_procs(found, timeout=10)
 
 
-def writes_a_run(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return any(file.path.endswith(".wandb") for file in process.open_files())
+def writes_a_run(process, since):
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+        is_core = process.name().startswith("wandb-core") and process.create_time() > since
+        return is_core and any(file.path.endswith(".wandb") for file in process.open_files())
     return False
 
 

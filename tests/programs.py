@@ -154,24 +154,24 @@ def _tuner(trainable: Any, **options: Any) -> Callable[..., Any]:
     return build
 
 
-#: Each way to combine the pieces, with how many trials it is tried: the guide's five where the
-#: driver writes the runs and where the trials do, or two. Every trial gives a run of thirty rows.
+#: Each way to combine the pieces, with how many trials it is tried: several where the driver
+#: writes the runs and where the trials do, or one. Every trial gives a run of thirty rows.
 DOORS: dict[str, tuple[Callable[..., Any], int]] = {
-    "callback": (_callback(train_function), 5),
-    "setup_wandb in a function": (_plain(train_function_wandb), 2),
-    "setup_wandb in a class": (_plain(WandbTrainable), 2),
-    "wandb_trial": (_plain(decorated_logs), 5),
-    "wandb_trial on a generator": (_plain(decorated_generator), 2),
+    "callback": (_callback(train_function), 3),
+    "setup_wandb in a function": (_plain(train_function_wandb), 1),
+    "setup_wandb in a class": (_plain(WandbTrainable), 1),
+    "wandb_trial": (_plain(decorated_logs), 3),
+    "wandb_trial on a generator": (_plain(decorated_generator), 1),
     "WandbMixin": (_plain(Mixed), 2),
     "wandb_tuner": (_tuner(train_function), 2),
-    "wandb_tuner and wandb_trial": (_tuner(decorated_reports), 2),
-    "wandb_tuner and wandb_trial that returns": (_tuner(decorated_returns), 2),
-    "wandb_tuner and wandb_trial that logs": (_tuner(decorated_logs, log_results=False), 2),
-    "wandb_tuner and WandbMixin": (_tuner(MixedReports), 2),
-    "callback and wandb_trial": (_callback(decorated_logs), 2),
-    "callback and WandbMixin": (_callback(Mixed), 2),
-    "callback and setup_wandb in a function": (_callback(train_function_wandb), 2),
-    "callback and setup_wandb in a class": (_callback(WandbTrainable), 2),
+    "wandb_tuner and wandb_trial": (_tuner(decorated_reports), 1),
+    "wandb_tuner and wandb_trial that returns": (_tuner(decorated_returns), 1),
+    "wandb_tuner and wandb_trial that logs": (_tuner(decorated_logs, log_results=False), 1),
+    "wandb_tuner and WandbMixin": (_tuner(MixedReports), 1),
+    "callback and wandb_trial": (_callback(decorated_logs), 1),
+    "callback and WandbMixin": (_callback(Mixed), 1),
+    "callback and setup_wandb in a function": (_callback(train_function_wandb), 1),
+    "callback and setup_wandb in a class": (_callback(WandbTrainable), 1),
 }
 
 

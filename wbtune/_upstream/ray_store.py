@@ -21,7 +21,6 @@ STORE: Final = Capability(
     needs=(
         *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("put", "get")),
         *(f"ray.experimental.internal_kv:_internal_kv_{name}" for name in ("list", "del")),
-        "ray._private.worker:SCRIPT_MODE",
     ),
 )
 
@@ -39,10 +38,12 @@ def job() -> str | None:
 
 @uses(STORE, otherwise=lambda: False)
 def is_driver() -> bool:
-    """Return whether this process is the driver of its job [Ray 2.60, ``worker.mode``]."""
-    from ray._private import worker  # noqa: PLC0415 - needs ray
+    """Return whether this process is the driver of its job [Ray 2.60, ``RuntimeContext``]."""
+    import ray  # noqa: PLC0415 - needs ray
 
-    return bool(worker.global_worker.mode == worker.SCRIPT_MODE)
+    if not ray.is_initialized():  # or to ask would start one
+        return False
+    return bool(ray.get_runtime_context().worker.mode == ray.SCRIPT_MODE)
 
 
 def _bytes(key: str) -> bytes:
