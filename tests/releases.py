@@ -134,26 +134,36 @@ def run_program(
             output = done.stdout
         except subprocess.TimeoutExpired as error:
             output = f"{(error.stdout or b'').decode()}\nhangs for {limit_s:.0f} s"
-        fitted = [door for door in doors if f"fitted {door}\n" in output]
-        arrived = {
-            door: _on(server, door) if server else _on_disk(Path(storage, door)) for door in fitted
-        }
-        return Outcome(hows, arrived, output)
+        arrived = _on_server(server) if server else _on_disk(Path(storage))
+        fitted = [door for door in doors if Path(storage, f"fitted {door}").exists()]
+        return Outcome(hows, {door: arrived.get(door, {}) for door in fitted}, output)
 
 
-def _on(server: WandbServer, door: str) -> dict[str, Arrived]:
-    return {
-        run.config["how"]: Arrived(len({row["i"] for row in run.rows if "i" in row}), run.exit_code)
-        for run in server.runs.values()
-        if run.group == door
-    }
-
-
-def _on_disk(experiment: Path) -> dict[str, Arrived]:
-    found: dict[str, Arrived] = {}
-    for run_id in run_files.run_ids(experiment):
-        paths = run_files.logs(experiment, run_id)
-        merged = run_log.merged(paths)
-        rows = {row["i"] for path in paths for row in run_log.read(path).rows if "i" in row}
-        found[str(merged.config.get("how"))] = Arrived(len(rows), run_files.exit_code(paths[-1]))
+def _on_server(server: WandbServer) -> dict[str, dict[str, Arrived]]:
+    found: dict[str, dict[str, Arrived]] = {}
+    for run in server.runs.values():
+        rows = {row["i"] for row in run.rows if "i" in row}
+        arrived = Arrived(len(rows), run.exit_code)
+        found.setdefault(run.config["door"], {})[run.config["how"]] = arrived
     return found
+
+
+def _on_disk(storage: Path) -> dict[str, dict[str, Arrived]]:
+    """Wherever it is: in the experiment's folder, or in one of its node, which a user is told.
+
+    Tune may have copied that one to the storage while it was being written.
+    """
+    found: dict[str, dict[str, Arrived]] = {}
+    for experiment in {path.parents[1] for path in storage.rglob("offline-run-*")}:
+        for run_id in run_files.run_ids(experiment):
+            paths = run_files.logs(experiment, run_id)
+            config = run_log.merged(paths).config
+            rows = {row["i"] for path in paths for row in run_log.read(path).rows if "i" in row}
+            arrived = Arrived(len(rows), run_files.exit_code(paths[-1]))
+            of_door, how = found.setdefault(config["door"], {}), config["how"]
+            of_door[how] = max(of_door.get(how, arrived), arrived, key=_is_whole)
+    return found
+
+
+def _is_whole(arrived: Arrived) -> tuple[int, bool]:
+    return arrived.rows, arrived.exit_code is not None

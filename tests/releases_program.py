@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import warnings
+from pathlib import Path
 
 os.environ |= {
     "WANDB_SILENT": "true",
@@ -96,7 +97,7 @@ class Mixed(WandbMixin, Logging, project="releases"):
 def fit(storage, name, how, trainable, *, make=tune.Tuner, callbacks=(), **more):
     tuner = make(
         tune.with_resources(trainable, {"cpu": 1}),
-        param_space={"how": tune.grid_search(how)},
+        param_space={"how": tune.grid_search(how), "door": name},
         tune_config=tune.TuneConfig(scheduler=AfterThree()),
         run_config=tune.RunConfig(
             name=name, storage_path=storage, callbacks=[*callbacks], verbose=0
@@ -104,7 +105,7 @@ def fit(storage, name, how, trainable, *, make=tune.Tuner, callbacks=(), **more)
         **more,
     )
     tuner.fit()
-    print(f"fitted {name}", flush=True)
+    Path(storage, f"fitted {name}").touch()
 
 
 DOORS = {
@@ -122,7 +123,8 @@ DOORS = {
 if __name__ == "__main__":
     storage, doors = sys.argv[1], json.loads(sys.argv[2])
     warnings.simplefilter("ignore")
-    ray.init(num_cpus=3, include_dashboard=False, logging_level="error")
+    # What is kept in a folder of its node is then in the same place.
+    ray.init(num_cpus=3, include_dashboard=False, logging_level="error", _temp_dir=f"{storage}/ray")
     for door, how in doors.items():
         DOORS[door](storage, door, how)
     ray.shutdown()

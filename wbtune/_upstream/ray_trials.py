@@ -46,9 +46,12 @@ def storage_of(trial: Any) -> Any:
 def _experiment_by_path(trial: Any) -> Experiment:
     """Return a trial's experiment by what is public of the trial."""
     name, _ = ray_storage.trial_folder(storage_of(trial))
-    folder, stored = (getattr(trial, name, None) for name in ("local_path", "path"))
-    name = name or (Path(stored).parent.name if stored else "")
-    return Experiment(name, str(Path(folder).parent) if folder else None)
+    folders = [getattr(trial, name, None) for name in ("path", "local_path")]
+    parents = [Path(folder).parent for folder in folders if folder]
+    name = name or (parents[0].name if parents else "")
+    # The first is that of the storage, which may not be of this machine.
+    here = [folder for folder in parents if folder.is_absolute() and folder.is_dir()]
+    return Experiment(name, str(here[0]) if here else None)
 
 
 @uses(TRIALS, otherwise=_experiment_by_path)
