@@ -122,7 +122,9 @@ EXPERIMENTS = [
         tuning=lambda: tune.TuneConfig(scheduler=population()),
         space={"lr": tune.grid_search([WORSE, BETTER])},
     ),
-    Experiment(("time budget",), tuning=lambda: tune.TuneConfig(time_budget_s=3)),
+    Experiment(
+        ("time budget",), tuning=lambda: tune.TuneConfig(time_budget_s=10), space={"rows": 100}
+    ),
     Experiment(("Ctrl-C",), ending=signal.SIGINT),
     Experiment(("driver killed, restored",), ending=signal.SIGKILL),
     Experiment(("wandb-core killed",)),
@@ -234,7 +236,7 @@ def measure(door, experiment, folder):
     with contextlib.ExitStack() as stack:
         disk = ""
         if experiment.hows == ("disk full",):
-            disk = str(stack.enter_context(small_disk(folder / f"{name}.disk", 600, ballast=500)))
+            disk = str(stack.enter_context(small_disk(folder / f"{name}.disk", 2600, ballast=2500)))
             Path(disk, "wandb").mkdir()
             (folder / name).mkdir()
             (folder / name / "wandb").symlink_to(disk + "/wandb", target_is_directory=True)
