@@ -24,6 +24,9 @@ BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_nam
 #: Keys that W&B itself writes into each row and accepts from nobody else.
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 
+#: The types of most values of a result. Values of their subclasses may change.
+_UNCHANGING: Final = frozenset({float, int, str, bool, type(None)})
+
 _LARGEST = sys.float_info.max
 
 
@@ -104,16 +107,16 @@ class Router:
             result: as Tune delivers it; it is not changed. Tune's loop does this for each result.
             take: see `plain_metric`.
         """
-        copy = {}
+        copy = dict(result)
         for key, value in result.items():
-            kind = type(value)
-            if kind is float or kind is int or kind is str or kind is bool or value is None:
-                copy[key] = value
-            elif type(key) is str and key == "config":
-                if self.log_config:
-                    copy[key] = self.excludes.config(value)
-            else:
+            if type(value) in _UNCHANGING:
+                continue
+            if type(key) is not str or key != "config":
                 copy[key] = plain_metric(value, self.excludes.masks, take)
+            elif self.log_config:
+                copy[key] = self.excludes.config(value)
+            else:
+                del copy[key]
         return copy
 
     def _decide(self, key: str) -> Route:

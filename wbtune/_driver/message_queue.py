@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from wbtune._driver.notices import Notices
 from wbtune._driver.rows import Rows
@@ -29,11 +29,8 @@ Messages = Callable[[], Iterator[Message | UploadRest | None]]
 _END: Final[Any] = object()
 
 
-class _Entry(NamedTuple):
-    """An entry of the queue; ``row_of`` is the run's key, if the entry is a single row."""
-
-    messages: Messages
-    row_of: str | None = None
+#: An entry of the queue, and the run's key, if it is a single row.
+_Entry: TypeAlias = tuple[Messages, str | None]
 
 
 class MessageQueue:
@@ -74,14 +71,14 @@ class MessageQueue:
     def put(self, messages: Messages) -> None:
         """Add messages."""
         if not self.is_closed:  # nothing would take them off
-            self._entries.append(_Entry(messages))
+            self._entries.append((messages, None))
 
     def put_row(self, key: str, result: dict[str, Any]) -> None:
         """Add a result of a run."""
         if self.is_closed:
             self.lost[key] += 1
         else:
-            self._entries.append(_Entry(partial(self._row, key, result, time.time()), key))
+            self._entries.append((partial(self._row, key, result, time.time()), key))
 
     def put_rows(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
         """Add many results, which are only generated as they are sent."""
@@ -129,8 +126,8 @@ class MessageQueue:
         return batch
 
     def _begin(self, entry: _Entry) -> None:
-        self._current_row = entry.row_of
-        self._current = entry.messages()
+        messages, self._current_row = entry
+        self._current = messages()
 
     def _packed(self, message: Message | UploadRest) -> Packed:
         # Each is packed by itself, so that one which can't be packed costs no other.

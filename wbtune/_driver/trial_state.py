@@ -45,6 +45,7 @@ class TrialState:
         held_back: checkpoints that wait until the trial's own process, which writes the run, has
             ended.
         directory: its experiment's folder.
+        key: its run's id.
     """
 
     spec: run_spec.RunSpec
@@ -68,11 +69,10 @@ class TrialState:
     artifact: str = ""
     held_back: list[SavedCheckpoint] = field(default_factory=list)
     directory: str | None = None
+    key: str = field(init=False)
 
-    @property
-    def key(self) -> str:
-        """The run's id."""
-        return str(self.spec.init["id"])
+    def __post_init__(self) -> None:
+        self.key = str(self.spec.init["id"])  # for each result
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -76,9 +76,9 @@ class Writer:
 
         self._queue.put(messages)
 
-    def log(self, key: str, result: Mapping[str, Any]) -> None:
-        """Log one result. Tune's loop does this for each; it takes a few microseconds."""
-        self._queue.put_row(key, dict(result))
+    def log(self, key: str, result: dict[str, Any]) -> None:
+        """Log one result, which nobody changes any more. Tune's loop does this for each."""
+        self._queue.put_row(key, result)
 
     def log_all(self, key: str, results: Callable[[], Iterator[Mapping[str, Any]]]) -> None:
         """Log results that the sending thread generates when it is their turn."""
