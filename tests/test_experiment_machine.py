@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from fakes import FakeTrial, OwnsItsRun
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,10 +33,10 @@ from strategies import examples
 
 from wbtune import callback
 from wbtune._data import options
-from wbtune._data.outcomes import EXIT_CODES, Kind
+from wbtune._data.outcomes import EXIT_CODES, FINISHED, Kind, Outcome
 from wbtune._driver import experiment, experiment_start, trial_runs
 from wbtune._place import handover
-from wbtune._run import run_files
+from wbtune._run import closing, run_files
 from wbtune._upstream import ray_stops
 
 
@@ -458,19 +459,36 @@ def test_every_hook_is_one_that_never_raises():
     assert hooks & vars(callback.WandbLoggerCallback).keys() == set(HOOKS)
 
 
-def test_a_silent_trial_is_spoken_for(tmp_path, capsys):
-    """A trial that owns its run and left no exit record is closed by the driver, as lost."""
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (None, Kind.LOST),
+        (FINISHED, Kind.FINISHED),
+        (Outcome(Kind.STOPPED, reason="paused"), Kind.LOST),
+    ],
+    ids=["nothing", "finished", "paused"],
+)
+def test_a_silent_trial_is_spoken_for(before, expected, tmp_path, capsys):
+    """A trial that owns its run and left no exit record is closed by the driver, as lost.
+
+    Unless its process had finished it: then Tune has killed an actor that came too late.
+    """
+    if before is not None:
+        run = wandb.init(project="p", id="a", dir=tmp_path, mode="offline")
+        run.log({"loss": 1.0})
+        closing.close_run(run, before)
+        capsys.readouterr()
     writer = RecordingWriter()
     watching = experiment.Experiment("who", options.RunOptions(project="p"), writer=writer)
     trial = FakeTrial("a", tmp_path, OwnsItsRun)
     watching.start(trial)
-    folder = tmp_path / "wandb" / "offline-run-20260101_000000-a"
+    folder = tmp_path / "wandb" / "offline-run-29990101_000000-a"
     folder.mkdir(parents=True)
     (folder / "run-a.wandb").write_bytes(b"")
     watching.end(trial, failed=False)
     watching.close([trial])
     [(outcome, _)] = writer.ends["a"]
-    assert outcome.kind is Kind.LOST
+    assert outcome.kind is expected
     assert run_files.ends(tmp_path) == {"a": None}
     assert capsys.readouterr().out.startswith("wbtune: 1 run in")
 

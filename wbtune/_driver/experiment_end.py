@@ -21,7 +21,7 @@ from wbtune._driver.trial_state import TrialState, owns_run
 from wbtune._driver.trials import Trials
 from wbtune._driver.writer import Writer
 from wbtune._place import handover
-from wbtune._run import links, run_log
+from wbtune._run import links, run_files, run_log, segments
 from wbtune._upstream import ray_loop, ray_stops
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class ExperimentEnd:
         agrees = code is not None and (code == 0) == (outcome.exit_code == 0)
         if agrees and not state.perturbations:
             return
-        if code is None and outcome.exit_code == 0:
+        paths = run_files.logs(state.directory, run_id) if state.directory else []
+        if code is None and outcome.exit_code == 0 and not segments.had_finished(paths):
             outcome = Outcome(Kind.LOST, reason="the trial's process died before it could say")
             state.outcome = outcome
         spec = state.spec

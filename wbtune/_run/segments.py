@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import timeouts
-from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Outcome
+from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Kind, Outcome
 from wbtune._run import log_summary, run_files, run_log
 from wbtune._upstream import wandb_core
 
@@ -124,6 +124,23 @@ def ended_well(run: Run) -> Outcome | None:
             if run_files.exit_code(path) == 0:
                 return Outcome.of_summary(run_log.read(path).summary)
     return None
+
+
+def had_finished(paths: Sequence[Path]) -> bool:
+    """Return whether a trial had finished when its process last logged anything.
+
+    A segment after that, which is empty and not closed, is of an actor that came too late: Tune
+    had given the trial to another, and killed this one.
+
+    Args:
+        paths: the logs of the run's segments, the oldest first.
+    """
+    for path in reversed(paths):
+        with contextlib.suppress(OSError, ValueError):  # that segment can't be read
+            log, code = run_log.read(path), run_files.exit_code(path)
+            if log.rows or code is not None:
+                return code == 0 and Outcome.of_summary(log.summary).kind is Kind.FINISHED
+    return False
 
 
 def carry_over_outcome(run: Run) -> None:
