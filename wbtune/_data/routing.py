@@ -24,9 +24,6 @@ BOOKKEEPING: Final = frozenset({"done", "should_checkpoint", "checkpoint_dir_nam
 #: Keys that W&B itself writes into each row and accepts from nobody else.
 RESERVED: Final = frozenset({"_step", "_runtime", "_timestamp", "_wandb"})
 
-#: The types of most values of a result. Values of their subclasses may change.
-_UNCHANGING: Final = frozenset({float, int, str, bool, type(None)})
-
 _LARGEST = sys.float_info.max
 
 
@@ -109,8 +106,9 @@ class Router:
         """
         copy = dict(result)
         for key, value in result.items():
-            if type(value) in _UNCHANGING:
-                continue
+            kind = type(value)
+            if kind is float or kind is int or kind is str or kind is bool or value is None:
+                continue  # compared by identity: a class may have any `__eq__` and `__hash__`
             if type(key) is not str or key != "config":
                 copy[key] = plain_metric(value, self.excludes.masks, take)
             elif self.log_config:
