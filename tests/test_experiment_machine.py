@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from lives import wait_until
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.logger import LoggerCallback
@@ -36,7 +37,7 @@ from wbtune._data import options
 from wbtune._data.outcomes import EXIT_CODES, FINISHED, Kind, Outcome
 from wbtune._driver import experiment, experiment_start, trial_runs
 from wbtune._place import handover
-from wbtune._run import closing, run_files
+from wbtune._run import closing, run_files, run_log
 from wbtune._upstream import ray_stops
 
 
@@ -460,22 +461,27 @@ def test_every_hook_is_one_that_never_raises():
 
 
 @pytest.mark.parametrize(
-    ("before", "expected"),
+    ("before", "logs", "expected"),
     [
-        (None, Kind.LOST),
-        (FINISHED, Kind.FINISHED),
-        (Outcome(Kind.STOPPED, reason="paused"), Kind.LOST),
+        (None, False, Kind.LOST),
+        (FINISHED, False, Kind.FINISHED),
+        (FINISHED, True, Kind.LOST),
+        (Outcome(Kind.STOPPED, reason="paused"), False, Kind.LOST),
     ],
-    ids=["nothing", "finished", "paused"],
+    ids=["nothing", "finished", "finished, and rows after it", "paused"],
 )
-def test_a_silent_trial_is_spoken_for(before, expected, tmp_path, capsys):
+def test_a_silent_trial_is_spoken_for(before, logs, expected, tmp_path, capsys):
     """A trial that owns its run and left no exit record is closed by the driver, as lost.
 
     Unless its process had finished it: then Tune has killed an actor that came too late.
     """
+    silent = b""
     if before is not None:
         run = wandb.init(project="p", id="a", dir=tmp_path, mode="offline")
         run.log({"loss": 1.0})
+        [path] = run_files.logs(tmp_path, "a")
+        wait_until(lambda: run_log.read(path).rows)
+        silent = path.read_bytes() if logs else b""
         closing.close_run(run, before)
         capsys.readouterr()
     writer = RecordingWriter()
@@ -484,7 +490,7 @@ def test_a_silent_trial_is_spoken_for(before, expected, tmp_path, capsys):
     watching.start(trial)
     folder = tmp_path / "wandb" / "offline-run-29990101_000000-a"
     folder.mkdir(parents=True)
-    (folder / "run-a.wandb").write_bytes(b"")
+    (folder / "run-a.wandb").write_bytes(silent)
     watching.end(trial, failed=False)
     watching.close([trial])
     [(outcome, _)] = writer.ends["a"]

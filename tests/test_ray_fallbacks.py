@@ -155,6 +155,10 @@ def test_the_driver_keeps_runs_where_tune_keeps_the_trials(without, tmp_path):
     trial.path = str(tmp_path.with_name("experiment") / "trial")
     without(ray_trials.TRIALS)
     assert identity.of_trial(trial) == before
+    stored = tmp_path / "storage" / "experiment"
+    stored.mkdir(parents=True)
+    trial.path = str(stored / "trial")
+    assert identity.of_trial(trial).directory == str(stored)
     del trial.storage
     trial.renamed = type("StorageContext", (), {"wbtune_fit": "fit-1"})()
     without(ray_storage.STORAGE)

@@ -203,7 +203,8 @@ def perturbation(
 
 def _source(trial: Trial) -> str:
     """The tag of the trial that was cloned, read from its policy log."""
-    policy = Path(ray_trials.experiment_of(trial).folder or "", f"pbt_policy_{trial.trial_id}.txt")
+    written = Path(getattr(trial, "local_path", None) or "").parent  # not yet in the storage
+    policy = written / f"pbt_policy_{trial.trial_id}.txt"
     try:
         lines = policy.read_text(encoding="utf-8").splitlines()
         return str(json.loads(lines[-1])[1])

@@ -136,10 +136,12 @@ def had_finished(paths: Sequence[Path]) -> bool:
         paths: the logs of the run's segments, the oldest first.
     """
     for path in reversed(paths):
-        with contextlib.suppress(OSError, ValueError):  # that segment can't be read
+        try:
             log, code = run_log.read(path), run_files.exit_code(path)
             if log.rows or code is not None:
                 return code == 0 and Outcome.of_summary(log.summary).kind is Kind.FINISHED
+        except (OSError, ValueError):
+            return False  # it can't be known
     return False
 
 

@@ -31,7 +31,7 @@ class Experiment(NamedTuple):
     Attributes:
         name: of its folder.
         folder: where the driver keeps what it writes of it, before that is copied to the
-            storage; None where that is not known.
+            storage, or a folder of the storage on this machine; None where neither is known.
     """
 
     name: str
@@ -46,7 +46,7 @@ def storage_of(trial: Any) -> Any:
 def _experiment_by_path(trial: Any) -> Experiment:
     """Return a trial's experiment by what is public of the trial."""
     name, _ = ray_storage.trial_folder(storage_of(trial))
-    folders = [getattr(trial, name, None) for name in ("path", "local_path")]
+    folders = [getattr(trial, where, None) for where in ("path", "local_path")]
     parents = [Path(folder).parent for folder in folders if folder]
     name = name or (parents[0].name if parents else "")
     # The first is that of the storage, which may not be of this machine.
