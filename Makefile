@@ -1,8 +1,8 @@
-# make demo, test, quick, lint, endings, newest, gone, matrix, bench: each sets up what it needs in .venv.
+# make demo, test, quick, lint, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint endings newest gone matrix bench clean
+.PHONY: demo test quick lint endings newest gone matrix bench picture clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -56,6 +56,10 @@ endings: .venv/ready
 bench: .venv/bench
 	$(BIN)/python benchmarks/bench.py --json benchmarks/results.json \
 		--picture benchmarks/cost.png --write README.md
+
+# The picture in the README: the overview that the demo leaves, by headless Chromium.
+picture: demo
+	$(BIN)/python tests/overview_picture.py demo-results/callback/overview.html docs/overview.png
 
 clean:
 	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

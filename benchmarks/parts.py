@@ -9,6 +9,7 @@ from typing import Any
 
 import hooks
 import trial_side
+import whole
 from figures import Bound, Figure, quantile
 from lanes import Lanes
 from sweeps import NONE, OURS, PEER, Load, Sweep
@@ -188,6 +189,21 @@ def crowds(place: Place) -> tuple[Measured, list[Bound]]:
     ]
 
 
+def as_a_whole(place: Place) -> tuple[Measured, list[Bound]]:
+    """What ``sweep=True`` adds; hooks called directly, no trial runs."""
+    trials, results = (100, 10) if place.quick else (1000, 100)
+    added = {
+        count: whole.added_us(count, 20_000, 5, place.folder / "whole") for count in (10, trials)
+    }
+    seconds = whole.overview_s(trials, results, place.folder / "overview")
+    bounds = [
+        Bound(f"Tune's loop per result, added by sweep=True, {count} trials", figure, 5, "µs")
+        for count, figure in added.items()
+    ]
+    name = f"the overview of {trials:,} trials × {results} results"
+    return {"overview, s": seconds}, [*bounds, Bound(name, Figure.of([seconds]), 5, "s")]
+
+
 #: In order. Ray always uses some CPU, so the parts that need no Ray in this process come first.
 PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "imports": imports,
@@ -196,6 +212,7 @@ PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "many": many,
     "in-the-trial": in_the_trial,
     "crowds": crowds,
+    "whole": as_a_whole,
 }
 #: These parts need a Ray in this process, which would disturb the others.
 NEED_RAY = ("many", "in-the-trial", "crowds")

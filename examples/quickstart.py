@@ -4,7 +4,7 @@
 
 Each has five trials of 30 results: logged by the callback, by `setup_wandb` in a function, and
 by `setup_wandb` in a class. At the end it prints a table of the runs, read back from disk by
-wandb's own reader.
+wandb's own reader, and where the overview of the first program is.
 """
 
 import json
@@ -77,14 +77,18 @@ def tune_it(trainable, name, folder, callbacks=None):
     tuner.fit()
 
 
-def inspect(log):
-    """One run's name, state, rows and best loss, read by wandb's own reader."""
+def records(log):
+    """The records of one log, read by wandb's own reader."""
     command = [WANDB, "leet", "inspect", "--json", log]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    records = [json.loads(line) for line in lines.splitlines()]
-    run = [record["run"] for record in records if record["type"] == "run"][-1]
-    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
-    ends = [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"]
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def inspect(found):
+    """One run's name, state, rows and best loss."""
+    run = [record["run"] for record in found if record["type"] == "run"][-1]
+    rows = [record["history"]["item"] for record in found if record["type"] == "history"]
+    ends = [record["exit"].get("exit_code", 0) for record in found if record["type"] == "exit"]
     state = "running" if not ends else "failed" if ends[-1] else "finished"
     return run["display_name"], state, len(rows), min(row["loss"] for row in rows)
 
@@ -96,13 +100,19 @@ def main():
     os.environ.setdefault("WANDB_MODE", "offline")
     ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
 
-    tune_it(train_function, "callback", folder, [WandbLoggerCallback(project="Wandb_example")])
+    callback = WandbLoggerCallback(project="Wandb_example", sweep=True)
+    tune_it(train_function, "callback", folder, [callback])
     tune_it(train_function_wandb, "function", folder)
     tune_it(WandbTrainable, "class", folder)
 
-    logs = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
+    # A run may have several logs: the best one was opened again for its tag.
+    logs = {}
+    for log in sorted(folder.glob("*/wandb/offline-run-*/*.wandb")):
+        if not log.stem.startswith("run-sweep-"):  # the run for the whole experiment
+            logs.setdefault(log.stem, []).append(log)
     with ThreadPoolExecutor(2) as pool:
-        runs = sorted(pool.map(inspect, logs))
+        read = pool.map(lambda parts: [r for log in parts for r in records(log)], logs.values())
+        runs = sorted(map(inspect, read))
     print(f"\n{'run':<34} {'state':<9} {'rows':>4} {'best loss':>10}")
     for name, state, rows, best in runs:
         print(f"{name:<34} {state:<9} {rows:>4} {best:>10.4f}")
@@ -110,6 +120,7 @@ def main():
     wandb, runs_in = os.path.relpath(WANDB), os.path.relpath(folder)
     print(f"  {wandb} leet {runs_in}/callback/wandb")
     print(f"  {wandb} sync {runs_in}/*/wandb/offline-run-*")
+    print(f"The overview of the first program: {runs_in}/callback/overview.html")
 
 
 if __name__ == "__main__":

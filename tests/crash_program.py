@@ -32,7 +32,7 @@ def iterations(config):
             start = int(Path(folder, "i").read_text())
     for i in range(start + 1, 1 + ITERATIONS):
         work(config, i)
-        result = {"loss": float(i), "i": i}
+        result = {"loss": float(i), "i": i, "score": float(i + config["trial"])}
         if i % 5:
             yield result, None
         else:
@@ -59,7 +59,9 @@ class Mixed(WandbMixin, tune.Trainable, project="crash"):
     def step(self):
         self.i += 1
         work(self.config, self.i)
-        return {"loss": float(self.i), "i": self.i, "done": self.i == ITERATIONS}
+        score = float(self.i + self.config["trial"])
+        done = self.i == ITERATIONS
+        return {"loss": float(self.i), "i": self.i, "score": score, "done": done}
 
     def save_checkpoint(self, checkpoint_dir):
         return {"i": self.i}
@@ -77,7 +79,7 @@ def main():
     local_ray(2)
     trainable = TRAINABLES[door]
     run_config = tune.RunConfig(
-        name="crash",
+        name=f"crash-{door}",
         storage_path=folder,
         verbose=0,
         checkpoint_config=tune.CheckpointConfig(
@@ -85,11 +87,16 @@ def main():
         ),
     )
     space = {"trial": tune.grid_search([0, 1]), "folder": folder}
+    tuned = {
+        "param_space": space,
+        "run_config": run_config,
+        "tune_config": tune.TuneConfig(metric="score", mode="max"),
+    }
     if door == "callback":
-        run_config.callbacks = [WandbLoggerCallback(project="crash")]
-        tuner = tune.Tuner(trainable, param_space=space, run_config=run_config)
+        run_config.callbacks = [WandbLoggerCallback(project="crash", sweep=True)]
+        tuner = tune.Tuner(trainable, **tuned)
     else:
-        tuner = wandb_tuner(trainable, param_space=space, run_config=run_config)
+        tuner = wandb_tuner(trainable, sweep=True, **tuned)
     tuner.fit()
     print("fit returned")
     ray.shutdown()

@@ -72,7 +72,8 @@ def without(names: Iterable[str], folder: Path) -> Path:
     (package,) = {re.split("[.:]", name)[0] for name in names}
     source = Path(importlib.util.find_spec(package).origin).parent
     copy = folder / package
-    shutil.copytree(source, copy, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+    # With what is compiled: Python compiles again what is changed, and replaces that file.
+    shutil.copytree(source, copy, copy_function=_link)
     settings = [name for name in names if _is_setting(name)]
     _take_settings(copy, [name.rpartition(".")[2] for name in settings])
     anywhere = []

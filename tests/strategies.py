@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import threading
 import types
+from array import array
 from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wbtune._data.options import RunOptions
+from wbtune._overview.record import Curve, ExperimentRecord, TrialRecord
 
 
 def examples(number: int) -> int:
@@ -477,4 +479,134 @@ run_options = st.builds(
     ),
     given_options,
     init_kwargs,
+)
+
+
+# --- search spaces -------------------------------------------------------------------------
+
+#: What a choice is between, without what Tune can't copy.
+_options = json_scalars | st.sampled_from(
+    [np.float64(0.5), np.int64(3), (1, "a"), Colour.RED, Path("a/b"), Point(1, {2}), float("nan")]
+)
+
+
+def domains() -> st.SearchStrategy[Any]:
+    """One of Tune's domains of numbers, of a function, or a grid or choice of constants."""
+    from ray import tune  # not before it is needed: most tests do without
+
+    def with_q(ends: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[float, float, float]]:
+        q = st.floats(1e-3, 10) | st.sampled_from([0.1, 0.3, 1.0, 1])
+        return st.builds(lambda both, q: (both[0] * q, both[1] * q, q), _ordered(ends), q)
+
+    narrow = st.integers(10**12, 10**12 + 9)
+    whole = _ordered(st.integers(1, 99), unique=True) | _ordered(narrow, unique=True)
+    signed = st.builds(
+        lambda both, sign: (sign * both[0], both[1]), whole, st.sampled_from([1, -1])
+    )
+    mean, sd = st.floats(-9, 9), st.floats(0.1, 9)
+    # Far enough apart for a multiple of `q`.
+    apart = st.builds(lambda both, q: (both[0], both[1] + q, q), whole, st.integers(1, 7))
+    return st.one_of(
+        _ordered(st.floats(-1e6, 1e6)).map(lambda both: tune.uniform(*both)),
+        with_q(st.integers(-50, 50)).map(lambda three: tune.quniform(*three)),
+        _ordered(st.floats(1e-9, 1e9) | st.just(0.1)).map(lambda both: tune.loguniform(*both)),
+        with_q(st.integers(1, 50)).map(lambda three: tune.qloguniform(*three)),
+        st.builds(tune.randn, mean, sd),
+        st.builds(tune.qrandn, mean, sd, st.floats(0.1, 9) | st.just(1)),
+        signed.map(lambda both: tune.randint(*both)),
+        whole.map(lambda both: tune.lograndint(*both)),
+        apart.map(lambda three: tune.qrandint(*three)),
+        apart.map(lambda three: tune.qlograndint(*three)),
+        st.just(tune.sample_from(lambda: 1)),
+        st.lists(_options, min_size=1, max_size=3).map(tune.grid_search),
+        st.lists(_options, min_size=1, max_size=5).map(tune.choice),
+    )
+
+
+def _ordered(ends: st.SearchStrategy[Any], *, unique: bool = False) -> st.SearchStrategy[Any]:
+    return st.lists(ends, min_size=2, max_size=2, unique=unique).map(sorted)
+
+
+def spaces(*, conditional: bool) -> st.SearchStrategy[dict[str, Any]]:
+    """A ``param_space``; with choices between spaces, if it is conditional."""
+    from ray import tune
+
+    keys = names | st.sampled_from(["a.b", "learning rate", "value", "name", "min"])
+
+    def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        plain = st.dictionaries(keys, inner, max_size=4) | st.lists(inner, max_size=3)
+        if not conditional:
+            return plain
+        several = st.lists(inner, min_size=1, max_size=3)
+        return plain | several.map(tune.choice) | several.map(tune.grid_search)
+
+    return st.dictionaries(
+        keys, st.recursive(domains() | _options, containers, max_leaves=8), max_size=5
+    )
+
+
+param_spaces = st.deferred(lambda: spaces(conditional=True))
+
+
+# --- experiments, as the overview gets them ------------------------------------------------
+
+#: What HTML, JSON and Plotly would read as more than text.
+markup = st.sampled_from(
+    [
+        *("</script>", "<!--", "<script>alert(1)</script>", "]]>", "<b>", "&lt;b&gt;", "&amp;"),
+        *('"><img src=x onerror=alert(1)>', "' onclick='alert(1)", "%{x}", "$x$", "a\nb", "\ud800"),
+        *("<br>", '<a href="javascript:alert(1)">', "\0", "\ufffe", "名前", "x" * 500, ""),
+    ]
+)
+_wild = st.lists(markup | text, max_size=3).map("".join)
+_reals = st.none() | st.floats() | st.integers(-9, 9).map(float)
+_sampled = st.recursive(
+    st.none() | st.booleans() | numbers | _reals | _wild,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_wild, inner, max_size=2),
+    max_leaves=3,
+)
+_params = st.dictionaries(names | _wild, _sampled, max_size=4)
+_curves = st.lists(st.tuples(st.floats(), st.floats(), st.floats()), max_size=4).map(
+    lambda rows: Curve(*(array("d", column) for column in zip(*rows, strict=True)))
+)
+_perturbations = st.fixed_dictionaries(
+    {"iteration": st.integers(0, 99), "from_trial": _wild | st.sampled_from(["0_lr=1", "t_00001"])},
+    optional={"old": _params, "new": _params},
+)
+_trial_records = st.builds(
+    TrialRecord,
+    trial_id=_wild | st.integers(0, 9).map("t_{:05}".format),
+    name=_wild,
+    outcome=st.sampled_from(["finished", "stopped", "failed", "lost", ""]) | _wild,
+    reason=_wild,
+    iterations=st.integers(0, 99),
+    seconds=_reals,
+    params=_params,
+    last=_reals,
+    best=_reals,
+    curve=_curves,
+    perturbations=st.lists(_perturbations, max_size=2),
+)
+experiment_records = st.builds(
+    ExperimentRecord,
+    name=_wild,
+    trials=st.lists(_trial_records, max_size=6),
+    metric=st.none() | _wild,
+    mode=st.sampled_from([None, "min", "max"]),
+    space=st.dictionaries(
+        names,
+        st.sampled_from(
+            [
+                {"distribution": "log_uniform_values", "min": 1e-5, "max": 1},
+                {"distribution": "int_uniform", "min": 0, "max": 9},
+                {"distribution": "categorical", "values": [2, 1, "a", None, True]},
+                {"values": [2, 1]},
+                {"value": 3},
+                {"min": "?", "max": None},
+            ]
+        ),
+        max_size=3,
+    ),
+    links=st.dictionaries(_wild, _wild | st.just("javascript:alert(1)"), max_size=2),
+    note=_wild,
 )

@@ -196,6 +196,7 @@ def test_what_a_guard_that_fails_has_done_is_undone(tmp_path, monkeypatch):
     run.log({"i": 1})
     run.finish()
     (path,) = run_files.logs(tmp_path, "plain")
+    assert run_files.wait_for_end(path)
     assert [row["i"] for row in run_log.read(path).rows] == [1]
 
 
@@ -245,6 +246,7 @@ def test_a_log_that_can_not_be_read_says_nothing_of_its_end(tmp_path, monkeypatc
     """A run that the trial has closed is not taken to be lost, and the next is no retry."""
     run = opening.open_run(both_writers.spec_of(tmp_path, "t"))
     run.finish(exit_code=1)
+    assert run_files.wait_for_end(*run_files.logs(tmp_path, "t"))
     assert run_files.ends(tmp_path) == {"t": 1}
     monkeypatch.setattr(wandb_records.RECORDS, "_trouble", "gone")
     assert run_files.ends(tmp_path) == {}

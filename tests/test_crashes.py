@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 from crash_program import ITERATIONS, TRAINABLES
+from wandb_server import TEST_KEY, WandbServer
 
 from wbtune import restore_wandb_tuner
 from wbtune._run import run_log
@@ -20,9 +21,10 @@ PROGRAM = Path(__file__).with_name("crash_program.py")
 ENOUGH = 7
 
 
-def start(folder, door):
+def start(folder, door, more=None):
     environment = {
         **os.environ,
+        **(more or {}),
         "TUNE_GLOBAL_CHECKPOINT_S": "0.5",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",  # Tune's own copy of the results
     }
@@ -36,8 +38,23 @@ def start(folder, door):
         )
 
 
+def experiment_in(folder):
+    """The experiment's folder; each door's has a name of its own.
+
+    Ray keeps what experiments of the same name and the same second write in one folder, also after
+    they are restored.
+    """
+    return next(folder.glob("crash-*"), folder / "crash")
+
+
 def logs(folder):
-    return {log.config.get("trial"): log for log in run_log.read_runs(folder / "crash").values()}
+    found = run_log.read_runs(experiment_in(folder)).values()
+    return {log.config.get("trial"): log for log in found}
+
+
+def whole(folder):
+    """The run for the whole experiment."""
+    return logs(folder)[None]
 
 
 def wait_until(condition, process, folder):
@@ -51,7 +68,7 @@ def wait_until(condition, process, folder):
 
 def reached_tune(folder):
     """How many results the loop has had of the trial that is not done, by Tune's own copy."""
-    (path,) = Path(folder, "crash").glob("*trial=1*/result.json")
+    (path,) = experiment_in(folder).glob("*trial=1*/result.json")
     return len(path.read_text().splitlines())
 
 
@@ -63,7 +80,7 @@ def enough_rows(folder):
 
 def is_noted(folder):
     """Tune's own state, by which it restores, says that the first trial is done."""
-    states = sorted(Path(folder, "crash").glob("experiment_state-*.json"))
+    states = sorted(experiment_in(folder).glob("experiment_state-*.json"))
     return bool(states) and r"\"status\": \"TERMINATED\"" in states[-1].read_text()
 
 
@@ -92,12 +109,12 @@ def is_ours(process):
 INTERRUPTS = [*((door, "SIGINT") for door in TRAINABLES), ("callback", "SIGTERM")]
 
 
-def begin(cases, tmp_path):
+def begin(cases, tmp_path, environment=None):
     """Start one driver for each case, all at once, and wait until each is in the middle."""
     folders = {case: tmp_path / "-".join(case) for case in cases}
     for folder in folders.values():
         folder.mkdir()
-    drivers = {case: start(folder, case[0]) for case, folder in folders.items()}
+    drivers = {case: start(folder, case[0], environment) for case, folder in folders.items()}
     for case, driver in drivers.items():
         wait_until(lambda folder=folders[case]: enough_rows(folder), driver, folders[case])
     children = {case: family(driver) for case, driver in drivers.items()}
@@ -106,7 +123,16 @@ def begin(cases, tmp_path):
 
 def test_interrupt(tmp_path):
     """Ctrl-C and SIGTERM: `fit` ends soon, the unfinished runs say so, no result is missing."""
-    folders, drivers, children = begin(INTERRUPTS, tmp_path)
+    with WandbServer(keys={TEST_KEY}) as server:
+        interrupt(tmp_path, server.env(tmp_path / "client"))
+        assert [sweep.state for sweep in server.sweeps] == ["FINISHED"] * len(INTERRUPTS)
+        runs = [run for run in server.runs.values() if run.job_type == "sweep"]
+        assert [run.exit_code for run in runs] == [130] * len(INTERRUPTS)
+        assert server.refusals == []
+
+
+def interrupt(tmp_path, environment):
+    folders, drivers, children = begin(INTERRUPTS, tmp_path, environment)
     begun = time.monotonic()
     for case, driver in drivers.items():
         driver.send_signal(signal.Signals[case[1]])
@@ -125,6 +151,12 @@ def test_interrupt(tmp_path):
         assert found[0].exit_code == 0
         log = found[1]
         assert log.exit_code == 130
+        experiment = whole(folder)
+        assert (experiment.exit_code, experiment.name) == (130, f"crash-{case[0]}")
+        assert experiment.summary["wbtune/outcome"] == "interrupted"
+        if case[1] == "SIGINT":
+            assert Path(experiment_in(folder), "overview.html").exists()
+            assert experiment.summary["trials/interrupted"] == 1
         if case[1] == "SIGINT":  # each trial has heard of it: nobody has to correct it
             assert len(log.paths) == 1
         assert log.summary["wbtune/outcome"] == "interrupted"
@@ -146,10 +178,15 @@ def test_killed_driver_and_restore(ray, tmp_path):
     before = {case: logs(folder) for case, folder in folders.items()}
     for case, folder in folders.items():
         (folder / "restored").touch()
-        results = restore_wandb_tuner(str(folder / "crash"), TRAINABLES[case[0]]).fit()
+        results = restore_wandb_tuner(str(experiment_in(folder)), TRAINABLES[case[0]]).fit()
         assert not results.errors
         after = logs(folder)
         assert {log.id for log in after.values()} == {log.id for log in before[case].values()}
+        experiment = whole(folder)
+        assert (experiment.exit_code, experiment.summary["trials/finished"]) == (0, 2)
+        assert experiment.summary["best/trial"] == after[1].id
+        assert {log.id for log in after.values() if "best" in log.tags} == {after[1].id}
+        assert Path(experiment_in(folder), "overview.html").exists()
         # The trial that was done stays as it was.
         assert after[0].paths == before[case][0].paths
         for trial in (0, 1):

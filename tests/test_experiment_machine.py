@@ -299,7 +299,7 @@ class ExperimentMachine(RuleBasedStateMachine):
     def loop(self, seconds):
         """Tune's loop turns, some time later."""
         self.now += seconds
-        self.experiment.open_overdue()
+        self.experiment.step_end([])
         self.overdue()
 
     def overdue(self):
@@ -483,6 +483,7 @@ def test_a_silent_trial_is_spoken_for(before, logs, expected, tmp_path, capsys):
         wait_until(lambda: run_log.read(path).rows)
         silent = path.read_bytes() if logs else b""
         closing.close_run(run, before)
+        assert run_files.wait_for_end(path)
         capsys.readouterr()
     writer = RecordingWriter()
     watching = experiment.Experiment("who", options.RunOptions(project="p"), writer=writer)

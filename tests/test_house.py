@@ -31,7 +31,18 @@ FILES = sorted(
 )
 
 #: From the ground up; a module imports from its own wing and from those before it.
-WINGS = ("errors", "_data", "_upstream", "_place", "_run", "_helper", "_trial", "_driver", "doors")
+WINGS = (
+    "errors",
+    "_data",
+    "_upstream",
+    "_overview",
+    "_place",
+    "_run",
+    "_helper",
+    "_trial",
+    "_driver",
+    "doors",
+)
 #: Neither knows the other: they are two processes.
 STRANGERS = {"_driver": {"_trial"}}
 #: None of these imports another.

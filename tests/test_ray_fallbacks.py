@@ -248,7 +248,7 @@ def test_an_experiment_starts_without_what_tune_was_asked(without):
 
 def test_the_last_checkpoint_stands_in_for_an_unknown_best(without, tmp_path):
     without(*RAYS)
-    given = {"restored": {}, "time_budget_s": None}
+    given: dict[str, dict[str, object]] = {"restored": {}}
     options = wandb_tuner_options(upload_checkpoints="best")
     started = experiment_start.start_experiment("wandb", options, None, **given)
     assert started.options.checkpoints == "last"

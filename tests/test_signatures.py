@@ -54,6 +54,7 @@ DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | 
     "log_results": {None, True},
     "checkpoint_references": {None, False},
     "system_metrics": {None, False},
+    "sweep": {None, False},
 }
 
 

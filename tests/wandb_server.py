@@ -29,19 +29,33 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeAlias
 from urllib.parse import quote, unquote
 
+import jsonschema
+import yaml
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
     from types import TracebackType
 
 # A key of the length that the client insists on; it opens nothing anywhere.
 TEST_KEY: Final = "0123456789abcdef0123456789abcdef01234567"
 
+#: W&B's published schema of a sweep's config (see `test_sweep_config`).
+SWEEP_SCHEMA: Final = Path(__file__).with_name("wandb_sweep_schema.json")
+
 FORBIDDEN_IN_RUN_ID: Final = frozenset(":;,#?/'")
 MAX_PROJECT, MAX_TAG = 128, 64
+
+#: From which states a sweep may go to which ones (wandb 0.31, `wandb sweep --stop` and others).
+SWEEP_STATES: Final = {
+    "RUNNING": {"PENDING", "RUNNING", "PAUSED", "FINISHED", "CANCELED"},
+    "PAUSED": {"RUNNING", "PAUSED"},
+    "FINISHED": {"PENDING", "RUNNING", "PAUSED"},
+    "CANCELED": {"PENDING", "RUNNING", "PAUSED"},
+}
 
 HISTORY, EVENTS, OUTPUT = "wandb-history.jsonl", "wandb-events.jsonl", "output.log"
 
@@ -144,6 +158,7 @@ class ServerRun:
     complete: bool = False
     exit_code: int | None = None
     stop_ordered: bool = False
+    sweep: str | None = None
 
     @property
     def config(self) -> JsonDict:
@@ -156,6 +171,27 @@ class ServerRun:
         if self.exit_code is None:
             return "running"
         return {0: "finished", 254: "crashed"}.get(self.exit_code, "failed")
+
+
+@dataclass(eq=False, slots=True)
+class ServerSweep:
+    """A sweep; `configs` are its configs, the newest last, and `states` its states."""
+
+    id: str
+    node: str
+    entity: str
+    project: str
+    name: str | None
+    configs: list[JsonDict]
+    states: list[str] = field(default_factory=lambda: ["PENDING"])
+
+    @property
+    def config(self) -> JsonDict:
+        return self.configs[-1]
+
+    @property
+    def state(self) -> str:
+        return self.states[-1]
 
 
 @dataclass(eq=False, slots=True)
@@ -199,6 +235,7 @@ class WandbServer:
         self.features = frozenset(features)
         self.runs: dict[RunKey, ServerRun] = {}
         self.artifacts: list[ServerArtifact] = []
+        self.sweeps: list[ServerSweep] = []
         self.requests: list[Request] = []
         self.refusals: list[Refusal] = []
         self._faults: list[Fault] = []
@@ -440,7 +477,45 @@ class WandbServer:
         run = self.runs.get((entity, project, variables["name"]))
         return {"model": {**_project(entity, project), "bucket": run and _bucket(run)}}
 
+    def _on_UpsertSweep(self, variables: JsonDict) -> JsonDict:
+        """Make a sweep, or change the one that `id` names."""
+        entity = variables.get("entityName") or self.entity
+        project = variables.get("projectName") or "uncategorized"
+        config, state = variables.get("config"), variables.get("state")
+        if variables.get("id"):
+            found = [one for one in self.sweeps if one.node == variables["id"]]
+            if not found or (found[0].entity, found[0].project) != (entity, project):
+                raise RefusedError(f"sweep {variables['id']} does not exist")
+            sweep = found[0]
+        else:
+            number = len(self.sweeps)
+            sweep = ServerSweep(f"swp{number:05}", f"node-{number}", entity, project, None, [])
+            if not config:
+                raise RefusedError("a sweep needs a config")
+        warnings: list[str] = []
+        if config:
+            sweep.configs.append(read_sweep_config(config))
+        if state and sweep.state not in SWEEP_STATES.get(state, ()):
+            raise RefusedError(f"sweep {sweep.id}: {sweep.state} can't become {state}")
+        if state:
+            sweep.states.append(state)
+        sweep.name = variables.get("displayName") or sweep.name or sweep.config.get("name")
+        if sweep not in self.sweeps:
+            self.sweeps.append(sweep)
+        found_project = {"id": "p", "name": project, "entity": {"id": "e", "name": entity}}
+        answer = {"id": sweep.node, "name": sweep.id, "project": found_project}
+        return {"upsertSweep": {"sweep": answer, "configValidationWarnings": warnings}}
+
+    def _change_bucket(self, variables: JsonDict) -> JsonDict:
+        """Change a run by its internal id, as `wandb.Api` does."""
+        (run,) = (run for run in self.runs.values() if run.internal_id == variables["id"])
+        check_names(run.key[1], run.key[2], variables.get("tags") or [])
+        run.tags = variables.get("tags", run.tags)
+        return {"upsertBucket": {"bucket": _bucket(run), "inserted": False}}
+
     def _on_UpsertBucket(self, variables: JsonDict) -> JsonDict:
+        if "id" in variables and "name" not in variables:
+            return self._change_bucket(variables)
         entity = variables.get("entity") or self.entity
         project = variables.get("project") or "uncategorized"
         run_id, tags = variables["name"], variables.get("tags")
@@ -449,6 +524,10 @@ class WandbServer:
         key = (entity, project, run_id)
         inserted = key not in self.runs
         run = self.runs.setdefault(key, ServerRun(key, f"run-{len(self.runs)}", name=run_id))
+        sweep = variables.get("sweep")
+        if sweep and not any((*key[:2], sweep) == (s.entity, s.project, s.id) for s in self.sweeps):
+            raise RefusedError(f"sweep {sweep} does not exist in {entity}/{project}")
+        run.sweep = sweep or run.sweep
         run.complete, run.exit_code = False, None
         run.name = variables.get("displayName") or run.name
         run.group = variables.get("groupName") or run.group
@@ -568,6 +647,19 @@ def strict_json(text: str | bytes) -> Any:
         return json.loads(text, parse_constant=refuse)
     except ValueError as error:
         raise RefusedError(f"JSON: {error} in {text[:200]!r}") from error
+
+
+def read_sweep_config(text: str) -> JsonDict:
+    """Read a sweep's config as the service does, and refuse what is none."""
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RefusedError(f"sweep: no YAML: {error}") from error
+    schema = json.loads(SWEEP_SCHEMA.read_text(encoding="utf-8"))
+    errors = [error.message for error in jsonschema.Draft7Validator(schema).iter_errors(config)]
+    if errors:
+        raise RefusedError(f"sweep: {errors[:3]}")
+    return dict(config)
 
 
 def check_names(project: str, run_id: str, tags: list[str]) -> None:

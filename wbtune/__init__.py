@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from wbtune.compatibility import capabilities
     from wbtune.decorator import wandb_trial
     from wbtune.mixin import WandbMixin
+    from wbtune.restore import restore_wandb_tuner
     from wbtune.setup import setup_wandb
-    from wbtune.tuner import restore_wandb_tuner, wandb_tuner
+    from wbtune.tuner import wandb_tuner
 
 __version__ = "0.1.0"
 
@@ -73,7 +74,7 @@ _MODULES: Final = {
     "WandbLoggerCallback": "callback",
     "WandbMixin": "mixin",
     "capabilities": "compatibility",
-    "restore_wandb_tuner": "tuner",
+    "restore_wandb_tuner": "restore",
     "setup_wandb": "setup",
     "wandb_trial": "decorator",
     "wandb_tuner": "tuner",

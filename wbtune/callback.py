@@ -5,23 +5,21 @@ This module has the parameters and Tune's hooks; :mod:`wbtune._driver.experiment
 
 from __future__ import annotations
 
-import functools
-import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ParamSpec, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ray.tune.logger import LoggerCallback
 
 from wbtune._data import ignored_options, timeouts
 from wbtune._data.checkpoint import Objective
+from wbtune._data.hooks import never_raises
 from wbtune._data.keywords import Checkpoints, DropInOptions, Names
 from wbtune._data.masking import looks_secret
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import RunOptions, check_travels, parse
 from wbtune._data.secret import Secret
-from wbtune._data.signals import is_of_a_signal
 from wbtune._place import credentials, driver_login
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
@@ -29,32 +27,14 @@ from wbtune.errors import ConfigurationError
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from wbtune._driver.description import Description
     from wbtune._driver.experiment import Experiment
-
-logger = logging.getLogger("wbtune")
-
-P = ParamSpec("P")
 
 PUBLIC_NAME = "WandbLoggerCallback"
 
 #: The key under which Tune's saved state holds the callback's.
 STATE = "wbtune"
-
-
-def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
-    """Log what a hook raises: an exception from a callback would end Tune's experiment."""
-
-    @functools.wraps(hook)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            hook(*args, **kwargs)
-        except BaseException as error:
-            # A result's values may raise even SystemExit when they are read. Ctrl-C gets through.
-            if is_of_a_signal(error):
-                raise
-            logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
-
-    return guarded
+WHOLE = "wbtune/experiment"
 
 
 class _Declaration:
@@ -94,6 +74,8 @@ class WandbLoggerCallback(LoggerCallback):
         system_metrics: record for runs that the driver writes what a trial's own run records:
             git, command line (without secrets), packages, machine, and what the trial's process
             uses, if it is on the driver's node. Such runs are opened at the first result.
+        sweep: make the experiment one thing at W&B: a sweep that the trials' runs belong to, the
+            tag ``best`` at the best trial's run, a run for the whole, and ``overview.html``.
         **init_kwargs: for ``wandb.init``. ``dir=``, ``resume=``, ``reinit=``, ``fork_from=``
             and ``resume_from=`` have no effect; one line says so.
 
@@ -133,6 +115,7 @@ class WandbLoggerCallback(LoggerCallback):
         checkpoint_references: bool = False,
         unmask: Names | None = None,
         system_metrics: bool = False,
+        sweep: bool = False,
         **init_kwargs: Unpack[DropInOptions],
     ) -> None:
         if save_checkpoints:
@@ -153,6 +136,7 @@ class WandbLoggerCallback(LoggerCallback):
             "image_kwargs": image_kwargs,
             "unmask": unmask,
             "system_metrics": system_metrics or None,
+            "sweep": sweep or None,
             "checkpoint_references": checkpoint_references or None,
         }
         rest, taken = ignored_options.set_aside(init_kwargs)
@@ -168,6 +152,8 @@ class WandbLoggerCallback(LoggerCallback):
 
     # The attributes have two underscores, so that a subclass can't happen to use the same names.
     __objective: Objective | None = None
+    __description: Description | None = None
+    __whole: Mapping[str, Any] = {}
 
     def use(
         self,
@@ -175,8 +161,9 @@ class WandbLoggerCallback(LoggerCallback):
         options: RunOptions,
         api_key: str | None = None,
         objective: Objective | None = None,
+        description: Description | None = None,
     ) -> None:
-        """Use options that are already checked, and the tuner's objective, if it is known.
+        """Use options that are already checked, and what is known of the tuner.
 
         Raises:
             ConfigurationError: for a value that can't be sent to another process, or an
@@ -191,7 +178,9 @@ class WandbLoggerCallback(LoggerCallback):
         if api_key is not None:
             credentials.refuse_two(public_name, api_key, options.api_key_file)
         self.__options = options
-        self.__objective = objective or self.__objective  # a restored callback keeps its own
+        # A restored callback keeps its own.
+        self.__objective = objective or self.__objective
+        self.__description = description or self.__description
         self.__api_key = None if api_key is None else Secret(api_key)
 
     #: The declaration.
@@ -232,15 +221,17 @@ class WandbLoggerCallback(LoggerCallback):
             self.__options,
             None if self.__api_key is None else self.__api_key.reveal(),
             objective=self.__objective,
+            description=self.__description,
             restored=self.__state,
-            time_budget_s=info.get("time_budget_s"),
+            whole_restored=self.__whole,
+            info=info,
         )
 
     @never_raises
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
         """Open the runs that have waited long enough to be claimed; pass Ctrl-C on."""
         if self.__experiment is not None:
-            self.__experiment.open_overdue()
+            self.__experiment.step_end(trials)
             self.__experiment.pass_interruption_on(self.__fit)
 
     @never_raises
@@ -280,13 +271,16 @@ class WandbLoggerCallback(LoggerCallback):
     def get_state(self) -> dict[str, Any]:
         """What `tune.Tuner.restore` needs in order to continue the same runs.
 
-        It is all under one key, so that a subclass can add its own.
+        It is under keys of wbtune's, so that a subclass can add its own.
         """
-        return {} if self.__experiment is None else {STATE: self.__experiment.state()}
+        if self.__experiment is None:
+            return {}
+        whole = self.__experiment.state_of_whole()
+        return {STATE: self.__experiment.state(), **({WHOLE: whole} if whole else {})}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take the state of an experiment that Tune restores; called before ``setup``."""
-        self.__state = state.get(STATE, {})
+        self.__state, self.__whole = state.get(STATE, {}), state.get(WHOLE, {})
 
 
 def declaration_of(callback: WandbLoggerCallback) -> RunOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -12,27 +11,27 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ray import tune
 
 from wbtune._data import timeouts
-from wbtune._data.checkpoint import Objective, objective_of
+from wbtune._data.checkpoint import objective_of
 from wbtune._data.config_keys import take_key
+from wbtune._data.filtering import excludes_of
 from wbtune._data.keywords import Checkpoints, Names, TunerOptions
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import (
-    OPTION_NAMES,
+    RunOptions,
     one_id,
     parse,
     take_from_config,
 )
 from wbtune._run import run_spec
 from wbtune._trial import tuner_options
-from wbtune._upstream import ray_loop, wandb_settings
-from wbtune.callback import WandbLoggerCallback, declaration_of
-from wbtune.errors import ConfigurationError, InvalidTrainableError, UnknownOptionError
+from wbtune._upstream import wandb_settings
+from wbtune.callback import WandbLoggerCallback
+from wbtune.errors import ConfigurationError, InvalidTrainableError
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
 
 PUBLIC_NAME = "wandb_tuner"
-RESTORE = "restore_wandb_tuner"
 
 
 def wandb_tuner(
@@ -55,6 +54,7 @@ def wandb_tuner(
     log_results: bool = True,
     unmask: Names | None = None,
     system_metrics: bool = False,
+    sweep: bool = False,
     **init_kwargs: Unpack[TunerOptions],
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
@@ -90,6 +90,8 @@ def wandb_tuner(
         system_metrics: record for runs that the driver writes what a trial's own run records:
             git, command line (without secrets), packages, machine, and what the trial's process
             uses, if it is on the driver's node. Such runs are opened at the first result.
+        sweep: make the experiment one thing at W&B: a sweep that the trials' runs belong to, the
+            tag ``best`` at the best trial's run, a run for the whole, and ``overview.html``.
         **init_kwargs: for ``wandb.init``.
 
     Returns:
@@ -133,6 +135,7 @@ def wandb_tuner(
         "log_results": log_results,
         "unmask": unmask,
         "system_metrics": system_metrics or None,
+        "sweep": sweep or None,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
@@ -148,8 +151,7 @@ def wandb_tuner(
     if not options.project:
         raise ConfigurationError(run_spec.no_project(PUBLIC_NAME))
     tuner_options.check_takes_config(PUBLIC_NAME, declared)
-    callback = WandbLoggerCallback()
-    callback.use(PUBLIC_NAME, options, api_key, _objective(tune_config))
+    callback = _callback(options, api_key, param_space, tune_config)
     return tune.Tuner(
         declared,
         param_space=None if param_space is None else dict(param_space),
@@ -158,8 +160,29 @@ def wandb_tuner(
     )
 
 
-def _objective(tune_config: TuneConfig | None) -> Objective | None:
-    return None if tune_config is None else objective_of(tune_config.metric, tune_config.mode)
+def _callback(
+    options: RunOptions,
+    api_key: str | None,
+    space: Mapping[str, Any] | None,
+    tune_config: TuneConfig | None,
+) -> WandbLoggerCallback:
+    """The callback, with what Tune does not tell its callbacks."""
+    callback, description = WandbLoggerCallback(), None
+    asked = tune.TuneConfig() if tune_config is None else tune_config
+    if options.sweep:
+        # Not needed, and not paid for, without sweep=True.
+        from wbtune._driver.description import describe  # noqa: PLC0415 - see above
+
+        description = describe(
+            excludes_of(options.excludes, options.unmask),
+            space=space,
+            search_alg=asked.search_alg,
+            scheduler=asked.scheduler,
+            num_samples=asked.num_samples,
+        )
+    objective = objective_of(asked.metric, asked.mode)
+    callback.use(PUBLIC_NAME, options, api_key, objective, description)
+    return callback
 
 
 def _check_tunes_arguments(trainable: object, param_space: object) -> None:
@@ -174,96 +197,6 @@ def _check_tunes_arguments(trainable: object, param_space: object) -> None:
         problem = f"expected param_space= to be a dict, got {got}"
         msg = f"{PUBLIC_NAME}: {problem}. Give the rest by its name."
         raise ConfigurationError(msg)
-
-
-def restore_wandb_tuner(
-    path: str,
-    trainable: Callable[..., Any] | type | str,
-    *,
-    api_key: str | None = None,
-    **restore_options: Any,
-) -> Tuner:
-    """Continue an experiment whose driver has died, with the same runs.
-
-    Each trial continues in the run that it had: the ids are the same, results that Tune has on
-    disk and W&B lacks are filled in, and trials that had ended stay as they are. The
-    options are those of the `wandb_tuner` that began the experiment. They are stored with it;
-    the API key is not.
-
-    Args:
-        path: the experiment's folder, ``<storage_path>/<experiment>``.
-        trainable: the same trainable as before.
-        api_key: the API key, if it was given as an argument before.
-        **restore_options: for ``tune.Tuner.restore``: ``resume_errored=``, ...
-
-    Returns:
-        The tuner; call ``fit()`` on it.
-
-    Raises:
-        ConfigurationError: if there is no experiment in that folder, or if it was begun neither
-            by `wandb_tuner` nor with a `WandbLoggerCallback`.
-        UnknownOptionError: for an option that is stored with the experiment, or unknown.
-        InvalidTrainableError: for a name that is not registered.
-        CredentialsError: in ``fit``, before any trial, if there is no key that the server
-            accepts.
-        ServerUnreachableError: in ``fit``, before any trial, if the server does not answer.
-
-    Runs on: driver.
-
-    Example:
-        ::
-
-            if tune.Tuner.can_restore(path):
-                tuner = restore_wandb_tuner(path, train, resume_errored=True)
-            else:
-                tuner = wandb_tuner(train, project="mnist", run_config=run_config)
-            results = tuner.fit()
-
-    Source: ``tune.Tuner.restore``; for the runs, https://github.com/ray-project/ray/pull/29916.
-    """
-    _check_restore(path, restore_options)
-    if restore_options.get("param_space") is not None:
-        restore_options["param_space"], inner_key = take_key(
-            RESTORE, restore_options["param_space"]
-        )
-        api_key = api_key or inner_key
-    tuner = tune.Tuner.restore(path, trainable, **restore_options)
-    declared, _ = tuner_options.with_tuner_options(
-        RESTORE, trainable, declaration_of(_callback_of(tuner, path))
-    )
-    if declared is not trainable:
-        tuner = tune.Tuner.restore(path, declared, **restore_options)
-    callback = _callback_of(tuner, path)
-    WandbLoggerCallback.use(callback, RESTORE, declaration_of(callback), api_key)
-    return tuner
-
-
-def _check_restore(path: str, options: Mapping[str, Any]) -> None:
-    for name in options:
-        if name in inspect.signature(tune.Tuner.restore).parameters:
-            continue
-        if name in OPTION_NAMES or name in wandb_settings.init_parameters():
-            msg = f"{name}= is stored with the experiment, as it was given to wandb_tuner"
-            raise UnknownOptionError(f"{RESTORE}: {msg}. Leave it out.")
-        raise UnknownOptionError(f"{RESTORE}: {name}= is no argument of tune.Tuner.restore.")
-    try:
-        there = tune.Tuner.can_restore(path, options.get("storage_filesystem"))
-    except (OSError, ValueError) as error:  # from pyarrow, for an address that it can't read
-        msg = f"{RESTORE}: can't look into {path!r}: {error}. Check the path."
-        raise ConfigurationError(msg) from error
-    if not there:
-        raise ConfigurationError(
-            f"{RESTORE}: no experiment in {path!r}. Give <storage_path>/<experiment>; "
-            "tune.Tuner.can_restore(path) tells whether one is there."
-        )
-
-
-def _callback_of(tuner: Tuner, path: str) -> WandbLoggerCallback:
-    for callback in ray_loop.callbacks_of(tuner):
-        if isinstance(callback, WandbLoggerCallback):
-            return callback
-    msg = f"{RESTORE}: the experiment in {path} has no WandbLoggerCallback. Use Tuner.restore."
-    raise ConfigurationError(msg)
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:

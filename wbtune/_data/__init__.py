@@ -8,5 +8,8 @@ checked, cleaned and named.
 - Rows: `filtering` (what is left out), `routing` (where it goes), `sanitize` (how a value is
   logged) with `scalars`, `arrays`, `text` and `fields`.
 - Secrets: `masking`, `secret`, `config_keys`.
-- Endings and time: `outcomes`, `signals`, `timeouts`, `deadline`. Others: `checkpoint`, `notice`.
+- The experiment as a whole: `sweep` (W&B's), `search_space` (what Tune samples, in neutral words),
+  `sweep_config` (the same in W&B's).
+- Endings and time: `outcomes`, `signals`, `timeouts`, `deadline`. Others: `checkpoint`, `notice`,
+  `hooks`.
 """

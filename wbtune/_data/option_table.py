@@ -102,6 +102,15 @@ OPTIONS: Final[Mapping[str, Option]] = {
         f"{_NO_EFFECT} A trial's own run has them by itself: it is for wandb_tuner and "
         "WandbLoggerCallback.",
     ),
+    "sweep": Option(
+        "Make the experiment one thing at W&B: a sweep of its runs, with the best one tagged, a "
+        "run for the whole, and `overview.html`.",
+        checks.as_flag,
+        False,
+        ON_THE_DRIVER,
+        f"{_NO_EFFECT} It is for a whole experiment: give it to wandb_tuner or "
+        "WandbLoggerCallback.",
+    ),
 }
 
 #: The arguments of ``wandb.init``; project and group are above.

@@ -43,6 +43,7 @@ class RunOptions:
         unmask: config keys that look like secrets but are not (:mod:`wbtune._data.filtering`).
         rank_zero_only: in distributed training, give a run to the worker of rank 0 only.
         system_metrics: record for the driver's runs what a trial's own run records by itself.
+        sweep: make the experiment one thing at W&B: a sweep, its best run, a run for the whole.
         init_kwargs: all other arguments, for ``wandb.init``.
     """
 
@@ -60,6 +61,7 @@ class RunOptions:
     unmask: tuple[str, ...] | None = None
     rank_zero_only: bool | None = None
     system_metrics: bool | None = None
+    sweep: bool | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __or__(self, over: RunOptions) -> RunOptions:

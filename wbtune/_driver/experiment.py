@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wbtune._data.checkpoint import Objective
@@ -21,6 +21,7 @@ from wbtune._driver import endings
 from wbtune._driver.artifacts import Artifacts
 from wbtune._driver.experiment_end import ExperimentEnd
 from wbtune._driver.trial_runs import TrialRuns
+from wbtune._driver.trial_state import TrialState
 from wbtune._driver.trials import Trials
 from wbtune._driver.writer import Writer
 from wbtune._place import handover
@@ -30,6 +31,9 @@ from wbtune._upstream import ray_loop, ray_stops, ray_storage
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
+
+    from wbtune._driver.experiment_run import ExperimentRun
+    from wbtune._driver.sweep_start import Whole
 
 logger = logging.getLogger("wbtune")
 
@@ -48,6 +52,7 @@ class Experiment:
         restored: what `state` returned before the driver ended; empty for a new experiment.
         writer: writes the runs.
         place: where the runs are at W&B, if that is known.
+        whole: the experiment as one thing, with ``sweep=True``.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Experiment:
         restored: Mapping[str, Any] | None = None,
         writer: Writer | None = None,
         place: links.Place | None = None,
+        whole: Whole | None = None,
     ) -> None:
         self._options = options
         self._stops = stops
@@ -71,6 +77,13 @@ class Experiment:
         )
         self._runs = TrialRuns(self._trials, self._writer)
         self._artifacts = Artifacts(self._trials, self._runs, self._writer)
+        self._whole: ExperimentRun | None = None
+        if whole is not None:
+            from wbtune._driver.experiment_run import (  # noqa: PLC0415 - only with sweep=True
+                ExperimentRun,
+            )
+
+            self._whole = ExperimentRun(self._trials, self._writer, whole)
         self._interrupted: threading.Event | None = None
         self._passed_interruption_on = False
 
@@ -78,11 +91,30 @@ class Experiment:
         """What a restored experiment needs: plain data, without secrets."""
         return self._trials.for_restoring()
 
+    def state_of_whole(self) -> dict[str, Any]:
+        """The same for the run for the whole experiment; empty without ``sweep=True``."""
+        return {} if self._whole is None else self._whole.for_restoring()
+
+    def launch_for_sweep(self, directory: str | None) -> None:
+        """Print the page of the experiment's sweep, and start the helper, which will end it.
+
+        Args:
+            directory: the experiment's folder, if it is one of this machine.
+        """
+        if self._whole is not None:
+            self._whole.launch(self._place, directory)
+
+    def _add(self, trial: Trial) -> TrialState:
+        state = self._runs.add(trial)
+        if self._whole is not None:
+            self._whole.open(trial, state)
+        return state
+
     def start(self, trial: Trial) -> None:
         """Note that a trial starts, or starts again."""
         state = self._trials.get(trial)
         if state is None:
-            self._runs.open_when_due(trial, self._runs.add(trial))
+            self._runs.open_when_due(trial, self._add(trial))
             return
         state.attempt = max(state.attempt, 1 + trial.num_failures)
         state.outcome, state.failed_to_start = None, False
@@ -96,7 +128,9 @@ class Experiment:
         self._stop_if_asked(trial)
         state = self._trials.get(trial)
         if state is None:
-            state = self._runs.add(trial)
+            state = self._add(trial)
+        if self._whole is not None:
+            self._whole.result(trial, result)
         delivered = state.delivered  # another thread sets this to None at some point
         if delivered is not None:
             delivered.note(result)
@@ -138,15 +172,17 @@ class Experiment:
         """Close the run of a trial that ended."""
         state = self._trials.get(trial)
         if state is None:  # its actor could not be built
-            state = self._runs.add(trial)
+            state = self._add(trial)
             state.failed_to_start = failed
         if not state.ended:
             outcome = endings.failure(trial) if failed else state.outcome
             self._runs.end(state, outcome or endings.between_results(trial))
 
-    def open_overdue(self) -> None:
-        """Open the runs that their trials have had enough time to claim."""
+    def step_end(self, tune_trials: Sequence[Trial]) -> None:
+        """Open the runs that their trials have had enough time to claim; count the trials."""
         self._runs.open_overdue()
+        if self._whole is not None:
+            self._whole.count_when_due(tune_trials)
 
     def pass_interruption_on(self, fit: str) -> None:
         """After Ctrl-C, inform the trials that write their own runs, before Tune stops them.
@@ -174,5 +210,6 @@ class Experiment:
             self._writer,
             stops=self._stops,
             place=self._place,
+            whole=self._whole,
         )
         end.close(trials)

@@ -16,6 +16,7 @@ from wbtune._driver import endings, last_lines
 from wbtune._driver.artifacts import Artifacts
 from wbtune._driver.patience import Patience
 from wbtune._driver.reopening import reopening_arguments
+from wbtune._driver.run_tags import RunTags
 from wbtune._driver.trial_runs import TrialRuns
 from wbtune._driver.trial_state import TrialState, owns_run
 from wbtune._driver.trials import Trials
@@ -26,6 +27,9 @@ from wbtune._upstream import ray_loop, ray_stops
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
+
+    from wbtune._driver.experiment_run import ExperimentRun
+    from wbtune._driver.sweep_end import Conclusion
 
 logger = logging.getLogger("wbtune")
 
@@ -40,6 +44,7 @@ class ExperimentEnd:
         writer: writes the runs.
         stops: what ``stop=`` and the time budget have decided; None if that can't be known.
         place: where the runs are at W&B, if that is known.
+        whole: the run for the whole experiment, with ``sweep=True``.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class ExperimentEnd:
         *,
         stops: ray_stops.Stops | None,
         place: links.Place | None,
+        whole: ExperimentRun | None = None,
     ) -> None:
         self._trials = trials
         self._runs = runs
@@ -58,6 +64,7 @@ class ExperimentEnd:
         self._writer = writer
         self._stops = stops
         self._place = place
+        self._whole = whole
         # The exit codes that a restored experiment's runs had before it was restored.
         self._codes_before: dict[str, int | None] | None = None
 
@@ -69,11 +76,14 @@ class ExperimentEnd:
         """
         rest, failures = endings.for_unended_trials(self._stops)
         patience = Patience(self._timeout(rest), ray_loop.interrupted_from_now())
+        conclusion: Conclusion | None = None
         try:
             with patience:
                 self._end_open_runs(tune_trials, rest, failures)
                 self._artifacts.finish_copying(patience)
                 self._complete_runs_of_trials()
+                RunTags(self._trials, self._writer, self._place).forget_outcomes_before()
+                conclusion = self._conclude(tune_trials, rest, patience)
         finally:  # whatever went wrong, end the helper and its runs, and release the claims
             complete = False
             try:
@@ -83,9 +93,19 @@ class ExperimentEnd:
             finally:
                 last_lines.print_folders(self._trials, self._trials.folders.deliver(patience))
                 last_lines.print_sync_command(self._trials, complete=complete)
-                last_lines.print_best(self._trials, tune_trials, self._place)
+                last_lines.print_best(self._trials, tune_trials, self._place, conclusion)
                 self._artifacts.discard_not_uploaded()
                 self._release_claims()
+
+    def _conclude(
+        self, tune_trials: Sequence[Trial], rest: Outcome, patience: Patience
+    ) -> Conclusion | None:
+        if self._whole is None:
+            return None
+        from wbtune._driver.sweep_end import SweepEnd  # noqa: PLC0415 - only with sweep=True
+
+        end = SweepEnd(self._whole, self._trials, self._writer, self._place)
+        return end.conclude(tune_trials, rest, patience.is_over)
 
     def _timeout(self, rest: Outcome) -> float:
         """Seconds to wait for uploads."""

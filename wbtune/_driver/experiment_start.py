@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.options import RunOptions
@@ -17,6 +17,9 @@ from wbtune._place import driver_login, driver_options, handover, outer_job
 from wbtune._run import links, ownership, run_spec
 from wbtune._upstream import capabilities, ray_loop, ray_stops
 from wbtune.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wbtune._driver.description import Description
 
 logger = logging.getLogger("wbtune")
 
@@ -41,8 +44,10 @@ def start_experiment(
     api_key: str | None,
     *,
     objective: Objective | None = None,
+    description: Description | None = None,
     restored: Mapping[str, Any],
-    time_budget_s: object,
+    whole_restored: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
 ) -> Started:
     """Check the options, log in, and hand the login over to the trials.
 
@@ -53,8 +58,10 @@ def start_experiment(
         options: the options, each checked by itself.
         api_key: the API key, if it was given as an argument.
         objective: what the tuner optimises; if it is not given, it is read from Tune's loop.
+        description: what the tuner searches; if it is not given, it is read from Tune's loop.
         restored: the state of a restored experiment; empty for a new one.
-        time_budget_s: the tuner's.
+        whole_restored: the same of its run for the whole.
+        info: what Tune tells its callbacks: ``time_budget_s``, ``total_num_samples``, ...
 
     Raises:
         ConfigurationError: if there is no project, if checkpoints can't be uploaded as asked,
@@ -75,11 +82,15 @@ def start_experiment(
     if options.mode != "disabled" and sweep.directory is not None:
         _check_folder(public_name, Path(sweep.directory, "wandb"))
     capabilities.warn_of_lost()
-    fit = handover.new_fit()
-    if not ray_loop.name_fit(fit):
-        # Tune's loop has changed, and the trials can't learn the name of this `fit`.
-        fit = handover.process()
+    fit = _name_fit()
     login = driver_login.log_in(public_name, options, api_key)
+    info, whole = info or {}, None
+    if options.sweep and (options.mode or login.settings.get("mode")) != "disabled":
+        from wbtune._driver import sweep_start  # noqa: PLC0415 - paid for only with sweep=True
+
+        before = whole_restored or {}
+        whole = sweep_start.describe_whole(options, sweep, description, info, before)
+        login = sweep_start.in_sweep(login, options, whole, objective)
     driver_login.hand_over(login, fit, objective, driver_options.plain(options))
     place = links.of_experiment(options, login, sweep.experiment)
     if place is not None:
@@ -89,11 +100,20 @@ def start_experiment(
         options,
         login,
         objective=objective,
-        stops=ray_stops.observe_stops(time_budget_s),
+        stops=ray_stops.observe_stops(info.get("time_budget_s")),
         restored=restored,
         place=place,
+        whole=whole,
     )
+    if login.sweep is not None:
+        experiment.launch_for_sweep(sweep.directory)
     return Started(experiment, options, fit)
+
+
+def _name_fit() -> str:
+    fit = handover.new_fit()
+    # If Tune's loop has changed, the trials can't learn the name of this `fit`.
+    return fit if ray_loop.name_fit(fit) else handover.process()
 
 
 def _check_folder(public_name: str, folder: Path) -> None:

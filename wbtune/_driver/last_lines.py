@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._driver.trial_state import TrialState
+from wbtune._driver.best import best_of, last_value
+from wbtune._driver.trial_state import opened_id
 from wbtune._driver.trials import Trials
 from wbtune._place import storage
 from wbtune._run import links, run_files
@@ -17,8 +17,13 @@ from wbtune._upstream import wandb_settings
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from wbtune._driver.sweep_end import Conclusion
+
 #: How many runs' folders one line names; if there are more, it names the folder that has them all.
 SHOWN: Final = 8
+
+#: How many characters of the best trial's parameters one line has.
+LONGEST: Final = 300
 
 
 def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
@@ -87,27 +92,49 @@ def _server(trials: Trials) -> str:
     return f"WANDB_BASE_URL={shlex.quote(base_url)} "
 
 
-def print_best(trials: Trials, tune_trials: Iterable[Trial], place: links.Place | None) -> None:
-    """Name the best trial, with the page of its run.
+def print_best(
+    trials: Trials,
+    tune_trials: Sequence[Trial],
+    place: links.Place | None,
+    conclusion: Conclusion | None,
+) -> None:
+    """Name the best trial, with the page of its run, and the overview of the experiment.
 
     Args:
         trials: the experiment's.
         tune_trials: the same, as Tune has them.
         place: where the runs are at W&B, if that is known.
+        conclusion: what the experiment as a whole has come to; None without ``sweep=True``.
     """
     objective = trials.objective
-    best = None if place is None else links.best_of(tune_trials, objective)
-    state = None if best is None else trials.get(best[0])
-    if place is None or objective is None or best is None or state is None:
-        return
-    init = state.spec.init
-    place = place._replace(
-        project=init.get("project") or place.project, entity=init.get("entity") or place.entity
-    )
-    run_id = next((run_id for run_id in state.spec.ids if _has_folder(state, run_id)), state.key)
-    links.print_best_link(place, best[0], f"{objective.metric}={best[1]:.6g}", run_id)
+    best = None
+    if objective is not None and (place is not None or conclusion is not None):
+        best = best_of(tune_trials, objective)
+    state = None if best is None else trials.get(best)
+    if objective is not None and best is not None and state is not None:
+        value = last_value(best, objective)
+        hidden = state.router.excludes.drops(objective.metric)
+        facts = [] if value is None or hidden else [f"{objective.metric}={value:.6g}"]
+        if conclusion is not None and conclusion.parameters:
+            facts.append(_listed(conclusion.parameters))
+        line = f"wbtune: best trial {best}"
+        line += f" ({'; '.join(facts)})" if facts else ""
+        if place is not None:
+            line += f": {links.place_of(place, state.spec.init).run_url(opened_id(state))}"
+        links.print_line(line)
+    if conclusion is not None and conclusion.overview is not None:
+        links.print_line(f"wbtune: overview: {conclusion.overview}")
 
 
-def _has_folder(state: TrialState, run_id: str) -> bool:
-    name = f"*run-*-{glob.escape(run_id)}"
-    return state.directory is not None and any(Path(state.directory, "wandb").glob(name))
+def _listed(parameters: Mapping[str, Any]) -> str:
+    """Parameters in one line, no longer than a person would read.
+
+    >>> _listed({"lr": 0.1 + 0.2, "model.layers": 2})
+    'lr=0.3, model.layers=2'
+    """
+    shown = [
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in parameters.items()
+    ]
+    text = ", ".join(shown)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

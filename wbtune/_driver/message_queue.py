@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from wbtune._driver.notices import Notices
 from wbtune._driver.rows import Rows
 from wbtune._driver.unacknowledged import Unacknowledged
-from wbtune._helper.messages import Log, Message, Packed, Upload, UploadRest, pack
+from wbtune._helper.messages import Log, Message, OfNoRun, Packed, Upload, pack
 
 #: The most messages in a batch, and their bytes: if there are more, the helper begins with the
 #: first batch while the next is being prepared.
@@ -24,7 +24,7 @@ BATCH_BYTES: Final = 8_000_000
 AHEAD: Final = 10 * BATCH
 
 #: Returns the messages of an entry when it is its turn; one that is None means "not yet".
-Messages = Callable[[], Iterator[Message | UploadRest | None]]
+Messages = Callable[[], Iterator[Message | OfNoRun | None]]
 #: Ends the messages of an entry.
 _END: Final[Any] = object()
 
@@ -58,7 +58,7 @@ class MessageQueue:
         self._notices = notices
         self._entries: deque[_Entry] = deque()
         # The remaining messages of the entry that is being sent, and the run of its row.
-        self._current: Iterator[Message | UploadRest | None] = iter(())
+        self._current: Iterator[Message | OfNoRun | None] = iter(())
         self._current_row: str | None = None
         # Lost rows that the run's summary can still count.
         self._unsent: Counter[str] = Counter()
@@ -129,7 +129,7 @@ class MessageQueue:
         messages, self._current_row = entry
         self._current = messages()
 
-    def _packed(self, message: Message | UploadRest) -> Packed:
+    def _packed(self, message: Message | OfNoRun) -> Packed:
         # Each is packed by itself, so that one which can't be packed costs no other.
         packed = pack(message)
         self._unacknowledged.add(message, packed)

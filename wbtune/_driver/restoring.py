@@ -113,7 +113,7 @@ def missing(
     """
     of_run = known(paths)
     of_run.timed |= of_run.is_empty
-    for line in _lines(trial):
+    for line in result_lines(trial):
         key = _key_of(line)
         if key is not None and of_run.has(*key):
             continue
@@ -143,7 +143,8 @@ def _key_of(line: bytes) -> ResultKey | None:
         return None
 
 
-def _lines(trial: Trial) -> Iterator[bytes]:
+def result_lines(trial: Trial) -> Iterator[bytes]:
+    """The lines of a trial's ``result.json``, as Tune's own logger wrote them; none without it."""
     found = ray_trials.result_file(trial, RESULTS_FILE)
     if found is None:
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wbtune._data.checkpoint import SavedCheckpoint
@@ -34,6 +36,7 @@ class TrialState:
         delivered: the results that it has delivered to this driver until then.
         due: when the run is opened, unless the trial claims it first; by `time.monotonic`.
         attempt: 1, and one more for each time that Tune retried it.
+        is_continued: it had not ended when its experiment was restored.
         perturbations: what a population-based scheduler did to it.
         outcome: how it ended, or is about to end.
         ended: whether it has ended.
@@ -59,6 +62,7 @@ class TrialState:
     delivered: Known | None = None
     due: float = 0.0
     attempt: int = 1
+    is_continued: bool = False
     perturbations: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
     ended: bool = False
@@ -96,6 +100,16 @@ class TrialState:
             "best": self.best,
             "artifact": self.artifact,
         }
+
+
+def opened_id(state: TrialState) -> str:
+    """The id that a trial's run has, as far as it is on disk; the planned one otherwise."""
+    return next((run_id for run_id in state.spec.ids if _has_folder(state, run_id)), state.key)
+
+
+def _has_folder(state: TrialState, run_id: str) -> bool:
+    name = f"*run-*-{glob.escape(run_id)}"
+    return state.directory is not None and any(Path(state.directory, "wandb").glob(name))
 
 
 def owns_run(trial: Trial) -> bool:

@@ -83,6 +83,7 @@ class Trials:
         excludes = excludes_of(options.excludes, options.unmask)
         kept = excludes.config(config)
         spec = run_spec.spec(options, identified, kept, self.login.settings)
+        spec = run_spec.in_sweep(spec, self.login.sweep)
         state = TrialState(
             spec=self._with_its_own_id(trial, spec)._replace(objective=self.objective),
             router=Router(excludes, log_config=bool(options.log_config)),
@@ -106,6 +107,7 @@ class Trials:
         before = self.restored.get(trial.trial_id)
         if before is not None:
             state.attempt = max(before["attempt"], 1 + trial.num_failures)
+            state.is_continued = not trial.is_finished()
             state.perturbations = list(before["perturbations"])
             state.best = before.get("best")
         # If the trial had called `setup_wandb`, it is about to claim its run again, and Tune's

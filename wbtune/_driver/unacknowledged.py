@@ -19,10 +19,10 @@ from wbtune._helper.messages import (
     End,
     Log,
     Message,
+    OfNoRun,
     Packed,
     Start,
     Upload,
-    UploadRest,
     pack,
 )
 from wbtune._run import log_rows, replay, run_files, run_spec
@@ -142,9 +142,9 @@ class Unacknowledged:
         self._of_no_run: list[Packed] = []
         self._acknowledged: deque[Mapping[str, int]] = deque()
 
-    def add(self, message: Message | UploadRest, packed: Packed) -> None:
+    def add(self, message: Message | OfNoRun, packed: Packed) -> None:
         """Keep a message that is about to be sent."""
-        if isinstance(message, UploadRest):
+        if isinstance(message, OfNoRun):
             self._of_no_run.append(packed)
         else:
             self.runs.setdefault(message.key, SentMessages()).add(message, packed)

@@ -30,7 +30,18 @@ from wbtune._driver.notices import Notices
 from wbtune._driver.rows import Rows
 from wbtune._driver.supervisor import Supervisor
 from wbtune._driver.unacknowledged import Unacknowledged
-from wbtune._helper.messages import Configure, End, Message, Reopen, Start, Upload, UploadRest
+from wbtune._helper.messages import (
+    ChangeSweep,
+    Conclude,
+    Configure,
+    End,
+    Message,
+    Reopen,
+    Start,
+    TagRun,
+    Upload,
+    UploadRest,
+)
 from wbtune._run import run_spec
 
 if TYPE_CHECKING:
@@ -134,6 +145,15 @@ class Writer:
     def upload_rest(self, directory: str, base_url: str, secret: Secret, seconds: float) -> None:
         """Once every run is closed, upload what an outage of the server left on disk."""
         self._queue.put(lambda: iter((UploadRest(directory, base_url, seconds, secret.reveal()),)))
+
+    def conclude(self, key: str, columns: list[str], rows: list[list[Any]], page: str) -> None:
+        """Log a whole experiment's table of trials, and its overview, to the run for the whole."""
+        message = Conclude(key, columns, rows, page)
+        self._queue.put(lambda: iter((message,)))
+
+    def request(self, message: ChangeSweep | TagRun) -> None:
+        """Have a request about the whole experiment made."""
+        self._queue.put(lambda: iter((message,)))
 
     def close(self, timeout: float, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Have everything carried out, and end the helper.

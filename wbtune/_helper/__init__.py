@@ -6,5 +6,6 @@ driver should know.
 
 - `process`: its signals, its limits, its replies.
 - `helper`: carries out the messages of each run (`stream`) in order. `opener`, `row_logger` and
-  `outbox`, `closer` and `uploads` do the work, by the functions of a `backend`.
+  `outbox`, `closer` and `uploads` do the work, by the functions of a `backend`. `requests` are
+  about the whole experiment: its sweep, the tag of its best run.
 """

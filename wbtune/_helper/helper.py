@@ -16,24 +16,29 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, get_args
 
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._helper import messages
 from wbtune._helper.backend import Backend
 from wbtune._helper.closer import RunCloser
 from wbtune._helper.messages import (
+    ChangeSweep,
+    Conclude,
     Configure,
     End,
     Log,
     Message,
+    OfNoRun,
     Received,
     Start,
+    TagRun,
     Unread,
     Upload,
     UploadRest,
 )
 from wbtune._helper.opener import RunOpener
+from wbtune._helper.requests import make_request
 from wbtune._helper.row_logger import RowLogger
 from wbtune._helper.stream import Stream
 from wbtune._helper.uploads import upload_rest
@@ -85,6 +90,7 @@ class Helper:
         self._opener = RunOpener(self._backend, warn, self)
         self._closer = RunCloser(self._backend, warn, self._opener, self)
         self._rest: list[UploadRest] = []
+        self._requests: list[ChangeSweep | TagRun] = []
         self._rest_until = 0.0
         self._closed_runs = 0
 
@@ -124,6 +130,8 @@ class Helper:
         self._closer.shutdown()
         for rest in () if self._backend.no_uploads else self._rest:
             upload_rest(rest, self._rest_until, self._warn)
+        for request in self._requests:
+            make_request(request, self._warn)
 
     def _read(self, stream: IO[bytes]) -> None:
         try:
@@ -140,10 +148,19 @@ class Helper:
             if isinstance(message, UploadRest):
                 self._rest.append(message)
                 self._rest_until = time.monotonic() + message.seconds
+            elif isinstance(message, ChangeSweep | TagRun):
+                self._take_request(message)
             else:
                 events.append(partial(self.take, message))
         # One event for all of them, because each event makes the two threads take turns.
         self._events.put(partial(_call_all, events))
+
+    def _take_request(self, message: ChangeSweep | TagRun) -> None:
+        if isinstance(message, ChangeSweep) and message.now:
+            work = partial(make_request, message, self._warn)
+            threading.Thread(target=work, name="wbtune-sweep", daemon=True).start()
+        else:
+            self._requests.append(message)
 
     def take(self, message: Message | Unread) -> None:
         """Carry out one message, or keep it until the run is ready for it."""
@@ -165,14 +182,14 @@ class Helper:
                 return
             case Log() if stream is not None:
                 self._rows.log(stream, message)
-            case Configure() if stream is not None:
-                self._rows.configure(stream, message)
+            case Configure() | Conclude() if stream is not None:
+                self._rows.change(stream, message)
             case Upload():
                 self._take_upload(stream, message)
                 return
             case Log():
                 self._rows.lose(message.key, None, _NOT_OPEN)
-            case Configure():
+            case Configure() | Conclude():
                 self._warn(message.key, _NOT_OPEN)
             case End() if stream is not None:
                 self._closer.close(stream, message)
@@ -197,7 +214,7 @@ class Helper:
                 self._opener.count_open()
             case _:
                 self._warn(key, f"{what} was left out: {why}")
-        if key or what != UploadRest.__name__:
+        if what not in {kind.__name__ for kind in get_args(OfNoRun)}:
             self._done[key] += 1
 
     def put(self, event: Callable[[], None]) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import pickle
 import signal
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, NamedTuple
 
 from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.outcomes import Kind, Outcome
+from wbtune._data.sweep import Sweep
 from wbtune._run import run_spec
 
 #: The text of a reply, instead of a warning, when somebody has stopped the run at W&B.
@@ -93,6 +95,59 @@ class UploadRest:
     secret: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Log what is known of a whole experiment when it has ended.
+
+    Attributes:
+        key: the run for the whole.
+        columns: the names of the columns of the table of its trials.
+        rows: that table.
+        page: the path of its overview; empty if there is none.
+    """
+
+    key: str
+    columns: list[str]
+    rows: list[list[Any]]
+    page: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to reach the server with a request of the driver's own.
+
+    Attributes:
+        base_url: the server's address.
+        settings: W&B settings that were given.
+        secret: the key in clear.
+    """
+
+    base_url: str
+    settings: Mapping[str, Any]
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSweep:
+    """Change a sweep's state or config, now or once every run is closed."""
+
+    request: Request
+    sweep: Sweep
+    state: str | None = None
+    config: Mapping[str, Any] | None = None
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TagRun:
+    """Once every run is closed, add tags to one (entity, project, id), and remove others."""
+
+    request: Request
+    place: tuple[str, str, str]
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
 class Unread(NamedTuple):
     """Stands in for a message that could not be read.
 
@@ -113,8 +168,9 @@ class Unread(NamedTuple):
         return Outcome(Kind(kind)) if name == "End" else None
 
 
-Message = Start | Log | Configure | Upload | End
-Received = Message | UploadRest | Unread
+Message = Start | Log | Configure | Upload | Conclude | End
+OfNoRun = UploadRest | ChangeSweep | TagRun
+Received = Message | OfNoRun | Unread
 
 
 class Packed(NamedTuple):
@@ -140,14 +196,14 @@ _FRAME: Final = struct.Struct("<IIQ")
 _PASSED_OVER: Final = 64 * 1024
 
 
-def pack(message: Message | UploadRest) -> Packed:
+def pack(message: Message | OfNoRun) -> Packed:
     """Pack one message, so that later changes to its values do not affect it."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     what = type(message).__name__
     match message:
         case End():
             what = f"{what} {message.outcome.kind.value}"
-        case UploadRest():
+        case UploadRest() | ChangeSweep() | TagRun():
             return Packed("", what, data)
         case _:
             pass

@@ -110,7 +110,7 @@ class RunOpener:
                 for_trial_elsewhere=True,
                 on_stop=partial(self._warn, message.key, STOP),
             )
-            opening.define_metrics(run, message.spec)
+            opening.define_metrics(run, message.spec, logs_results=message.spec.logs_results)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             what = "could not be opened" if run is None else "has no x-axis"
             self._warn(message.key, f"{what}: {type(error).__name__}: {error}")

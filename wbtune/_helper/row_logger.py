@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from wbtune._helper.backend import Backend
-from wbtune._helper.messages import Configure, Log
+from wbtune._helper.messages import Conclude, Configure, Log
 from wbtune._helper.stream import Stream
-from wbtune._run import media, opening, run_spec
+from wbtune._run import experiment_media, media, opening, run_spec
 
 
 class RowLogger:
@@ -53,13 +53,20 @@ class RowLogger:
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; count and continue
             self.lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
 
-    def configure(self, stream: Stream, message: Configure) -> None:
-        """Change the config of a run."""
+    def change(self, stream: Stream, message: Configure | Conclude) -> None:
+        """Change the config of a run, or log what is known of a whole experiment."""
+        if stream.run is None:
+            return
+        what = "config"
         try:
-            if stream.run is not None:
+            if isinstance(message, Configure):
                 opening.update_config(stream.run, message.config)
+            else:
+                what = "table of trials"
+                experiment_media.log(stream.run, message.columns, message.rows, message.page)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; warn and continue
-            self._warn(message.key, f"the config was not updated: {type(error).__name__}: {error}")
+            text = f"the {what} was not updated: {type(error).__name__}: {error}"
+            self._warn(message.key, text)
 
     def send(self) -> None:
         """Send all rows."""

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from wbtune._data.checkpoint import Objective
 from wbtune._data.secret import Secret
+from wbtune._data.sweep import Sweep
 from wbtune._upstream import wandb_auth, wandb_settings
 from wbtune.errors import CredentialsError
 
@@ -45,12 +46,14 @@ class Login(NamedTuple):
         given: which of ``key``, ``mode`` and ``base_url`` were arguments on the driver;
             these override the environment of a trial.
         objective: the metric that the driver's tuner optimises, and how.
+        sweep: the sweep that the runs of the experiment belong to, if there is one.
     """
 
     secret: Secret | None = None
     settings: Mapping[str, str] = {}
     given: tuple[str, ...] = ()
     objective: Objective | None = None
+    sweep: Sweep | None = None
 
 
 def needs_key(mode: str | None) -> bool:

@@ -131,7 +131,7 @@ def hand_over(
     If Ray's store does not answer, a warning says so, and the trials continue without it.
 
     Args:
-        login: the login.
+        login: the login, and the sweep that the trials' runs belong to.
         fit: the name of the ``fit()``, or of this driver's process.
         objective: what the experiment optimises.
         options: the driver's options as plain data (:mod:`wbtune._place.driver_options`).
@@ -143,6 +143,7 @@ def hand_over(
         "given": login.given,
         "objective": objective,
         "options": options,
+        "sweep": login.sweep,
     }
     try:
         handover.hand_over(fit, handed)

@@ -97,8 +97,9 @@ def _common(prefix: str) -> dict[str, Any] | None:
         texts = [ray_store.stored(key) for key in keys if key.startswith(prefix + kind)]
         handed = [json.loads(text) for text in texts if text is not None]
         if handed:
-            # Objective and options are each experiment's own, so they are not compared.
-            alike = [one | {"objective": None, "options": None} for one in handed]
+            # These are each experiment's own, so they are not compared.
+            own = dict.fromkeys(("objective", "options", "sweep"))
+            alike = [one | own for one in handed]
             return alike[0] if all(one == alike[0] for one in alike) else None
     return None
 

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import timeouts
-from wbtune._place.transport import CannotAskError, Transport, UnreadableError
-from wbtune.errors import CredentialsError, ServerUnreachableError
+from wbtune._place.transport import Answer, CannotAskError, Transport, UnreadableError
+from wbtune.errors import CredentialsError, ServerUnreachableError, WbtuneError
 
 if TYPE_CHECKING:
     from wbtune._data.secret import Secret
@@ -29,6 +29,11 @@ logger = logging.getLogger("wbtune")
 _REFUSED: Final = frozenset({401, 403})
 _BUSY: Final = 429
 _BROKEN: Final = 500
+
+
+class RefusedError(WbtuneError):
+    """The server does not do what it was asked to; the message has its reason."""
+
 
 _VIEWER: Final = "query Viewer { viewer { id entity } }"
 # The query of wandb-core before it resumes a run, reduced to the config.
@@ -99,6 +104,28 @@ class Server:
         items = config.items() if isinstance(config, dict) else ()
         return {key: item.get("value") for key, item in items if isinstance(item, dict)}
 
+    def do(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Ask the server to do something, once: it may have done it even if no answer arrives.
+
+        Returns:
+            The answer's data.
+
+        Raises:
+            RefusedError: when the server refuses it, or only wandb itself can reach the server.
+            ServerUnreachableError: when it is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        answer = self._answer(query, variables, timeouts.SERVER_ANSWERS_S)
+        if answer is None:
+            msg = f"{self._transport.shown} can only be reached by wandb itself"
+            raise RefusedError(msg)
+        content = answer.content if isinstance(answer.content, dict) else {}
+        data = content.get("data")
+        if answer.status != http.HTTPStatus.OK or content.get("errors") or not data:
+            msg = f"{self._transport.shown} refuses it ({_reason(answer)})"
+            raise RefusedError(msg)
+        return self._part(content, "data") or {}
+
     def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         deadline = time.monotonic() + self._patience
         wait = timeouts.SERVER_RETRY_S
@@ -112,7 +139,17 @@ class Server:
             wait *= 2
 
     def _once(self, query: str, variables: dict[str, Any], left: float) -> dict[str, Any] | None:
-        """The answer to one request; None if only wandb itself can get it."""
+        """The data in the answer to one request; None if only wandb itself can get it."""
+        answer = self._answer(query, variables, left)
+        if answer is None:
+            return None
+        if answer.status != http.HTTPStatus.OK:
+            logger.info("wbtune: %s answers with HTTP %d", self._transport.shown, answer.status)
+            return None
+        content = answer.content if isinstance(answer.content, dict) else {"data": answer.content}
+        return self._part(content, "data")
+
+    def _answer(self, query: str, variables: dict[str, Any], left: float) -> Answer | None:
         operation = query.replace("(", " ").split(maxsplit=2)[1]
         content = {"operationName": operation, "query": query, "variables": variables}
         key, shown = self._secret.reveal(), self._transport.shown
@@ -135,12 +172,7 @@ class Server:
         if answer.status == _BUSY or answer.status >= _BROKEN:
             msg = f"the W&B server {shown} answers with HTTP {answer.status}"
             raise ServerUnreachableError(msg)
-        if answer.status != http.HTTPStatus.OK:
-            logger.info("wbtune: %s answers with HTTP %d", shown, answer.status)
-            return None
-        if not isinstance(answer.content, dict):
-            answer = answer._replace(content={"data": answer.content})
-        return self._part(answer.content, "data")
+        return answer
 
     def _part(self, content: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
         """A mapping within an answer; None if there is none."""
@@ -150,3 +182,19 @@ class Server:
             msg = f"{self._transport.shown} does not answer as a W&B server does ({got})"
             raise ServerUnreachableError(msg)
         return part
+
+
+def _reason(answer: Answer) -> str:
+    """Why a server refuses something: GraphQL's own words, or the HTTP status."""
+    content = answer.content if isinstance(answer.content, dict) else {}
+    errors = content.get("errors")
+    messages = (
+        [
+            one["message"]
+            for one in errors
+            if isinstance(one, dict) and isinstance(one.get("message"), str)
+        ]
+        if isinstance(errors, list)
+        else []
+    )
+    return "; ".join(messages) or f"HTTP {answer.status}"

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        content: the body, parsed as JSON; None unless the status is 200.
+        content: the body, parsed as JSON; None if it can't be, unless the status is 200.
         redirected: it came from another address, which may not have got the key.
     """
 
@@ -222,9 +222,12 @@ class _Exchange:
                 location = response.headers.get("Location")
                 if response.status in {301, 302, 303, 307, 308} and location:
                     return response.status, location, None
-                if response.status != http.HTTPStatus.OK:
-                    return response.status, None, None
-                return response.status, None, self._read(response)
+                try:
+                    return response.status, None, self._read(response)
+                except UnreadableError:
+                    if response.status == http.HTTPStatus.OK:
+                        raise
+                    return response.status, None, None  # a proxy's page, say
 
     def _read(self, response: http.client.HTTPResponse) -> Any:
         if response.headers.get("Content-Encoding", "identity") != "identity":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from wbtune._data.checkpoint import Objective
 from wbtune._data.masking import without_userinfo
 from wbtune._data.secret import Secret
+from wbtune._data.sweep import Sweep
 from wbtune._place import credentials, handover
 from wbtune._place.credentials import Login
 from wbtune._upstream import ray_launch, wandb_settings
@@ -135,10 +136,12 @@ def log_in_or_offline(
             why = f"no W&B API key has reached this trial: {TRIAL_CURES}."
         else:
             why = str(error).removeprefix(f"{public_name}: ")
-        return OFFLINE, trouble or why
+        return OFFLINE._replace(sweep=handed.sweep), trouble or why
     if trouble and credentials.needs_key(options.mode or login.settings.get("mode")):
         return OFFLINE, trouble
-    return login._replace(objective=handed.objective), ""
+    same_server = login.settings.get("base_url") == handed.settings.get("base_url")
+    sweep = handed.sweep if same_server else None
+    return login._replace(objective=handed.objective, sweep=sweep), ""
 
 
 def handed_over(trial: Identity) -> Login:
@@ -150,10 +153,11 @@ def handed_over(trial: Identity) -> Login:
     handed = handover.handed_over(trial.fit, trial.sender)
     if handed is None:
         return Login()
-    key, objective = handed["key"], handed["objective"]
+    key, objective, sweep = handed["key"], handed["objective"], handed["sweep"]
     return Login(
         None if key is None else Secret(key),
         handed["settings"],
         tuple(handed["given"]),
         None if objective is None else Objective(*objective),
+        None if sweep is None else Sweep(*sweep),
     )

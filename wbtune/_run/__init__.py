@@ -4,7 +4,7 @@ Runs in: a trial's process, the helper process, and, if there is no helper, the 
 a `RunSpec`, rows and an outcome; out goes a run that contains all of it, on disk or at the server.
 
 - A run: `run_spec` (what to open), `opening`, `closing`, `ownership`, `links`, `environment`.
-- Its contents: `steps`, `media`.
+- Its contents: `steps`, `media`, `experiment_media`.
 - What protects it when wandb-core dies or hangs: `guard` (reopens the run), `sending`,
   `replay` (what was sent recently), `core`, `watchdog`, `forks`, `segments`.
 - Its files: `run_files` (where they are, how they ended); `run_log` reads one run back, with

@@ -12,7 +12,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -24,11 +24,10 @@ from wbtune._upstream import wandb_core, wandb_settings
 from wbtune.errors import WbtuneError
 
 if TYPE_CHECKING:
-    from ray.tune.experiment import Trial
     from wandb import Run
 
-    from wbtune._data.checkpoint import Objective
     from wbtune._data.options import RunOptions
+    from wbtune._data.sweep import Sweep
     from wbtune._place.credentials import Login
 
 logger = logging.getLogger("wbtune")
@@ -67,6 +66,10 @@ class Place(NamedTuple):
         """
         return f"{self.project_url}/groups/{quote(self.group, safe='')}/workspace"
 
+    def sweep_url(self, sweep: str) -> str:
+        """A sweep's page."""
+        return f"{self.project_url}/sweeps/{quote(sweep, safe='')}"
+
     def run_url(self, run_id: str) -> str:
         """A run's page."""
         return f"{self.project_url}/runs/{quote(run_id, safe=_SAFE)}"
@@ -99,6 +102,12 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
 def print_experiment(place: Place) -> None:
     """Print an experiment's pages when it starts."""
     print_line(f"wbtune: project {place.project_url} group {place.group_url}")
+
+
+def print_sweep(place: Place, sweep: Sweep) -> None:
+    """Print an experiment's sweep when it starts."""
+    where = place._replace(entity=sweep.entity or place.entity, project=sweep.project)
+    print_line(f"wbtune: sweep {where.sweep_url(sweep.id)}")
 
 
 def print_run(run: Run) -> None:
@@ -136,20 +145,11 @@ def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
         )
 
 
-def print_best_link(place: Place, trial: Trial, value: str, run_id: str) -> None:
-    """Print the page of the best trial when an experiment ends."""
-    print_line(f"wbtune: best trial {trial} ({value}): {place.run_url(run_id)}")
-
-
-def best_of(trials: Iterable[Trial], objective: Objective | None) -> tuple[Trial, float] | None:
-    """Return the trial whose last result is the best, as ``ResultGrid.get_best_result`` does."""
-    best: tuple[Trial, float] | None = None
-    for trial in trials:
-        value = None if objective is None else objective.value(trial.last_result or {})
-        if objective is not None and objective.improves(value, None if best is None else best[1]):
-            assert value is not None  # noqa: S101 - None is never an improvement
-            best = trial, value
-    return best
+def place_of(place: Place, init: Mapping[str, Any]) -> Place:
+    """Return where a run is, given the arguments that it is opened with."""
+    return place._replace(
+        project=init.get("project") or place.project, entity=init.get("entity") or place.entity
+    )
 
 
 def sync_command(folder: Path) -> str:

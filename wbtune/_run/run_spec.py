@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from wbtune._data import timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
+from wbtune._data.sweep import Sweep
 from wbtune._data.text import clean
 from wbtune._place.identity import Identity
 from wbtune.errors import ConfigurationError
@@ -51,6 +52,7 @@ class RunSpec(NamedTuple):
         objective: what makes a result the best; None if it is not known.
         command: the command line that the run shows; empty for none.
         plain: the run is not a trial's, and the environment applies as for ``wandb.init``.
+        logs_results: Tune's results are logged to it, so its rows have an iteration.
     """
 
     init: Mapping[str, Any]
@@ -62,6 +64,7 @@ class RunSpec(NamedTuple):
     objective: Objective | None = None
     plain: bool = False
     command: tuple[str, ...] = ()
+    logs_results: bool = True
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -150,6 +153,20 @@ def spec(
         experiment="" if "id" in given or not identity.trial_id else identity.experiment_key,
         plain=identity == Identity(),
     )
+
+
+def in_sweep(spec: RunSpec, sweep: Sweep | None) -> RunSpec:
+    """Return the spec of the same run as one of a sweep, if both are in the same project.
+
+    The environment variable ``WANDB_SWEEP_ID`` would do more: with it, wandb drops the run's id
+    and project [wandb 0.31, ``sdk/wandb_init.py``, ``clear_run_path_if_sweep_or_launch``].
+    """
+    if sweep is None or spec.init.get("project") != sweep.project:
+        return spec
+    entity = spec.init.get("entity") or spec.settings.get("entity")
+    if entity not in {None, sweep.entity}:
+        return spec
+    return spec._replace(settings={"sweep_id": sweep.id, **spec.settings})
 
 
 def _sendable(value: Any) -> Any:

@@ -80,6 +80,7 @@ def plan_run(
         outer_job.warn_once(public_name, options.group or trial.experiment)
     excludes = excludes_of(options.excludes, options.unmask)
     spec = run_spec.spec(options, trial, excludes.config(rest), login.settings)
+    spec = run_spec.in_sweep(spec, login.sweep)
     router = Router(excludes, log_config=bool(options.log_config)) if options.log_results else None
     return RunPlan(spec._replace(objective=login.objective), login, trouble, router)
 

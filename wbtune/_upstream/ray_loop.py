@@ -31,7 +31,8 @@ SETUP: Final = Capability(
     since="ray 2.41",
     needs=(
         *(f"ray.tune.tune:run.{name}" for name in ("metric", "mode", "scheduler")),
-        *(f"ray.tune.tune:run.{name}" for name in ("experiments", "runner")),
+        *(f"ray.tune.tune:run.{name}" for name in ("experiments", "runner", "config")),
+        *(f"ray.tune.tune:run.{name}" for name in ("search_alg", "num_samples")),
         f"{_CONTROLLER}._trials",
     ),
 )
@@ -155,6 +156,10 @@ class Sweep(NamedTuple):
         filesystem: pyarrow's, of the experiment's storage.
         experiment: the name of its folder.
         directory: that folder, if it is one of this machine.
+        space: the ``param_space``.
+        search_alg: what chooses the values.
+        scheduler: what stops trials.
+        num_samples: how often the space is sampled.
     """
 
     metric: str | None = None
@@ -162,6 +167,10 @@ class Sweep(NamedTuple):
     filesystem: Any = None
     experiment: str = ""
     directory: str | None = None
+    space: Any = None
+    search_alg: Any = None
+    scheduler: Any = None
+    num_samples: Any = None
 
 
 @uses(SETUP, otherwise=Sweep)
@@ -183,7 +192,8 @@ def sweep() -> Sweep:
     storage = ray_storage.storage_in(names["experiments"][0], "storage")
     experiment, _ = ray_storage.trial_folder(storage)
     filesystem, local = ray_storage.filesystem(storage), ray_storage.local_experiment_path(storage)
-    return Sweep(metric, mode, filesystem, experiment, local)
+    asked = [names.get(name) for name in ("config", "search_alg", "scheduler", "num_samples")]
+    return Sweep(metric, mode, filesystem, experiment, local, *asked)
 
 
 def tune_run() -> dict[str, Any] | None:

@@ -1,0 +1,167 @@
+"""What is known of an experiment when it has ended: its record, table, overview, summary."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from wbtune._data import sweep_config
+from wbtune._data.checkpoint import Objective
+from wbtune._data.outcomes import Kind, Outcome
+from wbtune._driver import restoring
+from wbtune._driver.best import best_value, last_value
+from wbtune._driver.experiment_run import ExperimentRun
+from wbtune._driver.parameters import parameters_of
+from wbtune._driver.trial_state import TrialState
+from wbtune._driver.trials import Trials
+from wbtune._overview.page import MissingLibraryError, write
+from wbtune._overview.record import Curve, ExperimentRecord, TrialRecord
+from wbtune._overview.results import read_curve
+from wbtune._run import links
+from wbtune._upstream import capabilities
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+logger = logging.getLogger("wbtune")
+
+OVERVIEW: Final = "overview.html"
+
+
+def record_of(
+    run: ExperimentRun,
+    trials: Trials,
+    tune_trials: Sequence[Trial],
+    *,
+    name: str,
+    best: Trial | None,
+    url_of: Callable[[TrialState], str],
+    is_interrupted: Callable[[], bool],
+) -> ExperimentRecord:
+    """What is known of an experiment; all text in it is filtered and masked.
+
+    Args:
+        run: the run for the whole.
+        trials: the experiment's trials.
+        tune_trials: the same, as Tune has them.
+        name: the experiment's name.
+        best: the best of them.
+        url_of: the page of a trial's run; empty if there is none.
+        is_interrupted: whether to stop reading results, which takes the longest.
+    """
+    flat = sweep_config.flat(run.description.parameters)
+    space = {name: one for name, one in flat.items() if "value" not in one}  # no constants
+    records, pages = [], {}
+    for trial in tune_trials:
+        state = trials.get(trial)
+        if state is not None and (url := url_of(state)):
+            pages[trial.trial_id] = url
+        lines = iter(()) if is_interrupted() else restoring.result_lines(trial)
+        records.append(_of_trial(trial, state, run, lines, set(space)))
+    objective = run.objective
+    return ExperimentRecord(
+        name=name,
+        trials=records,
+        metric=None if objective is None else objective.metric,
+        mode=None if objective is None else objective.mode,
+        best_trial=None if best is None else best.trial_id,
+        space=space,
+        links=pages,
+        note=", ".join(capabilities.version(one) for one in ("ray", "wandb", "wbtune")),
+    )
+
+
+def _of_trial(
+    trial: Trial,
+    state: TrialState | None,
+    run: ExperimentRun,
+    lines: Iterator[bytes],
+    space: set[str],
+) -> TrialRecord:
+    objective = run.objective
+    outcome = state.outcome if state is not None else None
+    excludes = run.excludes if state is None else state.router.excludes
+    last = trial.last_result or {}
+    curve, value = Curve(), None
+    if objective is not None:
+        curve, value = read_curve(lines, objective.metric), last_value(trial, objective)
+    return TrialRecord(
+        trial_id=trial.trial_id,
+        name=str(trial),
+        outcome=outcome.kind.value if outcome else "",
+        reason=_reason(outcome),
+        iterations=_number(last.get("training_iteration"), int) or 0,
+        seconds=_number(last.get("time_total_s"), float),
+        params=parameters_of(trial, excludes, space),
+        last=value,
+        best=None if objective is None else best_value(trial, objective),
+        curve=curve,
+        perturbations=[] if state is None else list(state.perturbations),
+    )
+
+
+def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
+    return kind(value) if isinstance(value, (int, float)) and value == value else None  # noqa: PLR0124 - NaN
+
+
+def _reason(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return ""
+    entries = outcome.summary()  # masked
+    error = ": ".join(
+        filter(None, (entries.get("wbtune/error"), entries.get("wbtune/error_message")))
+    )
+    return error or entries.get("wbtune/reason", "")
+
+
+def table_of(record: ExperimentRecord) -> tuple[list[str], list[list[Any]]]:
+    """The columns and the rows of the table of an experiment's trials."""
+    names = list(dict.fromkeys(name for trial in record.trials for name in trial.params))
+    columns = ["trial", "outcome", "iterations", "seconds", *names]
+    if record.metric is not None:
+        columns += [record.metric, f"{record.metric} ({record.mode})"]
+    rows = []
+    for trial in record.trials:
+        row: list[Any] = [trial.trial_id, trial.outcome, trial.iterations, trial.seconds]
+        row += [_cell(trial.params.get(name)) for name in names]
+        rows.append(row + ([trial.last, trial.best] if record.metric is not None else []))
+    return columns, rows
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
+    """Write the overview into the experiment's folder.
+
+    Returns:
+        Where it is; None if it could not be written, of which one line tells.
+    """
+    path = Path(directory, OVERVIEW)
+    try:
+        write(record, path)
+    except MissingLibraryError as error:
+        links.print_line(f"wbtune: {error}")
+    except OSError as error:
+        logger.warning("wbtune: no %s: %s", path, error.strerror or type(error).__name__)
+    else:
+        return path
+    return None
+
+
+def summary_of(
+    record: ExperimentRecord, best: TrialRecord | None, objective: Objective | None
+) -> dict[str, Any]:
+    """The entries of the run's summary: the best trial with its config, and how trials ended."""
+    outcomes = [trial.outcome for trial in record.trials]
+    summary: dict[str, Any] = {f"trials/{kind.value}": outcomes.count(kind.value) for kind in Kind}
+    if best is not None and objective is not None:
+        summary |= {
+            "best/trial": best.trial_id,
+            f"best/{objective.metric}": best.last,
+            "best/config": dict(best.params),
+        }
+    return summary
