@@ -99,6 +99,8 @@ ON_DISK_S: Final = 15.0
 INTERRUPTED_ON_DISK_S: Final = 3.0
 #: The driver waits for a thread of its own to write what a hanging helper has not written.
 RESCUE_S: Final = 15.0
+#: The driver reads the trials' results for the overview: two seconds for 100,000 of them.
+RESULTS_READ_S: Final = 30.0
 #: The run for a whole experiment counts its trials this often: a millisecond for a thousand.
 COUNT_EVERY_S: Final = 5.0
 #: A wait on the driver checks this often whether somebody has pressed Ctrl-C.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import sweep_config
+from wbtune._data import sweep_config, timeouts
 from wbtune._data.checkpoint import Objective
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._driver import restoring
@@ -53,12 +54,14 @@ def record_of(
     """
     flat = sweep_config.flat(run.description.parameters)
     space = {name: one for name, one in flat.items() if "value" not in one}  # no constants
+    until = time.monotonic() + timeouts.RESULTS_READ_S
     records, pages = [], {}
     for trial in tune_trials:
         state = trials.get(trial)
         if state is not None and (url := url_of(state)):
             pages[trial.trial_id] = url
-        lines = iter(()) if is_interrupted() else restoring.result_lines(trial)
+        has_time = not is_interrupted() and time.monotonic() < until
+        lines = restoring.result_lines(trial) if has_time else iter(())
         records.append(_of_trial(trial, state, run, lines, set(space)))
     objective = run.objective
     return ExperimentRecord(
@@ -86,7 +89,8 @@ def _of_trial(
     last = trial.last_result or {}
     curve, value = Curve(), None
     if objective is not None:
-        curve, value = read_curve(lines, objective.metric), last_value(trial, objective)
+        curve = read_curve(lines, objective.metric, run.excludes)
+        value = last_value(trial, objective)
     return TrialRecord(
         trial_id=trial.trial_id,
         name=str(trial),
@@ -145,8 +149,8 @@ def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
         write(record, path)
     except MissingLibraryError as error:
         links.print_line(f"wbtune: {error}")
-    except OSError as error:
-        logger.warning("wbtune: no %s: %s", path, error.strerror or type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - Plotly's, Optuna's, a full disk's
+        logger.warning("wbtune: no %s: %s: %s", path, type(error).__name__, error)
     else:
         return path
     return None

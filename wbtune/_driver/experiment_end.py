@@ -105,7 +105,11 @@ class ExperimentEnd:
         from wbtune._driver.sweep_end import SweepEnd  # noqa: PLC0415 - only with sweep=True
 
         end = SweepEnd(self._whole, self._trials, self._writer, self._place)
-        return end.conclude(tune_trials, rest, patience.is_over)
+        try:
+            return end.conclude(tune_trials, rest, patience.is_over)
+        except Exception:  # the trials' runs are not to suffer from it
+            logger.exception("wbtune: the experiment as a whole is not complete at W&B")
+            return None
 
     def _timeout(self, rest: Outcome) -> float:
         """Seconds to wait for uploads."""

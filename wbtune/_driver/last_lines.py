@@ -122,7 +122,7 @@ def print_best(
         if place is not None:
             line += f": {links.place_of(place, state.spec.init).run_url(opened_id(state))}"
         links.print_line(line)
-    if conclusion is not None and conclusion.overview is not None:
+    if conclusion is not None and conclusion.overview:
         links.print_line(f"wbtune: overview: {conclusion.overview}")
 
 

@@ -113,7 +113,7 @@ def missing(
     """
     of_run = known(paths)
     of_run.timed |= of_run.is_empty
-    for line in result_lines(trial):
+    for line in _lines(trial):
         key = _key_of(line)
         if key is not None and of_run.has(*key):
             continue
@@ -144,7 +144,19 @@ def _key_of(line: bytes) -> ResultKey | None:
 
 
 def result_lines(trial: Trial) -> Iterator[bytes]:
-    """The lines of a trial's ``result.json``, as Tune's own logger wrote them; none without it."""
+    """The lines of a trial's ``result.json``, as Tune's own logger wrote them; none without it.
+
+    The driver writes that file, and then copies it to the storage, from where it may take long.
+    """
+    written = Path(getattr(trial, "local_path", None) or "", RESULTS_FILE)
+    if written.is_absolute() and written.is_file():
+        with written.open("rb") as file:
+            yield from file
+    else:
+        yield from _lines(trial)
+
+
+def _lines(trial: Trial) -> Iterator[bytes]:
     found = ray_trials.result_file(trial, RESULTS_FILE)
     if found is None:
         return

@@ -32,11 +32,11 @@ class Conclusion(NamedTuple):
     """What is shown when an experiment has ended.
 
     Attributes:
-        overview: the path of the overview; None if there is none.
+        overview: where the overview is; empty if there is none.
         parameters: the best trial's parameters.
     """
 
-    overview: Path | None = None
+    overview: str = ""
     parameters: Mapping[str, Any] = {}
 
 
@@ -99,7 +99,14 @@ class SweepEnd:
         self._run.end(outcome, table, "" if page is None else str(page), summary)
         self._tag(state, before)
         self._run.describe_by_trials(tune_trials)
-        return Conclusion(page, {} if of_best is None else of_best.params)
+        where = "" if page is None else self._delivered(page, directories[0], is_interrupted)
+        return Conclusion(where, {} if of_best is None else of_best.params)
+
+    def _delivered(self, page: Path, directory: str, is_interrupted: Callable[[], bool]) -> str:
+        """Where the overview is: in a remote storage, if the experiment is there."""
+        remote = self._trials.folders.remote(directory)
+        there = None if remote is None else remote.put(page, is_interrupted)
+        return there or str(page)
 
     def _url_of(self, state: TrialState) -> str:
         return (

@@ -25,7 +25,8 @@ class Scores:
 
     Attributes:
         record: the experiment.
-        values: each trial's best value, or its last one if there is no mode; NaN if it has none.
+        values: each trial's last value, by which ``ResultGrid.get_best_result`` compares them;
+            NaN if it has none.
         best: the index of the best trial; None if it is not known.
     """
 
@@ -36,7 +37,7 @@ class Scores:
     @classmethod
     def of(cls, record: ExperimentRecord) -> Scores:
         """Evaluate an experiment."""
-        values = np.array([_value(trial, record.mode) for trial in record.trials], dtype=float)
+        values = np.array([_value(trial) for trial in record.trials], dtype=float)
         values[~np.isfinite(values)] = math.nan
         ids = [trial.trial_id for trial in record.trials]
         best = ids.index(record.best_trial) if record.best_trial in ids else None
@@ -103,8 +104,8 @@ class Scores:
         return bottom - margin, top + margin
 
 
-def _value(trial: TrialRecord, mode: str | None) -> float:
-    for value in (trial.best if mode else None, trial.last, trial.best):
+def _value(trial: TrialRecord) -> float:
+    for value in (trial.last, trial.best):
         if value is not None and math.isfinite(value):
             return value
     return math.nan

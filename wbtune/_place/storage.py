@@ -74,6 +74,20 @@ class Remote(NamedTuple):
             )
         return error is None
 
+    def put(self, file: Path, is_interrupted: Callable[[], bool] = bool) -> str | None:
+        """Copy a file of the experiment's folder to the storage; a failure is logged.
+
+        Returns:
+            Where it is there; None if it was not copied.
+        """
+        target = f"{self.path.rpartition('/')[0]}/{file.name}"
+        error = _within(timeouts.COPY_S, lambda: self._copy(file, target), is_interrupted)
+        if error is None:
+            return f"{self.filesystem.type_name}://{target}"
+        kind = type(error).__name__
+        logger.warning("wbtune: %s is not copied to %s: %s: %s", file, self, kind, error)
+        return None
+
     def _deliver(self, wandb: Path, runs: Iterable[Path]) -> None:
         for run in sorted(runs):
             for file in sorted(run.rglob("*")):
