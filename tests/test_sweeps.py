@@ -6,14 +6,18 @@ Real Ray and real wandb-core, against the stand-in for W&B's server, or offline.
 from __future__ import annotations
 
 import json
+import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import crash_program
 import pytest
 import test_crashes
+from fakes import FakeTrial
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from wandb_server import TEST_KEY, Fault, WandbServer
@@ -26,11 +30,24 @@ from wbtune import (
     wandb_trial,
     wandb_tuner,
 )
+from wbtune._data.checkpoint import Objective
+from wbtune._data.filtering import Excludes
+from wbtune._data.options import RunOptions
 from wbtune._data.secret import Secret
+from wbtune._driver.conclusion import table_of
+from wbtune._driver.description import Description, describe
+from wbtune._driver.experiment import Experiment
 from wbtune._driver.sweep_end import BEST
+from wbtune._driver.sweep_start import Whole, begin, describe_whole
+from wbtune._helper.messages import ChangeSweep, Request, TagRun
+from wbtune._helper.requests import make_requests
+from wbtune._overview.record import ExperimentRecord, TrialRecord
 from wbtune._place import sweeps
+from wbtune._place.credentials import Login
 from wbtune._place.server import RefusedError, Server
 from wbtune._run import run_log
+from wbtune._upstream import capabilities
+from wbtune._upstream.ray_loop import Sweep
 
 ENTITY = "entity"
 
@@ -493,3 +510,159 @@ def test_tags_of_others_stay(server):
     server.runs[key] = ServerRun(key, "internal", tags=["theirs", BEST])
     sweeps.tag(client(server), key, {"new"}, {BEST})
     assert server.runs[key].tags == ["theirs", "new"]
+
+
+# --- what could go wrong with an experiment as a whole, without Ray ---------------------------
+
+
+class Asked:
+    """An experiment with ``sweep=True``, and what its writer was asked for."""
+
+    def __init__(self, folder, *, login=None, total=None, description=None, place=None):
+        self.orders: list[tuple[Any, ...]] = []
+        self.stops: set[str] = set()
+        self.folder = folder
+        description = description or Description({"lr": {"values": [1.0]}})
+        self.experiment = Experiment(
+            "w",
+            RunOptions(project="p"),
+            login,
+            objective=Objective("loss", "min"),
+            writer=self,
+            place=place,
+            whole=Whole(description, "tuned", total),
+        )
+
+    def __getattr__(self, name):
+        return lambda *args: self.orders.append((name, *args)) or True
+
+    def of(self, name):
+        return [order[1:] for order in self.orders if order[0] == name]
+
+    def trial(self, trial_id, loss):
+        trial = FakeTrial(trial_id, self.folder)
+        self.experiment.start(trial)
+        self.experiment.result(trial, {"loss": loss, "training_iteration": 1})
+        trial.metric_analysis = {"loss": {"last": loss, "min": loss}}
+        trial.status = "TERMINATED"
+        self.experiment.end(trial, failed=False)
+        return trial
+
+
+def test_the_best_offline_run_is_tagged_before_anything_is_on_disk(tmp_path):
+    """The helper may not have begun with it: nobody looks for its files."""
+    whole = Asked(tmp_path)
+    trials = [whole.trial("a", 2.0), whole.trial("b", 1.0), whole.trial("c", 1.0)]
+    whole.experiment.close(trials)
+    tagged = [spec for key, spec, *_ in whole.of("start") if BEST in spec.init.get("tags", ())]
+    assert [spec.init["id"] for spec in tagged] == ["b"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "text", 10**400])
+def test_a_value_that_is_none_costs_no_row(value, tmp_path):
+    """And is never the best."""
+    whole = Asked(tmp_path)
+    trials = [whole.trial("a", value), whole.trial("b", 3.0)]
+    assert [row["loss"] for key, row in whole.of("log") if "loss" in row] == [value, 3.0]
+    best = [row for _, row in whole.of("log") if "best/loss" in row]
+    assert best == [{"best/loss": 3.0, "best/trial": "b"}]
+    whole.experiment.close(trials)
+    assert [len(order) for order in whole.of("conclude")] == [4]
+
+
+@pytest.mark.parametrize(("total", "pending"), [(None, 0), (5, 3), (sys.maxsize, 0)])
+def test_trials_that_tune_has_not_made_are_pending(total, pending, tmp_path):
+    """If it is known how many there will be."""
+    whole = Asked(tmp_path, total=total)
+    trials = [FakeTrial("a", tmp_path), FakeTrial("b", tmp_path)]
+    for trial in trials:
+        whole.experiment.start(trial)
+    whole.experiment.step_end(trials)
+    whole.experiment.step_end(trials)  # not due yet
+    (counts,) = [row for _, row in whole.of("log")]
+    assert (counts["trials/pending"], counts["trials/running"]) == (pending, 2)
+
+
+def test_parameters_named_like_columns(tmp_path):
+    """The table has no two columns of one name."""
+    trials = [TrialRecord("a", "a", "finished", params={"seconds": 1, "loss": 2, "lr": 3})]
+    columns, (row,) = table_of(ExperimentRecord("e", trials, metric="loss", mode="min"))
+    assert len(set(columns)) == len(columns) == len(row)
+    assert row[columns.index("config.seconds")] == 1
+    assert row[columns.index("lr")] == 3
+
+
+def test_options_of_another_release_can_be_restored():
+    """They are pickled by name: what is new there is not given, what is unknown is left out."""
+    options = RunOptions(project="p", init_kwargs={"tags": ["a"]})
+    assert pickle.loads(pickle.dumps(options)) == options
+    old = RunOptions.__new__(RunOptions)
+    old.__setstate__({"project": "p", "init_kwargs": {"tags": ["a"]}, "gone": 1})
+    assert old == options
+
+
+def test_a_callback_that_is_used_again_does_not_go_on_with_the_experiment_before():
+    callback = WandbLoggerCallback(project="p", sweep=True, mode="disabled")
+    callback.set_state({"wbtune": {}, "wbtune/experiment": {"run": "sweep-1", "best": 1.0}})
+    kept = "_WandbLoggerCallback__whole"
+    assert pickle.loads(pickle.dumps(callback)).__dict__[kept] == {}
+    assert vars(callback)[kept] == {"run": "sweep-1", "best": 1.0}
+
+
+def test_what_another_release_knew_of_the_experiment():
+    """Its fields may be others."""
+    before = {"description": {"parameters": {"lr": {"value": 1}}, "gone": 1}}
+    whole = describe_whole(RunOptions(project="p"), Sweep(), None, {}, before)
+    assert whole.description.parameters == {"lr": {"value": 1}}
+    whole = describe_whole(RunOptions(project="p"), Sweep(), None, {}, {"description": "?"})
+    assert whole.description.parameters == {}
+
+
+def test_a_package_without_metadata(monkeypatch):
+    """A nightly Ray has another name; the experiment is described anyway."""
+    monkeypatch.setattr(capabilities, "version", lambda package: package)
+    assert describe(Excludes(), space=None).config["versions"]["ray"] == "unknown"
+
+
+def requests(server, *messages):
+    warnings: list[str] = []
+    make_requests(messages, lambda _, text: warnings.append(text))
+    return warnings
+
+
+def test_the_order_of_the_last_requests(server):
+    """A sweep's config before its end; the end before the tags, which cost least if time is up."""
+    request = Request(server.url, {"x_extra_http_headers": {"a": "hidden"}}, TEST_KEY)
+    assert "hidden" not in repr(request) and TEST_KEY not in repr(request)
+    sweep, _ = sweeps.create(client(server), None, "p", "n", CONFIG)
+    end = ChangeSweep(request, sweep, state="FINISHED")
+    tag = TagRun(request, ("entity", "p", "r"), add=(BEST,))
+    warnings = requests(server, tag, end, ChangeSweep(request, sweep, config=CONFIG), end)
+    assert len(server.sweeps[0].configs) == 2
+    assert server.sweeps[0].state == "FINISHED"
+    assert [text for text in warnings if "tags of run r" not in text] == []
+    operations = [one.operation for one in server.received("UpsertSweep")]
+    assert len(operations) == 4  # made, described, ended, and refused the second time
+
+
+def test_a_server_that_is_gone_is_asked_once(server):
+    """It may take seconds each time."""
+    request = Request(server.url, {}, TEST_KEY)
+    tags = [TagRun(request, ("entity", "p", str(i)), add=(BEST,)) for i in range(50)]
+    server.leave()
+    first, rest = requests(server, *tags)
+    assert "can't be reached" in first
+    assert rest.startswith("49 more")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_restored_sweep_that_was_deleted(there, server, caplog):
+    """Another one is made; one that is there goes on."""
+    first, _ = sweeps.create(client(server), None, "p", "n", CONFIG)
+    if not there:
+        server.sweeps.clear()
+    login = Login(Secret(TEST_KEY), {"base_url": server.url})
+    found = begin(RunOptions(project="p"), login, "n", CONFIG, first)
+    assert len(server.sweeps) == 1
+    assert (found == first) or not there
+    assert bool(caplog.messages) is not there

@@ -506,6 +506,11 @@ class WandbServer:
         answer = {"id": sweep.node, "name": sweep.id, "project": found_project}
         return {"upsertSweep": {"sweep": answer, "configValidationWarnings": warnings}}
 
+    def _on_GetSweepState(self, variables: JsonDict) -> JsonDict:
+        place = (variables["entity"], variables["project"], variables["sweep"])
+        found = [one for one in self.sweeps if (one.entity, one.project, one.id) == place]
+        return {"project": {"sweep": {"state": found[0].state} if found else None}}
+
     def _change_bucket(self, variables: JsonDict) -> JsonDict:
         """Change a run by its internal id, as `wandb.Api` does."""
         (run,) = (run for run in self.runs.values() if run.internal_id == variables["id"])

@@ -198,7 +198,11 @@ class WandbLoggerCallback(LoggerCallback):
             for name, value in vars(self).items()
         }
         ours = f"_{PUBLIC_NAME}__"
-        return kept | {f"{ours}api_key": None, f"{ours}experiment": None, f"{ours}state": {}}
+        return (
+            kept
+            | {f"{ours}api_key": None, f"{ours}experiment": None}
+            | {f"{ours}{name}": {} for name in ("state", "whole")}
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -216,14 +220,17 @@ class WandbLoggerCallback(LoggerCallback):
         # It would be a third of the time to import wbtune, and no trial's process needs it.
         from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - see above
 
+        # Both are of the experiment that starts now: the callback may be used for another one.
+        state, self.__state = self.__state, {}
+        whole, self.__whole = self.__whole, {}
         self.__experiment, self.__options, self.__fit = start_experiment(
             self.__public_name,
             self.__options,
             None if self.__api_key is None else self.__api_key.reveal(),
             objective=self.__objective,
             description=self.__description,
-            restored=self.__state,
-            whole_restored=self.__whole,
+            restored=state,
+            whole_restored=whole,
             info=info,
         )
 

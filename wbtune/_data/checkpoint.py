@@ -74,7 +74,7 @@ class Objective(NamedTuple):
             value = value.get(name) if isinstance(value, Mapping) else None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         return None if math.isnan(number) else number
 

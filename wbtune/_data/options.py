@@ -64,6 +64,14 @@ class RunOptions:
     sweep: bool | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OPTION_NAMES}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        # By name: a release with other options may have begun the experiment that is restored.
+        for name, default in ((name, getattr(_NONE_GIVEN, name)) for name in OPTION_NAMES):
+            object.__setattr__(self, name, state.get(name, default))
+
     def __or__(self, over: RunOptions) -> RunOptions:
         """These options, overridden by those of ``over``.
 
@@ -88,6 +96,7 @@ class RunOptions:
 
 
 OPTION_NAMES: Final = tuple(f.name for f in fields(RunOptions))
+_NONE_GIVEN: Final = RunOptions()
 
 #: What a caller may write; `init_kwargs` holds the other arguments, and is not one itself.
 _OURS: Final = frozenset(OPTION_NAMES) - {"init_kwargs"}

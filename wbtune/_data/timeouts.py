@@ -112,6 +112,9 @@ CORE_ENDS_S: Final = 10.0
 KILLED_ENDS_S: Final = 3.0
 #: The helper checks this often whether the driver is still there.
 LOOK_FOR_DRIVER_S: Final = 1.0
+#: The helper makes the last requests about an experiment, each within `SERVER_ANSWERS_S`; then
+#: it begins no other.
+REQUESTS_S: Final = 30.0
 #: The helper waits for the driver to read its last messages.
 LAST_ANSWERS_S: Final = 5.0
 #: The helper ends when its driver is gone and nothing has progressed for this long, because its

@@ -47,7 +47,7 @@ def _value(trial: Trial, objective: Objective, which: str) -> float | None:
         return finite(objective.value(trial.last_result or {}))
     try:
         return finite(float(analysis[objective.metric][which]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

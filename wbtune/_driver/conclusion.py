@@ -123,9 +123,12 @@ def _reason(outcome: Outcome | None) -> str:
 def table_of(record: ExperimentRecord) -> tuple[list[str], list[list[Any]]]:
     """The columns and the rows of the table of an experiment's trials."""
     names = list(dict.fromkeys(name for trial in record.trials for name in trial.params))
-    columns = ["trial", "outcome", "iterations", "seconds", *names]
+    columns = ["trial", "outcome", "iterations", "seconds"]
+    metrics = []
     if record.metric is not None:
-        columns += [record.metric, f"{record.metric} ({record.mode})"]
+        metrics = [record.metric, f"{record.metric} ({record.mode})"]
+    taken = {*columns, *metrics}
+    columns += [f"config.{name}" if name in taken else name for name in names] + metrics
     rows = []
     for trial in record.trials:
         row: list[Any] = [trial.trial_id, trial.outcome, trial.iterations, trial.seconds]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -58,15 +59,20 @@ def describe(
     config = {
         "search_alg": _described(search_alg) or {"name": _BASIC},
         "scheduler": _described(scheduler) or {"name": "FIFOScheduler"},
-        "num_samples": num_samples,
+        # Tune itself replaces -1, for "as long as there is time".
+        "num_samples": -1 if num_samples == sys.maxsize else num_samples,
         "versions": {
             "python": platform.python_version(),
-            **dict(capabilities.version(name).split(" ", 1) for name in ("ray", "wandb", "wbtune")),
+            **{name: _release(name) for name in ("ray", "wandb", "wbtune")},
         },
     }
     is_basic = search_alg is None or type(search_alg).__name__ == _BASIC
     method = (GRID if known.is_grid else RANDOM) if is_basic else CUSTOM
     return Description(known.parameters, known.undescribed, method, excludes.config(config))
+
+
+def _release(package: str) -> str:
+    return capabilities.version(package).partition(" ")[2] or "unknown"
 
 
 def _described(chosen: Any, depth: int = 0) -> dict[str, Any]:

@@ -95,14 +95,14 @@ class Experiment:
         """The same for the run for the whole experiment; empty without ``sweep=True``."""
         return {} if self._whole is None else self._whole.for_restoring()
 
-    def launch_for_sweep(self, directory: str | None) -> None:
+    def begin_sweep(self, directory: str | None) -> None:
         """Print the page of the experiment's sweep, and start the helper, which will end it.
 
         Args:
             directory: the experiment's folder, if it is one of this machine.
         """
         if self._whole is not None:
-            self._whole.launch(self._place, directory)
+            self._whole.begin(self._place, directory)
 
     def _add(self, trial: Trial) -> TrialState:
         state = self._runs.add(trial)
@@ -129,8 +129,6 @@ class Experiment:
         state = self._trials.get(trial)
         if state is None:
             state = self._add(trial)
-        if self._whole is not None:
-            self._whole.result(trial, result)
         delivered = state.delivered  # another thread sets this to None at some point
         if delivered is not None:
             delivered.note(result)
@@ -152,6 +150,8 @@ class Experiment:
             state.outcome = (
                 STOPPED_AT_WANDB if asked else endings.after_result(trial, result, self._stops)
             )
+        if self._whole is not None:
+            self._whole.result(trial, result)
 
     def _stop_if_asked(self, trial: Trial) -> None:
         """If somebody pressed "Stop run" at W&B, make the trial's next result its last.

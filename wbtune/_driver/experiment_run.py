@@ -6,6 +6,7 @@ and never a member of the experiment's sweep.
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections import Counter
@@ -76,7 +77,9 @@ class ExperimentRun:
         self.objective: Objective | None = None if hidden else objective
         self._trials = trials
         self._writer = writer
-        self._total = whole.total or 0
+        # Tune's word for "as long as there is time" is `sys.maxsize`.
+        total = whole.total or 0
+        self._total = total if total < sys.maxsize else 0
         self._best: float | None = before.get("best")
         self._counts: Counter[str] = Counter()
         self._is_open = False
@@ -92,7 +95,7 @@ class ExperimentRun:
             "description": self.description._asdict(),
         }
 
-    def launch(self, place: links.Place | None, directory: str | None) -> None:
+    def begin(self, place: links.Place | None, directory: str | None) -> None:
         """Print the sweep's page, and start the helper: it ends the sweep when it ends itself.
 
         Args:

@@ -14,6 +14,7 @@ from wbtune._data.options import RunOptions
 from wbtune._driver.checkpoint_references import missing_for_references, scheme_of
 from wbtune._driver.experiment import Experiment
 from wbtune._place import driver_login, driver_options, handover, outer_job
+from wbtune._place.credentials import Login
 from wbtune._run import links, ownership, run_spec
 from wbtune._upstream import capabilities, ray_loop, ray_stops
 from wbtune.errors import ConfigurationError
@@ -92,7 +93,7 @@ def start_experiment(
         whole = sweep_start.describe_whole(options, sweep, description, info, before)
         login = sweep_start.in_sweep(login, options, whole, objective)
     driver_login.hand_over(login, fit, objective, driver_options.plain(options))
-    place = links.of_experiment(options, login, sweep.experiment)
+    place = links.of_experiment(options, _with_entity(login), sweep.experiment)
     if place is not None:
         links.print_experiment(place)
     experiment = Experiment(
@@ -106,8 +107,15 @@ def start_experiment(
         whole=whole,
     )
     if login.sweep is not None:
-        experiment.launch_for_sweep(sweep.directory)
+        experiment.begin_sweep(sweep.directory)
     return Started(experiment, options, fit)
+
+
+def _with_entity(login: Login) -> Login:
+    """The login with the entity that its sweep has, if it names none."""
+    if login.sweep is None or login.settings.get("entity"):
+        return login
+    return login._replace(settings={**login.settings, "entity": login.sweep.entity})
 
 
 def _name_fit() -> str:

@@ -72,6 +72,10 @@ class Folders:
             for run_id, code in run_files.ends(directory).items()
         }
 
+    def run_ids(self) -> set[str]:
+        """The ids of the runs that are on disk; a look at each folder, so not for each trial."""
+        return {run_id for directory in self._remotes for run_id in run_files.run_ids(directory)}
+
     def log_of(self, run_id: str) -> run_log.RunLog | None:
         """The log of a run; None if nothing of it is on disk."""
         found = (run_log.read_runs(directory, run_id) for directory in self._remotes)

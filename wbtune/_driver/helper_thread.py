@@ -23,6 +23,7 @@ WITHOUT_CORE: Final = Backend(
     close_run=without_core.close_run,
     no_uploads=without_core.NO_HELPER,  # only wandb-core can upload; runs are marked as left
     log_media=without_core.log_media,
+    log_experiment=without_core.log_experiment,
     rows=without_core.SegmentRows,
     workers=lambda _: without_core.InlineExecutor(),
 )

@@ -120,7 +120,8 @@ def print_best(
         line = f"wbtune: best trial {best}"
         line += f" ({'; '.join(facts)})" if facts else ""
         if place is not None:
-            line += f": {links.place_of(place, state.spec.init).run_url(opened_id(state))}"
+            run_id = opened_id(state, trials.folders.run_ids())
+            line += f": {links.place_of(place, state.spec.init).run_url(run_id)}"
         links.print_line(line)
     if conclusion is not None and conclusion.overview:
         links.print_line(f"wbtune: overview: {conclusion.overview}")

@@ -5,7 +5,8 @@ The sweep itself is ended by the helper, which outlives the driver (:mod:`wbtune
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -75,6 +76,7 @@ class SweepEnd:
             if (known := self._trials.get(trial)) is not None:
                 self._run.open(trial, known)
                 break
+        on_disk = self._trials.folders.run_ids()
         best = best_of(tune_trials, self._trials.objective)
         state = None if best is None else self._trials.get(best)
         self._run.count(tune_trials)
@@ -84,7 +86,7 @@ class SweepEnd:
             tune_trials,
             name=self._run.name,
             best=best,
-            url_of=self._url_of,
+            url_of=partial(self._url_of, on_disk),
             is_interrupted=is_interrupted,
         )
         of_best = next((one for one in record.trials if one.trial_id == record.best_trial), None)
@@ -92,7 +94,7 @@ class SweepEnd:
         summary = conclusion.summary_of(record, of_best, self._run.objective)
         before = self._tagged_before()
         if state is not None:
-            summary[BEST_RUN] = opened_id(state)
+            summary[BEST_RUN] = opened_id(state, on_disk)
         ended_by_itself = rest.kind is not Kind.INTERRUPTED and rest.reason == endings.UNKNOWN
         outcome = FINISHED if ended_by_itself else rest
         table = conclusion.table_of(record)
@@ -108,12 +110,11 @@ class SweepEnd:
         there = None if remote is None else remote.put(page, is_interrupted)
         return there or str(page)
 
-    def _url_of(self, state: TrialState) -> str:
-        return (
-            ""
-            if self._place is None
-            else links.place_of(self._place, state.spec.init).run_url(opened_id(state))
-        )
+    def _url_of(self, on_disk: Container[str], state: TrialState) -> str:
+        if self._place is None:
+            return ""
+        place = links.place_of(self._place, state.spec.init)
+        return place.run_url(opened_id(state, on_disk))
 
     # --- the tag ---
 

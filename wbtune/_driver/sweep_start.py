@@ -20,7 +20,7 @@ from wbtune._driver.description import Description, describe
 from wbtune._driver.run_tags import request_of
 from wbtune._place import sweeps
 from wbtune._place.credentials import Login
-from wbtune._place.server import Server
+from wbtune._place.server import RefusedError, Server
 from wbtune._upstream import ray_loop
 from wbtune.errors import WbtuneError
 
@@ -82,7 +82,8 @@ def begin(
         before: the sweep of a restored experiment.
 
     Returns:
-        The sweep; None without a server, or if it could not be made, of which a warning tells.
+        The sweep; None without a server, or if it could not be made, of which a warning tells. If
+        the server can't say whether it has the earlier one, that.
     """
     if "base_url" not in login.settings or not options.project:
         return before  # offline; a sweep needs a server
@@ -94,18 +95,24 @@ def begin(
     server = Server(request.base_url, login.secret, 0.0, request.settings)
     entity = login.settings.get("entity")
     try:
-        warnings: list[str] = []
         sweep = before
+        if sweep is not None and not sweeps.exists(server, sweep):
+            _warn(f"{sweep.id} is gone; a new one is made")
+            sweep = None
         if sweep is None:
             sweep, warnings = sweeps.create(server, entity, options.project, name, config)
-    except WbtuneError as error:
-        _warn(str(error))
-        return None
-    for text in warnings:
-        logger.info("wbtune: W&B says of the sweep's config: %s", text)
+            for text in warnings:
+                logger.info("wbtune: W&B says of the sweep's config: %s", text)
+    except Exception as error:  # noqa: BLE001 - a server may answer anything; the runs need no sweep
+        known = isinstance(error, (WbtuneError, RefusedError))
+        _warn(str(error) if known else f"{type(error).__name__}: {error}")
+        return before
     try:
         sweeps.change(server, sweep, state=sweeps.RUNNING)
-    except WbtuneError as error:  # the state is only shown: "pending" is not wrong either
+    except (
+        WbtuneError,
+        RefusedError,
+    ) as error:  # the state is only shown: "pending" is not wrong either
         logger.info("wbtune: the sweep is not marked as running: %s", error)
     return sweep
 
@@ -126,8 +133,10 @@ def describe_whole(
         info: what Tune tells its callbacks.
         before: what a restored experiment knew, which no longer has its space; empty for a new one.
     """
-    if before.get("description"):
-        description = Description(**before["description"])
+    known = before.get("description")
+    if isinstance(known, Mapping) and "parameters" in known:  # perhaps of another release
+        own = {name: known[name] for name in Description._fields if name in known}
+        description = Description(**own)
     if description is None:
         description = describe(
             excludes_of(options.excludes, options.unmask),

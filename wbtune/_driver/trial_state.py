@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wbtune._data.checkpoint import SavedCheckpoint
@@ -102,14 +100,14 @@ class TrialState:
         }
 
 
-def opened_id(state: TrialState) -> str:
-    """The id that a trial's run has, as far as it is on disk; the planned one otherwise."""
-    return next((run_id for run_id in state.spec.ids if _has_folder(state, run_id)), state.key)
+def opened_id(state: TrialState, on_disk: Container[str]) -> str:
+    """The id that a trial's run has, as far as it is on disk; the planned one otherwise.
 
-
-def _has_folder(state: TrialState, run_id: str) -> bool:
-    name = f"*run-*-{glob.escape(run_id)}"
-    return state.directory is not None and any(Path(state.directory, "wandb").glob(name))
+    Args:
+        state: the trial.
+        on_disk: the ids of the runs that are on disk.
+    """
+    return next((run_id for run_id in state.spec.ids if run_id in on_disk), state.key)
 
 
 def owns_run(trial: Trial) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from wbtune._helper.outbox import Outbox
-from wbtune._run import closing, media, opening
+from wbtune._run import closing, experiment_media, media, opening
 
 #: How many runs are opened or closed at the same time; more would overload the server.
 AT_ONCE: Final = 8
@@ -38,6 +38,7 @@ class Backend:
         close_run: like `closing.close_run`.
         no_uploads: why nothing can be uploaded; empty if uploads are possible.
         log_media: like `media.log_media`.
+        log_experiment: like `experiment_media.log`.
         rows: makes the `RowSink`.
         workers: makes the threads that open, or close, runs.
         most_open: how many runs can be open at the same time; each has files open.
@@ -47,6 +48,7 @@ class Backend:
     close_run: Callable[..., None] = closing.close_run
     no_uploads: str = ""
     log_media: Callable[..., tuple[dict[str, Any], dict[str, str]]] = media.log_media
+    log_experiment: Callable[..., None] = experiment_media.log
     rows: Callable[[], RowSink] = Outbox
     workers: Callable[[str], Executor] = _workers
     most_open: float = math.inf

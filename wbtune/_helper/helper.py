@@ -38,7 +38,7 @@ from wbtune._helper.messages import (
     UploadRest,
 )
 from wbtune._helper.opener import RunOpener
-from wbtune._helper.requests import make_request
+from wbtune._helper.requests import make_requests
 from wbtune._helper.row_logger import RowLogger
 from wbtune._helper.stream import Stream
 from wbtune._helper.uploads import upload_rest
@@ -130,8 +130,10 @@ class Helper:
         self._closer.shutdown()
         for rest in () if self._backend.no_uploads else self._rest:
             upload_rest(rest, self._rest_until, self._warn)
-        for request in self._requests:
-            make_request(request, self._warn)
+        # A thread in place of the helper only ends the sweep: it is in the user's own process.
+        states = [one for one in self._requests if isinstance(one, ChangeSweep) and one.state]
+        requests = states if self._backend.no_uploads else self._requests
+        make_requests(requests, self._warn, self._note_progress)
 
     def _read(self, stream: IO[bytes]) -> None:
         try:
@@ -155,9 +157,12 @@ class Helper:
         # One event for all of them, because each event makes the two threads take turns.
         self._events.put(partial(_call_all, events))
 
+    def _note_progress(self) -> None:
+        self.progress += 1
+
     def _take_request(self, message: ChangeSweep | TagRun) -> None:
         if isinstance(message, ChangeSweep) and message.now:
-            work = partial(make_request, message, self._warn)
+            work = partial(make_requests, [message], self._warn)
             threading.Thread(target=work, name="wbtune-sweep", daemon=True).start()
         else:
             self._requests.append(message)

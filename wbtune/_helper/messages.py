@@ -123,7 +123,7 @@ class Request:
     """
 
     base_url: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(repr=False)  # a proxy's address may have a password
     secret: str = field(repr=False)
 
 

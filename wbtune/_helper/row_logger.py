@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from wbtune._helper.backend import Backend
 from wbtune._helper.messages import Conclude, Configure, Log
 from wbtune._helper.stream import Stream
-from wbtune._run import experiment_media, media, opening, run_spec
+from wbtune._run import media, opening, run_spec
 
 
 class RowLogger:
@@ -63,7 +63,8 @@ class RowLogger:
                 opening.update_config(stream.run, message.config)
             else:
                 what = "table of trials"
-                experiment_media.log(stream.run, message.columns, message.rows, message.page)
+                table = (message.columns, message.rows)
+                self._backend.log_experiment(stream.run, *table, message.page)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; warn and continue
             text = f"the {what} was not updated: {type(error).__name__}: {error}"
             self._warn(message.key, text)

@@ -29,7 +29,6 @@ from wbtune._overview.panel import Panel
 from wbtune._overview.parameters import Parameter, parameters_of, varying
 from wbtune._overview.record import ExperimentRecord
 from wbtune._overview.scores import Scores
-from wbtune.errors import WbtuneError
 
 #: The browser itself refuses all that is not in the file. Plotly compiles its shaders.
 _POLICY: Final = (
@@ -38,7 +37,7 @@ _POLICY: Final = (
 )
 
 
-class MissingLibraryError(WbtuneError, ImportError):
+class MissingLibraryError(ImportError):
     """Plotly, which draws the page, is not installed."""
 
 

@@ -56,7 +56,7 @@ def log_in(public_name: str, options: RunOptions, api_key: str | None = None) ->
         )
         if trouble:
             logger.warning("%s: %s", public_name, trouble)
-        return login
+        return login._replace(sweep=None)  # that is the outer experiment's
     given = options.init_kwargs.get("settings") or {}
     secret = credentials.find(
         public_name, api_key, options.api_key_file, options.mode, given.get("base_url")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import timeouts
 from wbtune._place.transport import Answer, CannotAskError, Transport, UnreadableError
-from wbtune.errors import CredentialsError, ServerUnreachableError, WbtuneError
+from wbtune.errors import CredentialsError, ServerUnreachableError
 
 if TYPE_CHECKING:
     from wbtune._data.secret import Secret
@@ -31,7 +31,7 @@ _BUSY: Final = 429
 _BROKEN: Final = 500
 
 
-class RefusedError(WbtuneError):
+class RefusedError(Exception):
     """The server does not do what it was asked to; the message has its reason."""
 
 

@@ -30,6 +30,9 @@ _TAGS: Final = """query RunResumeStatus($project: String, $entity: String, $name
     bucket(name: $name, missingOk: true) { id tags }
   }
 }"""
+_STATE: Final = """query GetSweepState($entity: String, $project: String, $sweep: String!) {
+  project(name: $project, entityName: $entity) { sweep(sweepName: $sweep) { state } }
+}"""
 _SET_TAGS: Final = """mutation UpsertBucket($id: String!, $tags: [String!]) {
   upsertBucket(input: {id: $id, tags: $tags}) { bucket { id } }
 }"""
@@ -72,12 +75,24 @@ def create(
     found = made.get("sweep") if isinstance(made, dict) else None
     if not isinstance(made, dict) or not isinstance(found, dict) or not found.get("name"):
         raise RefusedError("the server made none")
-    theirs = found.get("project") or {}
-    owner = (theirs.get("entity") or {}).get("name") or entity or ""
-    sweep = Sweep(
-        str(found["name"]), str(found.get("id") or ""), owner, theirs.get("name") or project
-    )
+    theirs = _part(found, "project")
+    owner = _part(theirs, "entity").get("name") or entity or ""
+    names = (found["name"], found.get("id") or "", owner, theirs.get("name") or project)
+    sweep = Sweep(*map(str, names))
     return sweep, [str(one) for one in made.get("configValidationWarnings") or ()]
+
+
+def exists(server: Server, sweep: Sweep) -> bool:
+    """Does the server have a sweep?
+
+    Raises:
+        RefusedError: if the server does not tell.
+        ServerUnreachableError: if it does not answer.
+        CredentialsError: if it refuses the key.
+    """
+    names = {"entity": sweep.entity, "project": sweep.project, "sweep": sweep.id}
+    project = server.do(_STATE, names).get("project")
+    return isinstance(project, dict) and isinstance(project.get("sweep"), dict)
 
 
 def change(
@@ -120,8 +135,8 @@ def tag(
     """
     entity, project, run_id = place
     answer = server.do(_TAGS, {"entity": entity, "project": project, "name": run_id})
-    run = (answer.get("model") or {}).get("bucket")
-    if not isinstance(run, dict):
+    run = _part(_part(answer, "model"), "bucket")
+    if not run.get("id"):
         msg = f"the server has no run {run_id} in {entity}/{project}"
         raise RefusedError(msg)
     before = [str(one) for one in run.get("tags") or ()]
@@ -129,6 +144,11 @@ def tag(
     after += [one for one in add if one not in after]
     if after != before:
         server.do(_SET_TAGS, {"id": run["id"], "tags": after})
+
+
+def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:

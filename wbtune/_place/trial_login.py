@@ -139,9 +139,22 @@ def log_in_or_offline(
         return OFFLINE._replace(sweep=handed.sweep), trouble or why
     if trouble and credentials.needs_key(options.mode or login.settings.get("mode")):
         return OFFLINE, trouble
-    same_server = login.settings.get("base_url") == handed.settings.get("base_url")
-    sweep = handed.sweep if same_server else None
+    sweep = handed.sweep if _reaches(login, handed, options) else None
     return login._replace(objective=handed.objective, sweep=sweep), ""
+
+
+def _reaches(login: Login, handed: Login, options: RunOptions) -> bool:
+    """May a run with this login belong to the sweep of the driver's login?
+
+    Without a server, it is sent later, by whoever sends the others. With a key of its own it is
+    somebody else's run, unless it says whose.
+    """
+    url = login.settings.get("base_url")
+    if url is None:
+        return True
+    keys = [one and one.reveal() for one in (login.secret, handed.secret)]
+    same_key = keys[0] == keys[1] or bool(options.init_kwargs.get("entity"))
+    return same_key and url == handed.settings.get("base_url")
 
 
 def handed_over(trial: Identity) -> Login:

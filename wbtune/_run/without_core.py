@@ -80,6 +80,7 @@ class Segment:
             "job_type": given.get("job_type"),
             "display_name": given.get("name"),
             "notes": given.get("notes"),
+            "sweep_id": self._spec.settings.get("sweep_id"),
         }
         began = {"seconds": int(self._started), "nanos": int(self._started % 1 * 1e9)}
         self._log.append(
@@ -190,6 +191,15 @@ class DisabledRun:
         """Do nothing."""
 
     log = flush = end = define_metric
+
+
+def log_experiment(*_: Any) -> None:
+    """Log no table and no overview: wandb-core would have to make their files.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(NO_HELPER)
 
 
 def close_run(run: Any, outcome: Outcome, notes: Mapping[str, Any]) -> None:
