@@ -94,6 +94,7 @@ def run_program(
     path: Sequence[str] = (),
     how: Mapping[str, Sequence[str]] | None = None,
     server: WandbServer | None = None,
+    ray_address: str = "",
     limit_s: float = 600.0,
 ) -> Outcome:
     """Run `releases_program`, and read what it left on disk, or on the server.
@@ -104,6 +105,7 @@ def run_program(
         path: folders in front of what that interpreter has installed.
         how: what the trials of each door do; without it, each door has a trial of each kind.
         server: where it logs to; without one, it is offline.
+        ray_address: of a Ray that is running; without one, the program starts its own.
         limit_s: seconds until the program is taken to hang.
     """
     hows = {door: list((how or {}).get(door, EXPECTED)) for door in doors}
@@ -115,9 +117,11 @@ def run_program(
         }
         environment |= {
             "PYTHONPATH": os.pathsep.join([*path, str(PROGRAM.parent)]),
-            "HOME": storage,
+            # A Ray that is shared has its token in the home of the one who started it.
+            **({} if ray_address else {"HOME": storage}),
             "WANDB_MODE": "offline",
             "WANDB_ERROR_REPORTING": "false",
+            **({"RELEASES_RAY": ray_address} if ray_address else {}),
             **(server.env(Path(storage, "client"), TEST_KEY) if server else {}),
         }
         try:

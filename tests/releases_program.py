@@ -123,8 +123,13 @@ DOORS = {
 if __name__ == "__main__":
     storage, doors = sys.argv[1], json.loads(sys.argv[2])
     warnings.simplefilter("ignore")
-    # What is kept in a folder of its node is then in the same place.
-    ray.init(num_cpus=3, include_dashboard=False, logging_level="error", _temp_dir=f"{storage}/ray")
+    if "RELEASES_RAY" in os.environ:  # one that several programs share, with packages of their own
+        path = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
+        ray.init(os.environ["RELEASES_RAY"], logging_level="error", runtime_env=path)
+    else:
+        # What is kept in a folder of its node is then in the same place.
+        quiet = {"include_dashboard": False, "logging_level": "error"}
+        ray.init(num_cpus=3, _temp_dir=f"{storage}/ray", **quiet)
     for door, how in doors.items():
         DOORS[door](storage, door, how)
     ray.shutdown()

@@ -25,10 +25,10 @@ def log(run: Run, columns: Sequence[str], rows: Sequence[Sequence[Any]], page: s
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    # A column may have numbers for some trials and text for others.
-    table = wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)
-    row: dict[str, Any] = {TRIALS: table}
+    # By itself: the table is an artifact, too, which may be refused.
     if page:
         with Path(page).open(encoding="utf-8") as file:
-            row[OVERVIEW] = wandb.Html(file, inject=False)
-    run.log(row)
+            run.log({OVERVIEW: wandb.Html(file, inject=False)})
+    # A column may have numbers for some trials and text for others.
+    table = wandb.Table(columns=list(columns), data=list(rows), allow_mixed_types=True)
+    run.log({TRIALS: table})
