@@ -49,40 +49,63 @@ def lost_by(name):
     return "; ".join(dict.fromkeys(losses))
 
 
+def what_of(names):
+    """The first cell of the row for these names."""
+    package = names[0].partition(".")[0].partition(":")[0]
+    return f"`{names[0]}`" if len(names) == 1 else f"all {len(names)} of {package}, at once"
+
+
+def rows_in(page):
+    """The rows that a page has, by their first cells."""
+    _, _, rest = page.read_text(encoding="utf-8").partition("<!-- gone -->\n")
+    lines = rest.partition("<!-- /gone -->")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0]: row for row in rows if len(row) == len(DOORS) + 2}
+
+
 def main():
     """Print the table, and fail if anything was lost that no name may cost."""
+    options = parsed()
+    by_package = gone.private_names()
+    each = [name for names in by_package.values() for name in names]
+    if options.only:
+        wanted = [[name] for name in each if any(part in name for part in options.only)]
+    else:
+        wanted = [*by_package.values(), *([name] for name in each)]
+    rows = rows_in(options.write) if options.rest else {}
+    tried = [names for names in wanted if what_of(names) not in rows]
+    wrong, address = [], shared_ray()
+    with ThreadPoolExecutor(options.at_once) as pool:
+        found_of = pool.map(lambda names: without(names, address), tried)
+        for names, found in zip(tried, found_of, strict=True):
+            what, lost = what_of(names), found.lost(DOORS)
+            words = lost_by(names[0]) if len(names) == 1 else "all that follows"
+            rows[what] = [what, *map(found.cell, DOORS), words]
+            print(" | ".join(rows[what]), flush=True)
+            wrong += [f"WRONG: {what}: {one}" for one in lost]
+            if lost:
+                print(found.output[-3000:], file=sys.stderr)
+            if options.write:  # each time, so that what was measured is kept
+                done = [rows[what_of(one)] for one in wanted if what_of(one) in rows]
+                table = tables.markdown(["gone", *DOORS, "what is lost"], done)
+                tables.write(table, options.write, "gone")
+    print(*wrong, sep="\n")
+    return bool(wrong)
+
+
+def parsed():
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="the file whose table is replaced")
     parser.add_argument("--only", nargs="*", default=[], help="names that contain one of these")
+    parser.add_argument("--rest", action="store_true", help="only the names that it does not have")
     parser.add_argument("--at-once", type=int, default=1, help="how many are tried side by side")
     options = parser.parse_args()
     if options.write and options.only:
         parser.error("--only has a part of the table, which is not to replace the whole")
-    by_package = gone.private_names()
-    each = [name for names in by_package.values() for name in names]
-    if options.only:
-        tried = [[name] for name in each if any(part in name for part in options.only)]
-    else:
-        tried = [*by_package.values(), *([name] for name in each)]
-    rows, wrong = [], []
-    address = shared_ray()
-    with ThreadPoolExecutor(options.at_once) as pool:
-        found_of = pool.map(lambda names: without(names, address), tried)
-        for names, found in zip(tried, found_of, strict=True):
-            package = names[0].partition(".")[0].partition(":")[0]
-            what = f"`{names[0]}`" if len(names) == 1 else f"all {len(names)} of {package}, at once"
-            lost = found.lost(DOORS)
-            words = lost_by(names[0]) if len(names) == 1 else "all that follows"
-            rows.append([what, *map(found.cell, DOORS), words])
-            print(" | ".join(rows[-1]), flush=True)
-            wrong += [f"WRONG: {what}: {one}" for one in lost]
-            if lost:
-                print(found.output[-3000:], file=sys.stderr)
-    table = tables.markdown(["gone", *DOORS, "what is lost"], rows)
-    if options.write:
-        tables.write(table, options.write, "gone")
-    print(*wrong, sep="\n")
-    return bool(wrong)
+    if options.rest and not options.write:
+        parser.error("--rest is of the names that the file of --write does not have")
+    return options
 
 
 if __name__ == "__main__":
