@@ -168,7 +168,9 @@ def test_finish_in_the_middle(door, ray, tmp_path):
     logs = logs_of(tmp_path / "finish", "how")
     assert set(logs) == set(HOWS)
     for how, log in logs.items():
-        assert len(log.paths) == 1
+        # Tune may reset an actor twice for its trial, before the function has logged anything: that
+        # segment is empty.
+        assert sum(bool(run_log.read(path).rows) for path in log.paths) == 1
         assert [row["mine"] for row in log.rows if "mine" in row] == [1, 2, 3]
         assert log.summary["best"] == 1
         ended = (1, "failed") if how == "with" else (0, "finished")

@@ -158,7 +158,7 @@ def test_what_w_and_b_can_express_is_there(domain, seed):
     assert known.parameters or isinstance(domain, sample.Function)
     one = known.parameters.get("x", {})
     if isinstance(domain, (sample.Float, sample.Integer)) and "min" in one:
-        slack = one.get("q", 1e-6 * abs(domain.upper)) + (type(domain.upper) is int) * 2
+        slack = one.get("q", 0.0) + 1e-6 * abs(domain.upper) + (type(domain.upper) is int) * 2
         assert domain.lower - slack <= one["min"] <= one["max"] <= domain.upper + slack
 
 
