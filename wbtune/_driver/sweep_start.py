@@ -97,7 +97,7 @@ def begin(
     try:
         sweep = before
         if sweep is not None and not sweeps.exists(server, sweep):
-            _warn(f"{sweep.id} is gone; a new one is made")
+            logger.warning("wbtune: W&B has no sweep %s any more; a new one is made", sweep.id)
             sweep = None
         if sweep is None:
             sweep, warnings = sweeps.create(server, entity, options.project, name, config)
@@ -109,10 +109,8 @@ def begin(
         return before
     try:
         sweeps.change(server, sweep, state=sweeps.RUNNING)
-    except (
-        WbtuneError,
-        RefusedError,
-    ) as error:  # the state is only shown: "pending" is not wrong either
+    except (WbtuneError, RefusedError) as error:
+        # The state is only shown, and "pending" is not wrong either.
         logger.info("wbtune: the sweep is not marked as running: %s", error)
     return sweep
 
@@ -134,7 +132,8 @@ def describe_whole(
         before: what a restored experiment knew, which no longer has its space; empty for a new one.
     """
     known = before.get("description")
-    if isinstance(known, Mapping) and "parameters" in known:  # perhaps of another release
+    if isinstance(known, Mapping) and "parameters" in known:
+        # Perhaps of another release, which has other fields.
         own = {name: known[name] for name in Description._fields if name in known}
         description = Description(**own)
     if description is None:
@@ -157,12 +156,13 @@ def in_sweep(login: Login, options: RunOptions, whole: Whole, objective: Objecti
         whole: the experiment.
         objective: what the experiment optimises.
     """
-    before = whole.before.get("sweep")
+    before = list(whole.before.get("sweep") or ())
     excludes = excludes_of(options.excludes, options.unmask)
     if objective is not None and excludes.drops(objective.metric):
         objective = None
     config = config_of(whole.name, whole.description, objective)
-    sweep = begin(options, login, whole.name, config, None if before is None else Sweep(*before))
+    is_known = len(before) == len(Sweep._fields)  # perhaps it is of another release
+    sweep = begin(options, login, whole.name, config, Sweep(*before) if is_known else None)
     return login._replace(sweep=sweep)
 
 
