@@ -18,6 +18,7 @@ import crash_program
 import pytest
 import test_crashes
 from fakes import FakeTrial
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from wandb_server import TEST_KEY, Fault, WandbServer
@@ -34,6 +35,7 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import Excludes
 from wbtune._data.options import RunOptions
 from wbtune._data.secret import Secret
+from wbtune._data.sweep import Sweep as KnownSweep
 from wbtune._driver.conclusion import table_of
 from wbtune._driver.description import Description, describe
 from wbtune._driver.experiment import Experiment
@@ -42,10 +44,12 @@ from wbtune._driver.sweep_start import Whole, begin, describe_whole
 from wbtune._helper.messages import ChangeSweep, Request, TagRun
 from wbtune._helper.requests import make_requests
 from wbtune._overview.record import ExperimentRecord, TrialRecord
-from wbtune._place import sweeps
+from wbtune._place import sweeps, trial_login
 from wbtune._place.credentials import Login
+from wbtune._place.identity import Identity
 from wbtune._place.server import RefusedError, Server
-from wbtune._run import run_log
+from wbtune._place.storage import Remote
+from wbtune._run import run_log, run_spec, without_core
 from wbtune._upstream import capabilities
 from wbtune._upstream.ray_loop import Sweep
 
@@ -430,10 +434,11 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 from wbtune._data.secret import Secret
+from wbtune._data.sweep import Sweep as KnownSweep
 from wbtune._data.sweep import Sweep
 from wbtune._driver.writer import Writer
 from wbtune._helper.messages import ChangeSweep, Request
-from wbtune._place import sweeps
+from wbtune._place import sweeps, trial_login
 from wbtune._place.server import Server
 
 url, key = sys.argv[1], os.environ["WANDB_API_KEY"]
@@ -601,12 +606,21 @@ def test_options_of_another_release_can_be_restored():
     assert old == options
 
 
-def test_a_callback_that_is_used_again_does_not_go_on_with_the_experiment_before():
-    callback = WandbLoggerCallback(project="p", sweep=True, mode="disabled")
-    callback.set_state({"wbtune": {}, "wbtune/experiment": {"run": "sweep-1", "best": 1.0}})
-    kept = "_WandbLoggerCallback__whole"
-    assert pickle.loads(pickle.dumps(callback)).__dict__[kept] == {}
-    assert vars(callback)[kept] == {"run": "sweep-1", "best": 1.0}
+def test_a_callback_that_is_used_again_does_not_go_on_with_the_experiment_before(monkeypatch):
+    """What Tune restored is of the next `setup` only, and in no pickle."""
+    taken: list[Any] = []
+
+    def start(public_name, options, key, **given):
+        taken.append(given["whole_restored"])
+        return None, options, ""
+
+    monkeypatch.setattr("wbtune._driver.experiment_start.start_experiment", start)
+    callback = WandbLoggerCallback(project="p", sweep=True)
+    callback.set_state({"wbtune": {}, "wbtune/experiment": {"run": "sweep-1"}})
+    pickle.loads(pickle.dumps(callback)).setup()
+    callback.setup()
+    callback.setup()
+    assert taken == [{}, {"run": "sweep-1"}, {}]
 
 
 def test_what_another_release_knew_of_the_experiment():
@@ -666,3 +680,55 @@ def test_a_restored_sweep_that_was_deleted(there, server, caplog):
     assert len(server.sweeps) == 1
     assert (found == first) or not there
     assert bool(caplog.messages) is not there
+
+
+@pytest.mark.parametrize("iterations", [math.nan, math.inf, "many", None])
+def test_odd_results_cost_no_experiment(iterations, tmp_path):
+    whole = Asked(tmp_path)
+    trial = whole.trial("a", 1.0)
+    trial.last_result = {"training_iteration": iterations, "time_total_s": math.inf}
+    whole.experiment.close([trial])
+    ((_, _, (row,), _),) = whole.of("conclude")
+    assert row[:4] == ["a", "finished", 0, None]
+
+
+def test_the_overview_is_copied_to_a_remote_storage(tmp_path, caplog):
+    """Beside the folder of the runs; if that fails, a warning says so."""
+    page = tmp_path / "overview.html"
+    page.write_text("page")
+    remote = Remote(LocalFileSystem(), str(tmp_path / "bucket" / "tuned" / "wandb"))
+    assert remote.put(page) == f"local://{tmp_path}/bucket/tuned/overview.html"
+    assert (tmp_path / "bucket" / "tuned" / "overview.html").read_text() == "page"
+    assert remote.put(tmp_path / "none.html") is None
+    assert "none.html is not copied" in caplog.text
+
+
+HANDED = Login(Secret(TEST_KEY), {"base_url": "https://a"}, sweep=KnownSweep("s", "n", "e", "p"))
+
+
+@pytest.mark.parametrize(
+    ("login", "entity", "expected"),
+    [
+        (Login(settings={"mode": "offline"}), None, True),
+        (Login(Secret(TEST_KEY), {"base_url": "https://a"}), None, True),
+        (Login(Secret(TEST_KEY), {"base_url": "https://b"}), None, False),
+        (Login(Secret("f" * 40), {"base_url": "https://a"}), None, False),
+        (Login(Secret("f" * 40), {"base_url": "https://a"}), "e", True),
+    ],
+)
+def test_which_logins_of_trials_reach_the_drivers_sweep(login, entity, expected, monkeypatch):
+    """Not those of another server, nor somebody else's."""
+    monkeypatch.setattr(trial_login, "handed_over", lambda trial: HANDED)
+    monkeypatch.setattr(trial_login, "log_in", lambda *_, **__: login)
+    options = RunOptions(project="p", init_kwargs={"entity": entity} if entity else {})
+    got, _ = trial_login.log_in_or_offline("w", options, Identity("t"), declared=True)
+    assert (got.sweep is not None) is expected
+
+
+def test_a_thread_in_place_of_the_helper_keeps_the_membership(tmp_path):
+    """It writes the run's log itself."""
+    spec = run_spec.RunSpec({"id": "a", "project": "p", "dir": str(tmp_path)}, settings={})
+    spec = run_spec.in_sweep(spec, KnownSweep("swp-of-thread", "n", "e", "p"))
+    without_core.open_run(spec).end(0)
+    (log,) = tmp_path.rglob("*.wandb")
+    assert b"swp-of-thread" in log.read_bytes()

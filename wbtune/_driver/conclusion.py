@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ def _of_trial(
 
 
 def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
-    return kind(value) if isinstance(value, (int, float)) and value == value else None  # noqa: PLR0124 - NaN
+    return kind(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _reason(outcome: Outcome | None) -> str:

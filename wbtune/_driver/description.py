@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 import sys
 from collections.abc import Mapping
@@ -10,15 +9,13 @@ from typing import Any, Final, NamedTuple
 
 from wbtune._data.filtering import Excludes
 from wbtune._driver.sweep_space import declared
-from wbtune._upstream import capabilities
+from wbtune._upstream import capabilities, ray_search
 
 #: W&B's names for how the values are chosen.
 GRID, RANDOM, CUSTOM = "grid", "random", "custom"
 
 #: Tune's own search, which draws the samples and walks the grids.
 _BASIC: Final = "BasicVariantGenerator"
-#: How many search algorithms may be wrapped in each other.
-_DEEPEST: Final = 4
 
 
 class Description(NamedTuple):
@@ -57,8 +54,8 @@ def describe(
     """
     known = declared(space, excludes)
     config = {
-        "search_alg": _described(search_alg) or {"name": _BASIC},
-        "scheduler": _described(scheduler) or {"name": "FIFOScheduler"},
+        "search_alg": ray_search.described(search_alg) or {"name": _BASIC},
+        "scheduler": ray_search.described(scheduler) or {"name": "FIFOScheduler"},
         # Tune itself replaces -1, for "as long as there is time".
         "num_samples": -1 if num_samples == sys.maxsize else num_samples,
         "versions": {
@@ -73,22 +70,3 @@ def describe(
 
 def _release(package: str) -> str:
     return capabilities.version(package).partition(" ")[2] or "unknown"
-
-
-def _described(chosen: Any, depth: int = 0) -> dict[str, Any]:
-    """The name of a scheduler or search algorithm, and its simple settings, seeds included."""
-    if chosen is None or isinstance(chosen, str):
-        return {} if chosen is None else {"name": chosen}
-    described: dict[str, Any] = {"name": type(chosen).__name__}
-    try:
-        names = list(inspect.signature(type(chosen).__init__).parameters)[1:]
-        for name in names:
-            value = getattr(chosen, name, getattr(chosen, f"_{name}", None))
-            if isinstance(value, (bool, int, float, str)):
-                described[name] = value
-        inner = getattr(chosen, "searcher", None)
-        if inner is not None and depth < _DEEPEST:
-            described["searcher"] = _described(inner, depth + 1)
-    except Exception:  # noqa: BLE001 - anybody's class; its name says most
-        return {"name": type(chosen).__name__}
-    return described

@@ -23,8 +23,8 @@ def make_requests(
 ) -> None:
     """Make requests: a sweep's config, its state, and then tags.
 
-    A request that fails gives a warning. If the server does not answer, or time is up, the others
-    are not made.
+    A request that fails gives a warning, except for a state that the server refuses: the sweep may
+    be in it already. If the server does not answer, or time is up, the others are not made.
 
     Args:
         messages: the requests.

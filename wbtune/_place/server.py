@@ -188,13 +188,6 @@ def _reason(answer: Answer) -> str:
     """Why a server refuses something: GraphQL's own words, or the HTTP status."""
     content = answer.content if isinstance(answer.content, dict) else {}
     errors = content.get("errors")
-    messages = (
-        [
-            one["message"]
-            for one in errors
-            if isinstance(one, dict) and isinstance(one.get("message"), str)
-        ]
-        if isinstance(errors, list)
-        else []
-    )
+    found = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+    messages = [one["message"] for one in found if isinstance(one.get("message"), str)]
     return "; ".join(messages) or f"HTTP {answer.status}"
