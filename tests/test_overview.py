@@ -430,7 +430,7 @@ print("ray" in sys.modules, "wandb" in sys.modules)
 
 NO_PLOTLY = (
     "MissingLibraryError No overview.html: Plotly is not installed. "
-    'Run: pip install "wbtune[overview]"\nFalse\nFalse\nFalse False\n'
+    "Run: pip install plotly optuna (the extra wbtune[overview])\nFalse\nFalse\nFalse False\n"
 )
 
 

@@ -64,7 +64,7 @@ def rank(scores: Scores, parameters: Sequence[Parameter]) -> Ranking:
     try:
         found = ped_anova.importances(scores, parameters)
     except ImportError:
-        reason = 'For PED-ANOVA, install Optuna: pip install "wbtune[overview]".'
+        reason = "For PED-ANOVA, install Optuna: pip install optuna."
         return _by_correlation(scores, parameters, reason)
     if not found:
         reason = "For PED-ANOVA of parameters that some trials do not have, install Optuna 5."

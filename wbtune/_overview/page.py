@@ -71,7 +71,8 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise MissingLibraryError(
-            'No overview.html: Plotly is not installed. Run: pip install "wbtune[overview]"'
+            "No overview.html: Plotly is not installed. "
+            "Run: pip install plotly optuna (the extra wbtune[overview])"
         ) from error
     return str(get_plotlyjs())
 
