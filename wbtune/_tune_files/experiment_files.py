@@ -1,0 +1,131 @@
+"""`ExperimentFiles`: an experiment's folder, and the trials that are in it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from wbtune._tune_files import state_file
+from wbtune._tune_files.folder import Entry, Folder
+from wbtune._tune_files.state_file import StateOfTrial
+from wbtune._tune_files.trial_files import PARAMETERS, RESULTS, TrialFiles
+from wbtune.errors import ConfigurationError
+
+#: The experiment's own folders that are no trial's.
+_NO_TRIALS: Final = frozenset({"wandb", "driver_artifacts"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFiles:
+    """An experiment, as Tune left it.
+
+    Attributes:
+        folder: its folder.
+        name: its name: that of its folder.
+        metric: what it optimises, if Tune was told; Tune does not write down which way.
+        trials: its trials, in the order in which they were created.
+        problems: what could not be read, in words.
+        changed: when Tune last wrote something, in seconds since the epoch; 0.0 if not known.
+    """
+
+    folder: Folder
+    name: str
+    metric: str | None
+    trials: tuple[TrialFiles, ...]
+    problems: tuple[str, ...]
+    changed: float
+
+    @property
+    def has_ended(self) -> bool:
+        """Have all trials ended, by Tune's own word?"""
+        return bool(self.trials) and all(trial.has_ended for trial in self.trials)
+
+
+def read(folder: Folder) -> ExperimentFiles:
+    """Read which trials an experiment's folder has; their results are read when asked for.
+
+    Args:
+        folder: the folder, ``<storage_path>/<name>``.
+
+    Raises:
+        ConfigurationError: if no experiment of Tune is in it, or it can't be read.
+    """
+    try:
+        entries = folder.entries()
+        state = state_file.read(folder, [entry.name for entry in entries])
+        trials = list(_trials(folder, entries, state.trials))
+    except OSError as error:
+        raise ConfigurationError(f"{folder.shown} can't be read: {error}") from None
+    if not trials and not state.file and not state.problems:
+        raise ConfigurationError(_no_experiment(folder, entries))
+    times = [entry.changed for entry in entries if entry.name.startswith("experiment_state-")]
+    times += [trial.changed for trial in trials]
+    return ExperimentFiles(
+        folder, folder.name, state.metric, tuple(trials), state.problems, max(times, default=0.0)
+    )
+
+
+def _trials(
+    folder: Folder, entries: Iterable[Entry], states: Iterable[StateOfTrial]
+) -> Iterator[TrialFiles]:
+    folders = {one.name for one in entries if one.is_folder and one.name not in _NO_TRIALS}
+    ordered = sorted(states, key=lambda state: state.number)  # those without one keep their order
+    known = {state.folder for state in ordered if state.folder}
+    for state in ordered:
+        yield _of_state(folder, folders, state)
+    for name in sorted(folders - known):
+        found = _of_folder(folder / name)
+        if found is not None:
+            yield found
+
+
+def _of_state(experiment: Folder, folders: set[str], state: StateOfTrial) -> TrialFiles:
+    folder = experiment / state.folder if state.folder in folders else None
+    inside = [] if folder is None else folder.entries()
+    return TrialFiles(
+        state.trial_id,
+        state.name,
+        folder,
+        frozenset(entry.name for entry in inside),
+        state.status,
+        state.sampled,
+        state.stop,
+        state.failures,
+        max((one.changed for one in inside if one.name == RESULTS), default=0.0),
+        state.config,
+        state.last_result,
+    )
+
+
+def _of_folder(folder: Folder) -> TrialFiles | None:
+    """A trial that no state knows: Tune was killed before it wrote one, or it was lost."""
+    inside = folder.entries()
+    names = frozenset(entry.name for entry in inside)
+    if not names & {RESULTS, PARAMETERS}:
+        return None
+    bare = TrialFiles(folder.name, folder.name, folder, names)
+    first = next(bare.results(), {})
+    trial_id = first.get("trial_id")
+    trial_id = trial_id if isinstance(trial_id, str) and trial_id else folder.name
+    changed = max((one.changed for one in inside if one.name == RESULTS), default=0.0)
+    return TrialFiles(trial_id, folder.name, folder, names, changed=changed)
+
+
+def _no_experiment(folder: Folder, entries: Iterable[Entry]) -> str:
+    """Why there is none, and which folders within are one."""
+    within = [entry.name for entry in entries if entry.is_folder]
+    found = [
+        name
+        for name in itertools.islice(within, 100)
+        if any(one.name.startswith("experiment_state-") for one in (folder / name).entries())
+    ]
+    text = f"{folder.shown} has no experiment of Ray Tune: no experiment_state-*.json, no trial."
+    if any(entry.name == RESULTS for entry in entries):
+        return f"{text} It is a trial's folder; give the one above it."
+    if found:
+        listed = ", ".join(json.dumps(name) for name in found[:8])
+        return f"{text} There is one in each of these folders of it: {listed}. Give one of them."
+    return f"{text} Give <storage_path>/<name>, as RunConfig had them."
