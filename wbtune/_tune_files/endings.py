@@ -16,6 +16,7 @@ UNKNOWN: Final = "unknown"
 _DEATH: Final = re.compile(
     r"(The (actor|node|worker|task's local raylet) |Task was killed )(?!died because of an error)"
 )
+_EXCEPTION: Final = re.compile(r"[A-Za-z_][\w.]*(:|$)")
 #: In each result of a function, and in no other.
 _OF_FUNCTION: Final = "checkpoint_dir_name"
 
@@ -59,12 +60,15 @@ def _failed(text: str) -> Outcome:
 
 
 def _last_error(lines: list[str]) -> str:
-    """The exception's own line, and what follows it: the last lines that are not indented."""
-    for at in range(len(lines) - 1, -1, -1):
-        kind = lines[at].partition(":")[0]
-        if kind.replace(".", "").replace("_", "").isalnum() and not lines[at][:1].isspace():
-            return "\n".join(lines[at:])
-    return lines[-1]
+    """The exception's own line, and what follows it.
+
+    That is what comes after the traceback's last frame, or, without one, the last line that could
+    be an exception's.
+    """
+    frames = [at for at, line in enumerate(lines) if line.startswith("  File ")]
+    begin = frames[-1] if frames else 0
+    found = [at for at in range(begin, len(lines)) if _EXCEPTION.match(lines[at])]
+    return "\n".join(lines[found[0 if frames else -1] :]) if found else lines[-1]
 
 
 def _value(result: Mapping[str, Any], name: str) -> Any:

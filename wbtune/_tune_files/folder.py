@@ -136,7 +136,8 @@ def folder_of(text: str) -> Folder:
             filesystem, path = fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
         kind = filesystem.get_file_info(path).type
     except (OSError, ValueError) as error:  # pyarrow's own are both
-        raise ConfigurationError(f"{shown} can't be read: {error}") from None
+        reason = str(error).replace(text, shown)  # it may have a password
+        raise ConfigurationError(f"{shown} can't be read: {reason}") from None
     is_local = isinstance(filesystem, fs.LocalFileSystem)
     if kind == fs.FileType.NotFound:
         here = (

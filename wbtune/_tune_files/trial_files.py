@@ -81,9 +81,9 @@ class TrialFiles:
 
         Returns:
             ``(config, problem)``: from ``params.json``, or else from its first result, or else from
-            the state; and what was wrong with ``params.json``, if anything was.
+            the state; and what was wrong with ``params.json`` of a trial that has started.
         """
-        problem = f"{self.name} has no {PARAMETERS}"
+        problem = f"{self.name} has no {PARAMETERS}" if self.folder is not None else ""
         if self.folder is not None and PARAMETERS in self.files:
             try:
                 found = json.loads(self.folder.read(PARAMETERS))

@@ -1,0 +1,98 @@
+"""Record what a Ray leaves of an experiment, as small text files: ``record.py FOLDER``.
+
+Each folder beside this file was made by it, with the Ray that is in the folder's name; ``rllib`` is
+one of PPO on CartPole. Of four trials one raised, and in ``killed`` the driver was killed while the
+last one ran. What Ray pickles is cut short, as nobody loads it, and paths are made neutral.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import ray
+from ray import tune
+
+#: What of Ray's files is kept.
+KEPT = re.compile(r"experiment_state-.*\.json|params\.json|result\.json|error\.txt|weights\.txt")
+PICKLE = re.compile(r'(CLOUDPICKLE_FALLBACK\\*",\s*(?:\\n)?\s*\\*"value\\*": \\*")[0-9a-f]+')
+
+
+def train(config):
+    if hasattr(tune, "Checkpoint"):
+        from ray.tune import Checkpoint, report
+    else:  # Ray 2.41
+        from ray.train import Checkpoint, report
+    for i in range(5):
+        if config["lr"] == 3.0 and i == 2:
+            raise RuntimeError("learning rate 3.0 is too high")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "weights.txt").write_text(str(i), encoding="utf-8")
+            checkpoint = None if i % 2 else Checkpoint.from_directory(folder)
+            loss = {"loss": config["lr"] / (i + 1), "accuracy": float("nan") if i == 1 else i / 5}
+            report({**loss, "validation": {"loss": 2 * loss["loss"]}}, checkpoint=checkpoint)
+        if config["kill"] and config["lr"] == 4.0 and i == 3:
+            os.kill(config["kill"], 9)
+
+
+def fit(name: str, storage: str) -> None:
+    """Run the experiment; one named "killed" kills this process."""
+    if hasattr(tune, "RunConfig"):
+        from ray.tune import CheckpointConfig, RunConfig
+    else:  # Ray 2.41
+        from ray.train import CheckpointConfig, RunConfig
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error")
+    space = {
+        "lr": tune.grid_search([1.0, 2.0, 3.0, 4.0]),
+        "activation": tune.choice(["relu", "tanh"]),
+        "model": {"depth": tune.randint(1, 5), "class": dict},
+        "api_key": "not-for-wandb",
+        "kill": os.getpid() if name == "killed" else 0,
+    }
+    run_config = RunConfig(
+        name=name,
+        storage_path=storage,
+        verbose=0,
+        checkpoint_config=CheckpointConfig(num_to_keep=2),
+    )
+    tune_config = tune.TuneConfig(metric="loss", mode="min", max_concurrent_trials=2)
+    tune.Tuner(train, param_space=space, tune_config=tune_config, run_config=run_config).fit()
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy what is kept of an experiment's folder."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and KEPT.fullmatch(path.name):
+            text = PICKLE.sub(r"\g<1>80059500", path.read_text(encoding="utf-8"))
+            text = text.replace(str(source.parent), "/home/user/ray_results")
+            text = re.sub(r'"/[^"]*/site-packages/', '"/site-packages/', text)
+            text = text.replace(f'"{Path(__file__).resolve()}"', '"/home/user/train.py"')
+            kept = target / path.relative_to(source)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(text, encoding="utf-8")
+    for state in target.glob("experiment_state-*.json"):
+        json.loads(state.read_text(encoding="utf-8"))  # it still is what it was
+
+
+def main() -> None:
+    """Record both experiments with the Ray that runs this."""
+    target = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as storage:
+        for name in ("done", "killed"):
+            subprocess.run([sys.executable, __file__, "--fit", name, storage], check=False)
+            folder = target / f"ray-{ray.__version__}-{name}"
+            shutil.rmtree(folder, ignore_errors=True)
+            keep(Path(storage, name), folder)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--fit":
+        fit(*sys.argv[2:])
+    else:
+        main()
