@@ -9,7 +9,7 @@ checked, cleaned and named.
   logged) with `scalars`, `arrays`, `text` and `fields`.
 - Secrets: `masking`, `secret`, `config_keys`.
 - The experiment as a whole: `sweep` (W&B's), `search_space` (what Tune samples, in neutral words),
-  `sweep_config` (the same in W&B's).
+  `sweep_config` (the same in W&B's), `trial_parameters` (what was sampled for one trial).
 - Endings and time: `outcomes`, `signals`, `timeouts`, `deadline`. Others: `checkpoint`, `notice`,
   `hooks`.
 """

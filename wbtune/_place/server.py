@@ -52,6 +52,10 @@ class Server:
         secret: the key.
         patience: seconds for which a request is repeated while the server is away or busy.
         settings: W&B settings that were given; the others are this process's own.
+
+    Attributes:
+        obstacle: why the last request got no answer that can be used, though wandb itself may be
+            able to reach the server; empty if it got one.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Server:
         self._transport = Transport(base_url, settings)
         self._secret = secret
         self._patience = patience
+        self.obstacle = ""
 
     def check(self) -> None:
         """Check that the server is there and accepts the key.
@@ -72,9 +77,7 @@ class Server:
             ServerUnreachableError: when it is away or broken.
             CredentialsError: when it refuses the key.
         """
-        data = self._ask(_VIEWER, {})
-        if data is not None and "viewer" in data and not self._part(data, "viewer"):
-            raise CredentialsError(f"{self._transport.shown} does not know the API key")
+        self._viewer()
 
     def default_entity(self) -> str | None:
         """The user or team that the key's runs belong to by default.
@@ -83,9 +86,16 @@ class Server:
             ServerUnreachableError: when the server is away or broken.
             CredentialsError: when it refuses the key.
         """
-        viewer = (self._ask(_VIEWER, {}) or {}).get("viewer")
-        entity = viewer.get("entity") if isinstance(viewer, dict) else None
+        entity = self._viewer().get("entity")
         return entity if isinstance(entity, str) else None
+
+    def _viewer(self) -> dict[str, Any]:
+        """Whose key it is; empty if only wandb itself can ask."""
+        data = self._ask(_VIEWER, {})
+        viewer = self._part(data, "viewer")
+        if data is not None and "viewer" in data and not viewer:
+            raise CredentialsError(f"{self._transport.shown} does not know the API key")
+        return viewer or {}
 
     def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
         """The config of the run with this id; None if there is no such run.
@@ -144,7 +154,8 @@ class Server:
         if answer is None:
             return None
         if answer.status != http.HTTPStatus.OK:
-            logger.info("wbtune: %s answers with HTTP %d", self._transport.shown, answer.status)
+            self.obstacle = f"it answers with HTTP {answer.status}"
+            logger.info("wbtune: %s: %s", self._transport.shown, self.obstacle)
             return None
         content = answer.content if isinstance(answer.content, dict) else {"data": answer.content}
         return self._part(content, "data")
@@ -159,6 +170,7 @@ class Server:
             )
         except (ssl.SSLError, CannotAskError) as error:
             # wandb-core has its own certificates, and supports further kinds of proxies.
+            self.obstacle = str(error)
             logger.info("wbtune: %s can't be asked (%s)", shown, error)
             return None
         except UnreadableError as error:
