@@ -28,7 +28,7 @@ from wbtune._run.log_writer import LogWriter
 from wbtune._tune_files import experiment_files
 from wbtune._tune_files.folder import folder_of
 
-RECORDED = Path("/tmp/folders")
+RECORDED = Path(__file__).with_name("tune_folders")
 STATE = "experiment_state-2026-01-01_00-00-00.json"
 LONG_AGO = time.time() - 86_400
 
@@ -145,36 +145,49 @@ WHOLE = {
 # --- The folders of real experiments --------------------------------------------------------
 
 
-@pytest.fixture(params=["new/done", "new/killed", "old/done", "old/killed"])
+@pytest.fixture(params=sorted(path.name for path in RECORDED.glob("ray-*")))
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder of the newest Ray or of Ray 2.41; in both, one trial raised."""
+    """A folder of the newest Ray or of Ray 2.41: all trials have ended, or two were killed."""
     return Path(shutil.copytree(RECORDED / request.param, tmp_path / request.param))
 
 
 def test_real_folders(recorded: Path) -> None:
-    """Four trials with their results, parameters and endings; `act` was sampled, `api_key` not."""
+    """Four trials with their results, parameters and endings; `activation` was sampled."""
     done = overview(recorded, "--mode", "min", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["overview"] == str(recorded / "overview.html")
     assert (found["trials"], found["metric"], found["best"]["value"]) == (4, "loss", 0.2)
-    assert found["outcomes"]["failed"] == 1
     record = record_of(recorded, Objective("loss", "min"))
-    assert [len(trial.curve.value) for trial in record.trials][:3] == [5, 5, 2]
-    assert [list(trial.params) for trial in record.trials] == [["lr", "act", "nest.depth"]] * 4
-    assert record.trials[2].reason == "RuntimeError: learning rate 3.0 is too high"
+    assert [len(trial.curve.value) for trial in record.trials][:2] == [5, 5]
+    names = ["lr", "activation", "model.depth"]
+    assert [list(trial.params) for trial in record.trials] == [names] * 4
+    if recorded.name.endswith("done"):
+        assert found["outcomes"] == {"finished": 3, "failed": 1}
+        assert record.trials[2].reason == "RuntimeError: learning rate 3.0 is too high"
     source = (recorded / "overview.html").read_text(encoding="utf-8")
-    assert "sk-123456" not in source and "★" in source
+    assert "not-for-wandb" not in source and "★" in source
+
+
+def test_rllib(tmp_path: Path) -> None:
+    """A nested metric, and one sampled parameter of the algorithm's two hundred."""
+    folder = Path(shutil.copytree(RECORDED / "rllib", tmp_path / "rllib"))
+    done = overview(folder, "--mode", "max", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["metric"] == "env_runners/episode_return_mean" and found["best"]["value"] > 0
+    assert list(found["best"]["config"]) == ["lr"]
+    assert found["outcomes"] == {"stopped": 2}
 
 
 def test_an_experiment_that_seems_to_be_running(recorded: Path) -> None:
     """What Tune has written in the last minutes is taken for the present; older, for a crash."""
-    is_killed = recorded.name == "killed"
-    for age, expected in ((0, "running"), (86_400, "interrupted")):
+    unended = 2 if recorded.name.endswith("killed") else 0
+    for age, expected in ((0, {"running", "pending"}), (86_400, {"interrupted"})):
         for path in recorded.rglob("*"):
             os.utime(path, (time.time() - age,) * 2)
         outcomes = [trial.outcome for trial in record_of(recorded).trials]
-        assert outcomes.count(expected) == is_killed
+        assert sum(outcome in expected for outcome in outcomes) == unended
 
 
 def test_it_is_the_record_of_the_driver(

@@ -150,6 +150,9 @@ DOCTOR_SERVER_S: Final = 4.0
 DOCTOR_SERVICE_S: Final = 1.0
 DOCTOR_S: Final = 9.0
 
+#: The time between two lines of progress, where there is no terminal for a bar.
+PROGRESS_LINES_S: Final = 10.0
+
 # --- W&B's server -----------------------------------------------------------------------------
 
 #: The driver waits for a server that does not answer, unless W&B's own ``init_timeout`` is less.
