@@ -6,7 +6,7 @@ Only wandb-core can do that, so each run is opened once more, after it was sent.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ from wbtune._tune_files.trial_files import TrialFiles
 
 #: In each result of a function whose checkpoint was saved with it, and in the artifacts' metadata.
 _SOURCE: Final = "checkpoint_dir_name"
+#: In a segment's folder: the names of the checkpoints that were logged with it. Online, its log
+#: does not tell.
+_LOGGED: Final = "wbtune-checkpoints"
 
 
 def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
@@ -44,12 +47,12 @@ def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
 
 
 def _upload_of(target: Target, one: Imported, output: Output) -> int:
-    log = run_log.merged(run_files.logs(target.directory, one.run_id))
-    known = {artifact.metadata.get(_SOURCE) for artifact in log.artifacts}
+    paths = run_files.logs(target.directory, one.run_id)
+    log, known = run_log.merged(paths), _logged(paths)
     chosen = [saved for saved in _chosen(target, one.trial) if saved.source not in known]
     if not chosen:
         return 0
-    artifacts: list[tuple[Any, SavedCheckpoint]] = []
+    artifacts: list[Any] = []
     try:
         run = opening.open_run(
             _spec(target, one, log), target.login.secret, for_trial_elsewhere=True
@@ -60,10 +63,12 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
                 assert one.trial.folder is not None  # noqa: S101 - it has checkpoints
                 (one.trial.folder / saved.source).copy_to(Path(folder))
                 artifact = closing.log_checkpoint(run, saved._replace(folder=folder))
-            artifacts.append((artifact, saved))
+            artifacts.append(artifact)
         closing.close_reopened(run, one.outcome.exit_code)
-        for artifact, _ in artifacts:
+        for artifact in artifacts:
             closing.wait_for_upload(run, artifact, _WAIT_S)
+        names = "".join(f"{saved.source}\n" for saved in chosen)
+        (Path(run.dir).parent / _LOGGED).write_text(names, encoding="utf-8")
     except Exception as error:  # noqa: BLE001 - whatever W&B or a storage raises; the next trial's
         one.problems.append(
             f"checkpoints of {one.trial.name} are not uploaded: {type(error).__name__}: {error}"
@@ -75,6 +80,13 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
 
 #: Closing a run has waited for its uploads; this is for their results.
 _WAIT_S: Final = 5.0
+
+
+def _logged(paths: Iterable[Path]) -> set[str]:
+    """The names of the checkpoints that earlier imports have logged to a run with these logs."""
+    files = [path.parent / _LOGGED for path in paths]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.exists()]
+    return {name for text in texts for name in text.splitlines()}
 
 
 def _spec(target: Target, one: Imported, log: run_log.RunLog) -> run_spec.RunSpec:

@@ -141,9 +141,13 @@ class Segment:
     def end(self, exit_code: int) -> None:
         """Close it."""
         self._describe()  # again, because its tags now include the outcome
-        self._log.append(summary={"update": _items(self.summary)})
         ended = time.time() if self._ended is None else self._ended
-        self._log.append(exit={"exit_code": exit_code, "runtime": int(ended - self._started)})
+        lasted = int(ended - self._started)
+        self.summary["_wandb"] = {"runtime": lasted}  # as wandb-core writes it at the end
+        # What an earlier segment says of how the run ended would stay beside this one's.
+        gone = [{"key": key} for key in OUTCOME_KEYS if key not in self.summary]
+        self._log.append(summary={"update": _items(self.summary), "remove": gone})
+        self._log.append(exit={"exit_code": exit_code, "runtime": lasted})
         self._log.close()
 
 
