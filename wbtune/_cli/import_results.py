@@ -69,9 +69,11 @@ class InLogs:
         self._known.timed |= self._known.is_empty
 
     def _add(self, stamp: Any, step: Any, *key: Any, is_imported: bool) -> None:
+        if stamp is None:
+            return  # no row
         # As `wandb sync` does: the greater of its own and the next free one.
         self.next_step = max(self.next_step, step if type(step) is int else 0) + 1
-        if is_imported and stamp is not None:
+        if is_imported:
             self._stamps.append(stamp)
         elif key[0] is not None:
             self._known.add(*key)
