@@ -392,3 +392,24 @@ def test_from_s3(s3, tmp_path, monkeypatch):
     assert run_log.read_runs(tmp_path / "here")["a"].group == "e"
     assert as_json(address)["rows_added"] == 0
     assert "hidden-key" not in done.output
+
+
+def test_runs_that_are_in_s3_already(s3, tmp_path, monkeypatch):
+    """Those that an experiment's own driver, or somebody else, has put there are continued."""
+    from pyarrow import fs
+
+    filesystem, more = s3
+    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
+    imported(folder)
+    tune_folders.experiment(folder, [Trial("a", results(5))])
+    fs.copy_files(
+        str(folder),
+        "bucket/there/e",
+        source_filesystem=fs.LocalFileSystem(),
+        destination_filesystem=filesystem,
+        use_threads=False,
+    )
+    monkeypatch.chdir(tmp_path)
+    address = f"s3://any:hidden-key@bucket/there/e{more}"
+    assert as_json(address, "--dir", "elsewhere")["rows_added"] == 2
+    assert rows_of(tmp_path / "elsewhere", "a") == [1, 2, 3, 4, 5]

@@ -6,4 +6,7 @@ wbtune wrote; what a command did is printed, with ``--json`` for machines.
 - `main`: the group of commands, and what becomes of errors.
 - `output`: what is printed, and progress.
 - `import_command`, `sync_command`, `overview_command`, `doctor_command`: one command each.
+- Of `wbtune import`: `import_experiment` (the whole), `import_target` (where to), `import_trial`
+  (one run), `import_results` (what it lacks), `import_upload`, `import_sweep`,
+  `import_checkpoints`, and `import_report`.
 """

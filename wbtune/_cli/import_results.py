@@ -96,20 +96,18 @@ class AtServer:
     """
 
     def __init__(self, status: RunStatus, trial: TrialFiles) -> None:
-        self._summary = status.summary
         self._left = 0
-        if status.rows:
-            found = enumerate(with_stamps(trial.results()), 1)
-            self._left = max((number for number, one in found if self._is_there(*one)), default=0)
-
-    def _is_there(self, result: Mapping[str, Any], stamp: float) -> bool:
-        newest = self._summary.get(STAMP)
-        if newest == stamp:
-            return True
-        iteration, seconds = self._summary.get(X_AXIS), self._summary.get(TIME)
-        if iteration is None or seconds is None:  # left out by `excludes`
-            return isinstance(newest, (int, float)) and stamp <= newest
-        return bool(result.get(X_AXIS) == iteration and result.get(TIME) == seconds)
+        newest = status.summary.get(STAMP)
+        newest = newest if isinstance(newest, (int, float)) else 0.0
+        key = status.summary.get(X_AXIS), status.summary.get(TIME)
+        by_time = by_key = 0
+        for number, (result, stamp) in enumerate(with_stamps(trial.results()), 1):
+            if stamp <= newest:
+                by_time = number
+            if None not in key and (result.get(X_AXIS), result.get(TIME)) == key:
+                by_key = number
+        if status.rows:  # its key may be left out by `excludes`
+            self._left = by_key or by_time
 
     def has(self, result: Mapping[str, Any], stamp: float) -> bool:  # noqa: ARG002 - of `Logged`
         """Is it there?"""

@@ -16,10 +16,11 @@ from wbtune._place import credentials, driver_login, identity
 from wbtune._place.credentials import Login
 from wbtune._place.identity import Identity
 from wbtune._place.server import RunStatus, Server
+from wbtune._place.storage import Remote
 from wbtune._run import log_records, run_files, run_spec
 from wbtune._tune_files.experiment_files import ExperimentFiles
 from wbtune._tune_files.trial_files import TrialFiles
-from wbtune.errors import ConfigurationError, CredentialsError
+from wbtune.errors import ConfigurationError, CredentialsError, ServerUnreachableError
 
 #: What messages begin with.
 NAME: Final = "import"
@@ -130,6 +131,9 @@ def target_of(
         msg = f"no project. Give --project, or set the environment variable {run_spec.PROJECT_ENV}."
         raise ConfigurationError(msg)
     target = Target(experiment, options, Login(), directory, objective)
+    folder = experiment.folder
+    if not folder.is_local and not target.is_online:  # online, the server knows what it has
+        Remote(folder.filesystem, f"{folder.path}/wandb").fetch(directory)
     _check_project(target)
     return replace(target, login=_log_in(options))
 
@@ -137,11 +141,11 @@ def target_of(
 def _log_in(options: RunOptions) -> Login:
     try:
         return driver_login.log_in(NAME, options)
-    except CredentialsError as error:
-        if credentials.NO_KEY not in str(error):
-            raise
-        msg = f"{NAME}: {credentials.NO_KEY}. {_CURES}."
-        raise CredentialsError(msg) from None
+    except (CredentialsError, ServerUnreachableError) as error:
+        text = str(error).replace('by mode="offline"', "by --mode offline")
+        if credentials.NO_KEY in text:
+            text = f"{credentials.NO_KEY}. {_CURES}."
+        raise type(error)(text) from None
 
 
 def _check_project(target: Target) -> None:
