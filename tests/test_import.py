@@ -259,6 +259,12 @@ def test_a_run_that_is_being_written_is_left_alone(tmp_path):
     assert as_json(folder, code=1)["rows_added"] == 1
 
 
+def test_help_has_an_example():
+    """And needs neither Ray nor wandb."""
+    done = CliRunner().invoke(main, ["import", "--help"])
+    assert (done.exit_code, "wbtune import ~/ray_results" in done.output) == (0, True)
+
+
 def test_wrong_use(tmp_path):
     """One line that says what to do, and exit code 2."""
     folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(1))], metric="loss")
@@ -285,6 +291,7 @@ def test_wrong_use(tmp_path):
 # --- killed, long, elsewhere ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle(tmp_path):
     """The next import adds the rest: every row is there once."""
     count = 60_000
@@ -302,6 +309,7 @@ def test_killed_in_the_middle(tmp_path):
     assert rows_of(folder, "a") == list(range(1, count + 1))
 
 
+@pytest.mark.slow
 def test_interrupted(tmp_path):
     """Ctrl-C keeps what is done, and closes the run that was being written."""
     count = 60_000
@@ -332,6 +340,7 @@ print("ray" in sys.modules, status.partition("VmHWM:")[2].split()[0])
 """
 
 
+@pytest.mark.slow
 def test_memory_is_flat_and_ray_is_not_imported(tmp_path):
     """A hundred thousand results take no more than a few; nothing of Ray is needed."""
     found = []
@@ -370,6 +379,7 @@ def s3() -> Iterator[tuple[Any, str]]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_from_s3(s3, tmp_path, monkeypatch):
     """The runs are put into the current folder; the address's key is shown nowhere."""
     from pyarrow import fs
@@ -394,6 +404,7 @@ def test_from_s3(s3, tmp_path, monkeypatch):
     assert "hidden-key" not in done.output
 
 
+@pytest.mark.slow
 def test_runs_that_are_in_s3_already(s3, tmp_path, monkeypatch):
     """Those that an experiment's own driver, or somebody else, has put there are continued."""
     from pyarrow import fs
