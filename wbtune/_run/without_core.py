@@ -156,9 +156,10 @@ def _new_folder(below: Path, run_id: str) -> Path:
     for more in ("", *(f"-{number}" for number in range(1, 100))):
         try:
             folder = below / f"{name}{more}"
-            (folder / "files").mkdir(parents=True)
+            folder.mkdir(parents=True)  # one that was fetched has no files
         except FileExistsError:
             continue
+        (folder / "files").mkdir()
         return folder
     msg = f"there are a hundred folders {below / name}"
     raise FileExistsError(msg)
