@@ -17,8 +17,9 @@ from pyarrow import fs
 from ray import tune
 
 from wbtune import wandb_tuner
-from wbtune._cli import known_by_runs, overview_record
 from wbtune._cli.main import main
+from wbtune._cli.overview import known_by_runs
+from wbtune._cli.overview import record as overview_record
 from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import Excludes
 from wbtune._driver import conclusion

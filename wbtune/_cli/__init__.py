@@ -6,6 +6,5 @@ wbtune wrote; what a command did is printed, with ``--json`` for machines.
 - `main`: the group of commands, and what becomes of errors.
 - `output`: what is printed, and progress.
 - `import_command`, `sync_command`, `overview_command`, `doctor_command`: one command each.
-- `overview_record` and `known_by_runs`: what the overview shows, from Tune's files and from runs.
-- `doctor`: what is looked at, by subject.
+- `importing`, `overview`, `doctor`: what the commands do.
 """

@@ -8,8 +8,9 @@ from typing import Final
 
 import click
 
-from wbtune._cli import known_by_runs, overview_record
 from wbtune._cli.output import Output, json_option
+from wbtune._cli.overview import known_by_runs
+from wbtune._cli.overview import record as overview_record
 from wbtune._data.filtering import excludes_of
 from wbtune._data.trial_parameters import listed
 from wbtune._overview import page

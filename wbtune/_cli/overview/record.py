@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from wbtune._cli.known_by_runs import KnownByRuns
+from wbtune._cli.overview.known_by_runs import KnownByRuns
 from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.filtering import Excludes
 from wbtune._data.masking import mask_given
