@@ -13,6 +13,7 @@ from typing import Any, Final
 from wbtune._cli.importing.target import Target
 from wbtune._cli.importing.trial import Imported, State
 from wbtune._cli.output import Output
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import BEST, LATEST, SavedCheckpoint, artifact_name
 from wbtune._data.outcomes import OUTCOME_TAGS
 from wbtune._data.sanitize import plain
@@ -66,7 +67,7 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
             artifacts.append(artifact)
         closing.close_reopened(run, one.outcome.exit_code)
         for artifact in artifacts:
-            closing.wait_for_upload(run, artifact, _WAIT_S)
+            closing.wait_for_upload(run, artifact, timeouts.IMPORT_ARTIFACT_S)
         names = "".join(f"{saved.source}\n" for saved in chosen)
         (Path(run.dir).parent / _LOGGED).write_text(names, encoding="utf-8")
     except Exception as error:  # noqa: BLE001 - whatever W&B or a storage raises; the next trial's
@@ -76,10 +77,6 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
         output.warn(one.problems[-1])
         return 0
     return len(artifacts)
-
-
-#: Closing a run has waited for its uploads; this is for their results.
-_WAIT_S: Final = 5.0
 
 
 def _logged(paths: Iterable[Path]) -> set[str]:

@@ -26,8 +26,9 @@ MARKER: Final = "wbtune-imported"
 TIME: Final = "time_total_s"
 #: Tune's name for the time at which it got a result, in whole seconds.
 _REPORTED: Final = "timestamp"
-#: No two rows have the same stamp; a float this large resolves a quarter of a microsecond.
-_APART_S: Final = 1e-6
+#: No two rows have the same stamp, in seconds; a float this large resolves a quarter of a
+#: microsecond.
+_APART: Final = 1e-6
 #: A later time, in the year 2286, is no time.
 _LATEST: Final = 1e10
 
@@ -127,7 +128,7 @@ def with_stamps(
     """
     last = 0.0
     for result in results:
-        last = max(_time(result.get(_REPORTED)), last + _APART_S)
+        last = max(_time(result.get(_REPORTED)), last + _APART)
         yield result, last
 
 

@@ -21,6 +21,7 @@ from wbtune._cli.importing.results import (
     started,
 )
 from wbtune._cli.importing.target import Target
+from wbtune._data import timeouts
 from wbtune._data.outcomes import EXIT_CODES, OUTCOME_TAGS, Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._driver.reopening import reopening_arguments
@@ -29,9 +30,6 @@ from wbtune._run.log_rows import STAMP
 from wbtune._run.steps import Steps
 from wbtune._tune_files import endings
 from wbtune._tune_files.trial_files import Reading, TrialFiles
-
-#: The log of a run that is open was written less than this many seconds ago.
-_QUIET_S: Final = 60.0
 
 _CUT_OFF: Final = Outcome(Kind.INTERRUPTED, "the import was interrupted")
 
@@ -281,4 +279,4 @@ def _is_busy(trial: TrialFiles, logs: list[Path]) -> bool:
             return False
         return True
     is_open = not trial.has_ended and run_files.exit_code(logs[-1]) is None
-    return is_open and time.time() - logs[-1].stat().st_mtime < _QUIET_S
+    return is_open and time.time() - logs[-1].stat().st_mtime < timeouts.IMPORT_QUIET_S
