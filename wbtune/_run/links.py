@@ -95,8 +95,12 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
             return None  # the runs will give a warning of the same trouble
     if not entity:
         return None
-    group = options.group or experiment
-    return Place(_without_login(wandb_settings.app_url(base_url)), entity, options.project, group)
+    return place(base_url, entity, options.project, options.group or experiment)
+
+
+def place(base_url: str, entity: str, project: str, group: str) -> Place:
+    """Return where the runs of a group are, by the address of the server's API."""
+    return Place(_without_login(wandb_settings.app_url(base_url)), entity, project, group)
 
 
 def print_experiment(place: Place) -> None:
