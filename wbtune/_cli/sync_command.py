@@ -8,18 +8,11 @@ import click
 
 from wbtune._cli.output import Output, json_option
 
-_EXAMPLES: Final = """\b
-Examples:
-  wbtune sync ~/ray_results/exp
-  wbtune sync ~/ray_results/exp --dry-run
-  wbtune sync s3://bucket/tune/exp --watch
-"""
-
 #: Without any change, a watched experiment is taken for dead after this many minutes.
 _IDLE_MIN: Final = 30.0
 
 
-@click.command("sync", epilog=_EXAMPLES)
+@click.command("sync")
 @click.argument("folder", metavar="DIR")
 @click.option(
     "--watch",
@@ -50,6 +43,12 @@ def command(folder: str, *, watch: bool, idle: float, dry_run: bool, as_json: bo
     wandb's markers for it.
 
     Exit codes: 0 all has arrived, 1 something is left, 2 wrong use.
+
+    \b
+    Examples:
+      wbtune sync ~/ray_results/exp --dry-run
+      wbtune sync ~/ray_results/exp
+      wbtune sync s3://bucket/tune/exp --watch
     """
     from wbtune._cli import sync_experiment  # noqa: PLC0415 - `--help` needs none of it
 

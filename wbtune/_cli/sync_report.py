@@ -112,11 +112,11 @@ def print_report(
 
 
 def _trouble(upload: RunUpload) -> str:
-    run = f"run {upload.run.id}"
-    if upload.problems:
-        return f"{run}: {upload.problems[0]}"
     lacks = upload.rows - upload.arrived
-    return f"{run}: the server lacks {lacks:,} of {count(upload.rows, 'row')}; run this again"
+    text = f"run {upload.run.id}: "
+    text += f"the server lacks {lacks:,} of {count(upload.rows, 'row')}" if lacks else ""
+    why = upload.problems[0] if upload.problems else "run this again"
+    return f"{text}{'; ' if lacks else ''}{why}"
 
 
 def _content(upload: RunUpload) -> dict[str, Any]:

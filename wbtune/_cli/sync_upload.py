@@ -93,6 +93,7 @@ class RunUpload:
                 self._left = left_after(self.run, found, arrival, first)
                 yield from self._send(first)
         except ForeignRunError:
+            self.rows = extent(self.run).total
             where = f"{self._target.entity or ''}/{self.run.head.project}".lstrip("/")
             self.problems.append(f"the run of this id in {where} has other rows; nothing was sent")
         except (WbtuneError, RefusedError) as error:
