@@ -239,7 +239,10 @@ def test_a_run_of_another_experiment_is_left_alone(server, folder, tmp_path):
     assert synced(server, tmp_path, str(other))[0] == 0
     code, out, err = synced(server, tmp_path, str(folder))
     assert code == 1
-    assert "run a: the server lacks 90 of 90 rows; the run of this id in entity/p has other rows" in err
+    assert (
+        "run a: the server lacks 90 of 90 rows; the run of this id in entity/p has other rows"
+        in err
+    )
     assert out.startswith("2 runs, 2,090 rows: 2,000 arrived")
     assert losses(server, "a") == numbered(5)
 
@@ -249,7 +252,9 @@ def test_rows_that_do_not_arrive_are_said(server, folder, tmp_path):
     server.order(Fault(status=404, match="/b/file_stream"))
     code, out, err = synced(server, tmp_path, str(folder))
     assert code == 1
-    assert "run b: the server lacks 2,000 of 2,000 rows; [p/b] Fatal error while uploading data" in err
+    assert (
+        "run b: the server lacks 2,000 of 2,000 rows; [p/b] Fatal error while uploading data" in err
+    )
     assert out.startswith("2 runs, 2,090 rows: 90 arrived")
     server.heal()
     assert synced(server, tmp_path, str(folder))[0] == 0

@@ -8,11 +8,30 @@ import click
 
 from wbtune._cli.output import Output, json_option
 
+_HELP: Final = """Send the runs of the experiment in DIR that were only kept on disk to W&B.
+
+    DIR is the experiment's folder, <storage_path>/<name>, on this machine or in a remote storage
+    (s3://bucket/name). If it was declared with sweep=True, its sweep is made, its runs become
+    members of that, and the best is tagged. At the end, the rows on disk are compared with those
+    that have arrived.
+
+    It may be interrupted and repeated: no row is sent twice. It stands on `wandb sync`, and leaves
+    wandb's markers for it.
+
+    Exit codes: 0 all has arrived, 1 something is left, 2 wrong use.
+
+    \b
+    Examples:
+      wbtune sync ~/ray_results/exp --dry-run
+      wbtune sync ~/ray_results/exp
+      wbtune sync s3://bucket/tune/exp --watch
+    """
+
 #: Without any change, a watched experiment is taken for dead after this many minutes.
 _IDLE_MIN: Final = 30.0
 
 
-@click.command("sync")
+@click.command("sync", help=_HELP)
 @click.argument("folder", metavar="DIR")
 @click.option(
     "--watch",
@@ -32,24 +51,7 @@ _IDLE_MIN: Final = 30.0
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 def command(folder: str, *, watch: bool, idle: float, dry_run: bool, as_json: bool) -> None:
-    """Send the runs of the experiment in DIR that were only kept on disk to W&B.
-
-    DIR is the experiment's folder, <storage_path>/<name>, on this machine or in a remote storage
-    (s3://bucket/name). If it was declared with sweep=True, its sweep is made, its runs become
-    members of that, and the best is tagged. At the end, the rows on disk are compared with those
-    that have arrived.
-
-    It may be interrupted and repeated: no row is sent twice. It stands on `wandb sync`, and leaves
-    wandb's markers for it.
-
-    Exit codes: 0 all has arrived, 1 something is left, 2 wrong use.
-
-    \b
-    Examples:
-      wbtune sync ~/ray_results/exp --dry-run
-      wbtune sync ~/ray_results/exp
-      wbtune sync s3://bucket/tune/exp --watch
-    """
+    """See `_HELP`."""
     from wbtune._cli import sync_experiment  # noqa: PLC0415 - `--help` needs none of it
 
     output = Output(as_json=as_json)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
 
 import click
 
@@ -13,9 +12,7 @@ from wbtune._cli.output import Output
 from wbtune._cli.sync_runs import LocalRun
 from wbtune._cli.sync_upload import RunUpload
 from wbtune._cli.sync_watch import Watch
-
-#: How many seconds lie between two lines of a watch.
-_BETWEEN_LINES_S: Final = 10.0
+from wbtune._data import timeouts
 
 
 @contextlib.contextmanager
@@ -58,7 +55,7 @@ def _lines(runs: Mapping[str, LocalRun], uploads: Mapping[str, RunUpload]) -> Ca
         nonlocal due, last
         if time.monotonic() < due:
             return
-        due = time.monotonic() + _BETWEEN_LINES_S
+        due = time.monotonic() + timeouts.SYNC_LINES_S
         rows = sum(upload.rows for upload in uploads.values())
         open_runs = sum(not upload.is_done for upload in uploads.values())
         line = f"watching: {len(runs):,} runs ({open_runs:,} open), {rows:,} rows"

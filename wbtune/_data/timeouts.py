@@ -168,3 +168,7 @@ SYNC_SETTLES_S: Final = 3.0
 SYNC_ARRIVES_S: Final = 30.0
 #: A watched experiment of which all trials have ended gets no more of them after this long.
 SYNC_QUIET_S: Final = 30.0
+#: It waits for wandb-core to say that it has understood what to upload.
+SYNC_CORE_ANSWERS_S: Final = 30.0
+#: While it watches, it prints a line no more often than this.
+SYNC_LINES_S: Final = 10.0

@@ -162,9 +162,21 @@ def sync_command(folder: Path) -> str:
     >>> sync_command(Path("/tmp/two words/wandb"))
     "wandb sync '/tmp/two words/wandb'/offline-run-*"
     """
+    return f"wandb sync {_shown(folder)}/{OFFLINE}*"
+
+
+def experiment_sync_command(directory: Path) -> str:
+    """Return the command that uploads an experiment's offline runs, from the current directory.
+
+    >>> experiment_sync_command(Path("/tmp/two words"))
+    "wbtune sync '/tmp/two words'"
+    """
+    return f"wbtune sync {_shown(directory)}"
+
+
+def _shown(folder: Path) -> str:
     here = Path.cwd()
-    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    return f"wandb sync {shlex.quote(str(shown))}/{OFFLINE}*"
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def print_line(text: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from wbtune._data import timeouts
 from wbtune._upstream import wandb_settings
 from wbtune._upstream.capabilities import Capability
 
@@ -35,8 +36,6 @@ LIVE: Final = Capability(
 
 #: From this severity on, a message of wandb-core's is an error [wandb 0.31, ``wandb_sync_pb2``].
 _ERROR: Final = 40
-#: wandb-core answers at once that it has understood what to upload.
-_ANSWERS_S: Final = 30.0
 
 
 class LogUpload:
@@ -66,7 +65,7 @@ class LogUpload:
         known = inspect.signature(self._service.init_sync).parameters
         given = {name: value for name, value in given.items() if name in known}
         handle = await _sent(self._service.init_sync({log}, settings, **given))
-        self._id = (await handle.wait_async(timeout=_ANSWERS_S)).id
+        self._id = (await handle.wait_async(timeout=timeouts.SYNC_CORE_ANSWERS_S)).id
         handle = await _sent(self._service.sync(self._id, parallelism=1))
         self._end = asyncio.ensure_future(handle.wait_async(timeout=None))
         # If nobody waits any more when wandb-core ends, its error is nobody's.
@@ -89,7 +88,7 @@ class LogUpload:
 
     async def _status(self) -> Any:
         handle = await _sent(self._service.sync_status(self._id))
-        return await handle.wait_async(timeout=_ANSWERS_S)
+        return await handle.wait_async(timeout=timeouts.SYNC_CORE_ANSWERS_S)
 
 
 async def _sent(request: Any) -> Any:
