@@ -331,7 +331,6 @@ def test_watch_follows_an_experiment(server, tmp_path):
     folder = tmp_path / "exp"
     folder.mkdir()
     env, at = functions.clean_env(tmp_path), str(folder)
-    (folder / "wandb").mkdir()
     watch = started(server, tmp_path, at, "--watch")
     whole = (
         "whole = opened('sweep-1', {'space': {'lr': {'value': 1}}, 'method': 'random',"
@@ -365,7 +364,7 @@ def test_watch_follows_an_experiment(server, tmp_path):
     runs = {run_id: server.runs["entity", "p", run_id] for run_id in ("a", "b", "sweep-1")}
     assert [run.sweep for run in runs.values()] == [sweep.id, sweep.id, None]
     assert runs["b"].tags == ["best"] and {run.state for run in runs.values()} == {"finished"}
-    assert out.startswith("3 runs, 200 rows: all arrived\n")
+    assert out.startswith("3 runs, 200 rows: all arrived\n")  # sent this time, by several uploads
     assert server.refusals == []
     assert len(server.received("/file_stream")) < 200  # in batches
 

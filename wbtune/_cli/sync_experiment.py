@@ -58,8 +58,9 @@ def sync(output: Output, text: str, *, idle_s: float | None) -> int:
     _check(wandb_records.RECORDS, wandb_sync.UPLOADS)
     if idle_s is not None:
         _check(wandb_sync.LIVE)
-    with opened(text, alone=True) as source, _own_core():
-        target = _target(output, source, live=idle_s is not None)
+    live = idle_s is not None
+    with opened(text, alone=True, waits=live) as source, _own_core():
+        target = _target(output, source, live=live)
         watch = None if idle_s is None else Watch(source.folder, idle_s)
         done = _Experiment(source, target, watch, output)
         done.send_all()
@@ -200,7 +201,10 @@ class _Experiment:
             if is_written or len(self._active) - len(self._written) < AT_ONCE:
                 self._waiting.remove(run_id)
                 self._written |= {run_id} if is_written else set()
-                self.last[run_id] = upload = RunUpload(run, self._target, self._is_over)
+                before = self.last.get(run_id)
+                upload = RunUpload(run, self._target, self._is_over)
+                upload.sent_before = 0 if before is None else before.sent
+                self.last[run_id] = upload
                 self._active[run_id] = upload.steps()
 
     def _is_over(self) -> bool:

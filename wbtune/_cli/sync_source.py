@@ -17,6 +17,8 @@ from wbtune._tune_files.folder import Entry, Folder, folder_of
 from wbtune.errors import ConfigurationError
 
 WANDB: Final = "wandb"
+#: The end of an error that can name no better folder.
+_NAMES_NOTHING: Final = "Give <storage_path>/<name>, as RunConfig had them."
 #: How many folders of an error are named, and how many are looked into.
 _NAMED, _LOOKED_INTO = 8, 100
 
@@ -56,24 +58,26 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened(text: str, *, alone: bool) -> Iterator[Source]:
+def opened(text: str, *, alone: bool, waits: bool = False) -> Iterator[Source]:
     """Open an experiment's folder.
 
     Args:
         text: what the user named: the folder, or the ``wandb`` in it.
         alone: exclude any other `wbtune sync` of it.
+        waits: it may be a folder that has no runs yet.
 
     Raises:
         ConfigurationError: if it has no runs, or another `wbtune sync` is there.
         OSError: if it can't be read.
     """
-    folder = _experiment(folder_of(text))
+    folder = _experiment(folder_of(text), waits=waits)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wbtune-sync-")))
         directory, mirror = scratch / "copy", None
         if folder.is_local:
             directory = folder.local
             if alone:
+                (directory / WANDB).mkdir(exist_ok=True)
                 stack.enter_context(only_one(directory / WANDB, folder.shown))
         else:
             (directory / WANDB).mkdir(parents=True)
@@ -82,7 +86,7 @@ def opened(text: str, *, alone: bool) -> Iterator[Source]:
         yield Source(folder, directory, mirror, Runs(directory), scratch)
 
 
-def _experiment(folder: Folder) -> Folder:
+def _experiment(folder: Folder, *, waits: bool) -> Folder:
     """The experiment's folder that somebody means."""
     entries = _entries(folder)
     if any(entry.name == WANDB and entry.is_folder for entry in entries):
@@ -94,7 +98,10 @@ def _experiment(folder: Folder) -> Folder:
             f"{folder.shown} has runs, but not in a folder {WANDB}/. Send them by: "
             f"wandb sync {folder.shown}"
         )
-    raise ConfigurationError(_no_runs(folder, entries))
+    problem = _no_runs(folder, entries)
+    if waits and problem.endswith(_NAMES_NOTHING):
+        return folder
+    raise ConfigurationError(problem)
 
 
 def _entries(folder: Folder) -> list[Entry]:
@@ -119,4 +126,4 @@ def _no_runs(folder: Folder, entries: list[Entry]) -> str:
         listed = ", ".join(json.dumps(name) for name in found[:_NAMED])
         more = f", and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         return f"{text} These folders in it have: {listed}{more}. Give one of them."
-    return f"{text} Give <storage_path>/<name>, as RunConfig had them."
+    return f"{text} {_NAMES_NOTHING}"

@@ -59,13 +59,14 @@ class RunUpload:
         rows: how many rows are on disk, as far as they were read.
         arrived: how many of them are at the server.
         sent: how many were sent this time.
+        sent_before: how many of them by earlier uploads of the same run, in a watch.
         problems: what went wrong.
         is_done: whether there is nothing more to wait for.
     """
 
     def __init__(self, run: LocalRun, target: Target, is_over: Callable[[], bool]) -> None:
         self.run = run
-        self.rows = self.arrived = 0
+        self.rows = self.arrived = self.sent_before = 0
         self.problems: list[str] = []
         self.is_done = False
         self._target = target
@@ -75,7 +76,7 @@ class RunUpload:
     @property
     def sent(self) -> int:
         """How many rows were sent, or are about to be."""
-        return self._left.copied
+        return self.sent_before + self._left.copied
 
     @property
     def is_complete(self) -> bool:
@@ -175,7 +176,7 @@ class RunUpload:
         while True:
             is_done = self._is_done(index)  # before the last look, after which nothing comes
             may_have_more = relay.pump()
-            self.rows = max(self.rows, self.arrived + self.sent)
+            self.rows = max(self.rows, self.arrived + self._left.copied)
             if not may_have_more and (relay.has_ended or is_done):
                 break
             yield
