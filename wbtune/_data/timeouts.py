@@ -169,3 +169,23 @@ ENTITY_ASKED_S: Final = 5.0
 SERVER_ANSWERS_S: Final = 5.0
 #: The wait between the first two attempts; it doubles each time.
 SERVER_RETRY_S: Final = 0.5
+
+# --- `wbtune sync` ----------------------------------------------------------------------------
+
+#: It looks this often at logs that grow; wandb-core then looks once a second.
+SYNC_LOOKS_S: Final = 0.5
+#: It looks this often for new runs and segments, and whether the experiment has ended.
+SYNC_DISCOVERS_S: Final = 3.0
+#: wandb-core sends rows to the server this often; by itself every 15 s.
+SYNC_SENDS_S: Final = 5.0
+#: An interrupted sync's wandb-core lives for a second or two. What the server has of a run that
+#: was partly uploaded has to be the same for this long, before the rest is sent.
+SYNC_SETTLES_S: Final = 3.0
+#: The server may need this long to count what it was sent.
+SYNC_ARRIVES_S: Final = 30.0
+#: A watched experiment of which all trials have ended gets no more of them after this long.
+SYNC_QUIET_S: Final = 30.0
+#: It waits for wandb-core to say that it has understood what to upload.
+SYNC_CORE_ANSWERS_S: Final = 30.0
+#: While it watches, it prints a line no more often than this.
+SYNC_LINES_S: Final = 10.0

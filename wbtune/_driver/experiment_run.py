@@ -20,6 +20,7 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._data.routing import Router
+from wbtune._data.sweep import JOB_TYPE
 from wbtune._driver.best import finite
 from wbtune._driver.run_tags import request_of
 from wbtune._driver.sweep_start import Whole, config_of
@@ -34,9 +35,6 @@ from wbtune._upstream import ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-#: The job type of the run, by which W&B's tables can be filtered.
-JOB_TYPE: Final = "sweep"
 
 #: Arguments of ``wandb.init`` that describe a trial's run, not this one.
 _OF_A_TRIAL: Final = frozenset({"id", "name", "job_type", "notes", "config"})

@@ -48,10 +48,11 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         offline = any(folder.glob(f"{storage.OFFLINE}*"))
         if directory in delivered and offline:
             where = str(remote)
-            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+            more = "; copy that folder here and send them by: wbtune sync wandb"
         links.print_line(f"wbtune: {number} in {where}{more}")
         if offline and not more and mode not in {None, "online", "shared"}:
-            links.print_line(f"wbtune: upload them by: {links.sync_command(folder)}")
+            command = links.experiment_sync_command(folder.parent)
+            links.print_line(f"wbtune: upload them by: {command}")
 
 
 def _count(number: int, noun: str) -> str:

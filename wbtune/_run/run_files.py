@@ -91,6 +91,11 @@ def note_not_uploaded(folder: Path) -> None:
         (folder / _NOT_UPLOADED).touch()
 
 
+def is_left(folder: Path) -> bool:
+    """Return whether a run's folder was marked by `note_not_uploaded`."""
+    return (folder / _NOT_UPLOADED).exists()
+
+
 def not_uploaded(directory: Path | str) -> list[Path]:
     """Return the folders of the runs below ``<directory>/wandb`` that have yet to be uploaded."""
     marked = (path.parent for path in Path(directory, "wandb").glob(f"*run-*/{_NOT_UPLOADED}"))

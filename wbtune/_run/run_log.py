@@ -46,7 +46,8 @@ class RunLog:
         project: its project.
         entity: the project's entity, if it was given.
         group: its group.
-        sweep: the id of its sweep.
+        job_type: its job type.
+        sweep: the id of the sweep that it belongs to; empty for none.
         notes: its notes.
         tags: its tags.
         changed: which of name and notes were changed after it was opened.
@@ -63,6 +64,7 @@ class RunLog:
     project: str = ""
     entity: str = ""
     group: str = ""
+    job_type: str = ""
     sweep: str = ""
     notes: str = ""
     tags: list[str] = field(default_factory=list)
@@ -112,6 +114,23 @@ def read(path: Path) -> RunLog:
     return log
 
 
+def head(path: Path) -> RunLog | None:
+    """Read what a run was opened with; None if that is not in its log yet, or nobody can read it.
+
+    Args:
+        path: the file.
+    """
+    log = RunLog(paths=[path])
+    for record in log_records.records(path):
+        if record.WhichOneof("record_type") == "run":
+            try:
+                _add_run(log, record.run)
+            except log_records.DAMAGE:
+                return None
+            return log
+    return None
+
+
 def _add_record(log: RunLog, record: Any) -> None:
     match record.WhichOneof("record_type"):
         case "run":
@@ -133,7 +152,7 @@ def _add_run(log: RunLog, run: Any) -> None:
         log.changed |= {"name"} if log.name != run.display_name else set()
         log.changed |= {"notes"} if log.notes != run.notes else set()
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
-    log.entity, log.sweep = run.entity, run.sweep_id
+    log.entity, log.job_type, log.sweep = run.entity, run.job_type, run.sweep_id
     log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
     log.started = log.started or run.start_time.ToMicroseconds() / 1e6
     _add_config(log, run.config)
@@ -192,6 +211,7 @@ def _merged(parts: Iterable[RunLog]) -> RunLog:
         run.id, run.started = part.id, run.started or part.started
         run.name, run.project = part.name or run.name, part.project or run.project
         run.entity, run.sweep = part.entity or run.entity, part.sweep or run.sweep
+        run.job_type = part.job_type or run.job_type
         run.group, run.notes = part.group or run.group, part.notes or run.notes
         run.tags = part.tags
         run.changed |= part.changed

@@ -62,6 +62,12 @@ class Folder(NamedTuple):
             raise ConfigurationError(f"{self.shown} is not a folder of this machine.")
         return Path(self.path)
 
+    @property
+    def parent(self) -> Folder:
+        """The folder that it is in."""
+        path, shown = posixpath.dirname(self.path), posixpath.dirname(self.shown)
+        return self._replace(path=path, shown=shown or ".")
+
     def __truediv__(self, name: str) -> Folder:
         path, shown = posixpath.join(self.path, name), posixpath.join(self.shown, name)
         return self._replace(path=path, shown=shown)
@@ -93,7 +99,7 @@ class Folder(NamedTuple):
             OSError: if it can't be read.
         """
         rest = b""
-        with self._open(name) as file:
+        with self.open(name) as file:
             while text := file.read(_AT_ONCE):
                 *lines, rest = (rest + text).split(b"\n")
                 yield from lines
@@ -106,7 +112,7 @@ class Folder(NamedTuple):
         Raises:
             OSError: if it can't be read.
         """
-        with self._open(name) as file:
+        with self.open(name) as file:
             content: bytes = file.read()
             return content
 
@@ -127,7 +133,21 @@ class Folder(NamedTuple):
             use_threads=False,
         )
 
-    def _open(self, name: str) -> Any:
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file.
+
+        Raises:
+            OSError: if it can't be written.
+        """
+        with self.filesystem.open_output_stream(posixpath.join(self.path, name)) as file:
+            file.write(content)
+
+    def open(self, name: str) -> Any:
+        """Open a file, to read its bytes.
+
+        Raises:
+            OSError: if it can't be read.
+        """
         path = posixpath.join(self.path, name)
         return self.filesystem.open_input_stream(path, compression=None)
 
