@@ -100,14 +100,14 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
 
 
 def _print_left(output: Output, target: Target, left: Sequence[Path]) -> None:
-    folder = target.directory / "wandb"
+    command = links.experiment_sync_command(target.directory)
     if left:
         output.warn(
             f"{_number(len(left), 'run')} could not be sent; they are on disk, and sent by the "
-            f"next import, or by: {links.sync_command(folder)}"
+            f"next import, or by: {command}"
         )
     elif not target.is_online:
-        output.line(f"The runs are in {folder}. Send them by: {links.sync_command(folder)}")
+        output.line(f"The runs are in {target.directory / 'wandb'}. Send them by: {command}")
 
 
 def _content(

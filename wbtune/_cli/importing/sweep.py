@@ -16,12 +16,10 @@ from wbtune._cli.importing.trial import Imported
 from wbtune._cli.output import Output
 from wbtune._data import sweep_config
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
-from wbtune._data.sweep import Sweep
+from wbtune._data.sweep import BEST, BEST_RUN, JOB_TYPE, Sweep
 from wbtune._driver import sweep_start
 from wbtune._driver.best import finite
 from wbtune._driver.description import Description
-from wbtune._driver.experiment_run import JOB_TYPE
-from wbtune._driver.sweep_end import BEST, BEST_RUN
 from wbtune._place import sweeps
 from wbtune._place.identity import Identity
 from wbtune._place.server import RefusedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from wbtune._data import timeouts
 from wbtune._data.options import RunOptions
 from wbtune._data.secret import Secret
 from wbtune._place import credentials, driver_login
+from wbtune._place.credentials import Login
 from wbtune._place.server import Server
 from wbtune._run import closing, core
 from wbtune._upstream import wandb_core, wandb_records, wandb_sync
@@ -60,11 +61,36 @@ def sync(output: Output, text: str, *, idle_s: float | None) -> int:
         _check(wandb_sync.LIVE)
     live = idle_s is not None
     with opened(text, alone=True, waits=live) as source, _own_core():
-        target = _target(output, source, live=live)
+        target = _target(output, source, _log_in(), live=live)
         watch = None if idle_s is None else Watch(source.folder, idle_s)
         done = _Experiment(source, target, watch, output)
         done.send_all()
         return report.print_report(output, source.folder, target, done.last, watch)
+
+
+def send(
+    output: Output, directory: Path, run_ids: Collection[str], login: Login
+) -> Mapping[str, RunUpload]:
+    """Send some of the runs that are in a folder of this machine.
+
+    Args:
+        output: what is printed.
+        directory: the folder that has ``wandb/``.
+        run_ids: the runs.
+        login: with an API key.
+
+    Returns:
+        What was done for each, by its id.
+
+    Raises:
+        ConfigurationError: if this release of wandb can't, or another sync is there.
+    """
+    _check(wandb_records.RECORDS, wandb_sync.UPLOADS)
+    with opened(str(directory), alone=True) as source, _own_core():
+        target = _target(output, source, login, live=False)
+        done = _Experiment(source, target, None, output, only=run_ids)
+        done.send_all()
+        return done.last
 
 
 def _check(*needed: Capability) -> None:
@@ -87,10 +113,10 @@ def _own_core() -> Iterator[None]:
         closing.end_core()
 
 
-def _target(output: Output, source: Source, *, live: bool) -> Target:
+def _log_in() -> Login:
     """Log in, as a driver does."""
     try:
-        login = driver_login.log_in(_CALLED, RunOptions(init_kwargs={"mode": "online"}))
+        return driver_login.log_in(_CALLED, RunOptions(init_kwargs={"mode": "online"}))
     except CredentialsError as error:
         if credentials.NO_KEY not in str(error):
             raise
@@ -98,6 +124,9 @@ def _target(output: Output, source: Source, *, live: bool) -> Target:
             f"{credentials.NO_KEY}. Run `wandb login`, or set the environment variable "
             "WANDB_API_KEY."
         ) from None
+
+
+def _target(output: Output, source: Source, login: Login, *, live: bool) -> Target:
     base_url, secret = login.settings["base_url"], login.secret
     if secret is None:
         raise CredentialsError("an identity token is not enough to send runs: an API key is.")
@@ -132,17 +161,26 @@ class _Experiment:
         target: where to.
         watch: looks whether the experiment goes on; None to send what is there.
         output: what is printed.
+        only: the ids of the runs that are sent; all, if it is None.
 
     Attributes:
         last: the last upload of each run, by its id.
     """
 
-    def __init__(self, source: Source, target: Target, watch: Watch | None, output: Output) -> None:
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        watch: Watch | None,
+        output: Output,
+        only: Collection[str] | None = None,
+    ) -> None:
         self.last: dict[str, RunUpload] = {}
         self._source = source
         self._target = target
         self._watch = watch
         self._output = output
+        self._only = only
         self._runs: dict[str, LocalRun] = {}
         self._waiting: deque[str] = deque()
         self._active: dict[str, Steps[None]] = {}
@@ -174,6 +212,8 @@ class _Experiment:
                 raise
             self._output.warn(f"{self._source.folder.shown} can't be read: {error}")
         for run_id, found in self._source.runs.look().items():
+            if self._only is not None and run_id not in self._only:
+                continue
             run = self._runs.setdefault(run_id, found)
             run.segments[:] = found.segments  # an upload may be waiting for the next
             is_known = run_id in self._active or run_id in self._waiting

@@ -133,15 +133,16 @@ def extent(run: LocalRun, arrival: Arrival | None = None) -> Extent:
     which the server counts, and does not show.
 
     Raises:
-        ForeignRunError: if the server's last row is none of them.
+        ForeignRunError: if the server's last row is none of them, and they do not follow it.
     """
     sought = None if arrival is None else arrival.last.get(log_rows.STAMP)
-    count, free, arrived, last = 0, 0, None, None
+    count, free, arrived, first, last = 0, 0, None, None, None
     rows: list[int] = []
     frees: list[int] = []
     for log in run.logs:
         for stamp, step in log_rows.stamped(log):
             free = 1 + max(free, free if step is None else int(step))
+            first = first or (stamp, free - 1)
             count, last = count + 1, stamp
             if sought is not None and stamp == sought:
                 arrived = count
@@ -151,9 +152,24 @@ def extent(run: LocalRun, arrival: Arrival | None = None) -> Extent:
         arrived = 0
     elif sought is None:
         arrived = min(count, arrival.rows)
+    elif arrived is None and _follow(first, arrival):
+        arrived = 0
     if arrived is None:
         raise ForeignRunError
     return Extent(tuple(rows), tuple(frees), last, arrived)
+
+
+def _follow(first: tuple[float | None, int] | None, arrival: Arrival) -> bool:
+    """Do the rows on disk, given the first one's time and step, come after all that have arrived?
+
+    The others were sent from another machine, by `wbtune import`, say.
+    """
+    if first is None:
+        return True
+    stamp, step = arrival.last.get(log_rows.STAMP), arrival.last.get("_step")
+    if not isinstance(stamp, (int, float)) or not isinstance(step, (int, float)):
+        return False
+    return first[0] is not None and stamp < first[0] and step < first[1]
 
 
 def left_after(run: LocalRun, found: Extent, arrival: Arrival | None, first: int) -> Left:

@@ -146,7 +146,7 @@ class RunUpload:
         until = time.monotonic() + timeouts.SYNC_ARRIVES_S
         while True:
             have = (yield from self._ask()) or Arrival()
-            if have.rows >= found.total and have.last.get(STAMP) == found.last:
+            if have.rows >= found.total and found.last in {None, have.last.get(STAMP)}:
                 break
             if time.monotonic() > until:
                 self.arrived = min(extent(self.run, have).arrived, have.rows)
