@@ -121,8 +121,7 @@ def _set_search(file: SweepFile, config: TuneConfig, *, has_more: bool) -> None:
     try:
         config.search_alg = ray_sweep.bayes()
     except ImportError as error:
-        cure = 'pip install "wbtune[bayes]"'
-        raise file.source.error(("method",), f"bayes needs Optuna: {cure}.") from error
+        raise file.source.error(("method",), "bayes needs Optuna: pip install optuna.") from error
     notice.warn_once(f"{file.source.public_name}: {file.source.name}: {_BAYES}.")
 
 
