@@ -25,7 +25,7 @@ from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.variant_generator import generate_variants
 from ray.tune.stopper import MaximumIterationStopper
-from test_sweep_config import VALIDATOR
+from test_sweep_config import SCHEMA, VALIDATOR
 
 from wbtune import WandbLoggerCallback, wandb_tuner
 from wbtune._data import notice, sweep_file
@@ -35,6 +35,7 @@ from wbtune._data.masking import MASK
 from wbtune._driver.description import Description
 from wbtune._driver.sweep_plan import plan
 from wbtune._driver.sweep_shown import shown
+from wbtune._driver.sweep_space import declared
 from wbtune._upstream import ray_sweep
 from wbtune.errors import ConfigurationError
 
@@ -651,3 +652,29 @@ def test_the_project_of_the_file_is_the_last_resort(monkeypatch):
     wandb = {"wandb": {"project": "config"}}
     assert project(simple(project="file"), param_space=wandb) == "config"
     assert project(simple()) == "environment"
+
+
+def test_the_page_is_true(tmp_path, monkeypatch):
+    """Its file is what it says in Tune's words, and its other examples are built as they stand."""
+    page = (Path(__file__).parents[1] / "docs/from-wandb-sweeps.md").read_text(encoding="utf-8")
+    (file,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "sweep.yaml").write_text(file, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    _, *examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "tune"}
+    found = []
+    for example in examples:
+        exec(example.replace("results = tuner.fit()\n", ""), names)
+        inner = names["tuner"]._local_tuner
+        found.append((declared(inner._param_space, Excludes()).parameters, inner._tune_config))
+    (by_file, first), (by_words, second), (overridden, third) = found
+    assert by_file == by_words
+    for name in ("metric", "mode", "num_samples"):
+        assert getattr(first, name) == getattr(second, name)
+    for name in ("search_alg", "scheduler"):
+        assert type(getattr(first, name)) is type(getattr(second, name))
+    assert (overridden["lr"]["max"], third.num_samples) == (1e-2, 5)
+    assert set(overridden["model"]["parameters"]) == {"layers", "width"}
+    keys = re.findall(r"`([\w.]+)`", page.partition("## What corresponds")[2].partition("##")[0])
+    known = {*SCHEMA["properties"], "metric.target", "metric.name", "metric.goal"}
+    assert known - {*keys, "metric", "parameters", "method"} == set()
