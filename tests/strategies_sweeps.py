@@ -228,12 +228,15 @@ def configs(method: str) -> st.SearchStrategy[Config]:
         "project": st.just("p"),
         "kind": st.just("sweep"),
     }
+    space = parameters(names)
+    if method == "bayes":  # there has to be something to search
+        space = space.map(lambda one: {**one, "varied": {"min": 0.0, "max": 1.0}})
     return st.builds(
         lambda one, more, early: {**one, **more, **early},
         st.fixed_dictionaries(
             {
                 "method": st.just(method),
-                "parameters": parameters(names),
+                "parameters": space,
                 "metric": _metric,
                 "run_cap": st.integers(1, 5),
             }
