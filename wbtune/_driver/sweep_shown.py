@@ -8,7 +8,7 @@ from typing import Any, Final
 from wbtune._data import sweep_config
 from wbtune._data.filtering import Excludes
 from wbtune._data.sweep_config import Parameters
-from wbtune._data.sweep_file import SweepFile
+from wbtune._data.sweep_file import BAYES, SweepFile
 from wbtune._data.sweep_source import KeyPath
 from wbtune._driver.description import CUSTOM, Description
 from wbtune._upstream import ray_sweep
@@ -33,7 +33,8 @@ def shown(
     # What is a secret in a command line, say: no pattern of the user's is about these keys.
     config = {key: _masked(key, one, excludes) for key, one in rest.items()}
     order = {key: config.get(key) for key in file.source.config}
-    is_own = ray_sweep.search_of(search_alg) == "" or file.method == "bayes"
+    expected = "OptunaSearch" if file.method == BAYES else ""
+    is_own = ray_sweep.search_of(search_alg) == expected
     return description._replace(
         parameters=_joined(parameters, description.parameters),
         method=file.method if is_own else CUSTOM,
