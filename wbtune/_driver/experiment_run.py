@@ -149,7 +149,9 @@ class ExperimentRun:
         """
         options, login = self._trials.options, self._trials.login
         request = request_of(options, login)
-        if self.description.parameters or request is None or login.sweep is None:
+        if self.description.parameters or self.description.given or request is None:
+            return
+        if login.sweep is None:
             return
         configs = (self.excludes.config(trial.config) for trial in tune_trials)
         seen = self.description._replace(parameters=sweep_config.seen(configs))
