@@ -397,7 +397,7 @@ def test_from_s3(s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     address = f"s3://any:hidden-key@bucket/tune/e{more}"
     done = imported(address)
-    assert "wandb sync wandb/offline-run-*" in done.stdout
+    assert "Send them by: wbtune sync .\n" in done.stdout
     assert rows_of(tmp_path / "here", "a") == [1, 2, 3, 4, 5]
     assert run_log.read_runs(tmp_path / "here")["a"].group == "e"
     assert as_json(address)["rows_added"] == 0

@@ -1,4 +1,4 @@
-"""``wbtune import`` against the stand-in for W&B's server: real `wandb sync`, real wandb-core."""
+"""``wbtune import`` against the stand-in for W&B's server: real wandb-core."""
 
 from __future__ import annotations
 
