@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_folders
 import pytest
-import tune_folders
 from click.testing import CliRunner, Result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tune_folders import BEGAN, Trial, results
+from made_folders import BEGAN, Trial, results
 
 from wbtune._cli.importing.results import InLogs, with_stamps
 from wbtune._cli.main import main
 from wbtune._run import run_files, run_log
+from wbtune._tune_files import experiment_files
+from wbtune._tune_files.folder import folder_of
+
+RECORDED = Path(__file__).with_name("tune_folders")
 
 
 def imported(folder: Path | str, *more: str, code: int | None = 0) -> Result:
@@ -56,7 +61,7 @@ def test_a_trial_becomes_a_run(tmp_path):
         Trial("b", results(2), "ERROR", error='  File "x"\nValueError: too high', failures=1),
         Trial("c", [*results(1), *results(1, 2, done=True)]),
     ]
-    folder = tune_folders.experiment(tmp_path / "tuned", trials)
+    folder = made_folders.experiment(tmp_path / "tuned", trials)
     done = imported(folder, "--excludes", "note", "--tags", "one")
     assert "tuned: 7 rows added to 3 runs (1 finished, 1 failed, 1 stopped)" in done.stdout
     runs = run_log.read_runs(folder)
@@ -78,11 +83,37 @@ def test_a_trial_becomes_a_run(tmp_path):
         assert path.is_dir() or b"sk-hidden" not in path.read_bytes()
 
 
+@pytest.mark.parametrize(
+    "name",
+    sorted(path.name for path in RECORDED.iterdir() if path.is_dir() and path.name[0] != "_"),
+)
+def test_real_folders(name, tmp_path):
+    """Of Ray 2.7, 2.41 and 2.60, and of RLlib: every result is a row, in order, once."""
+    folder = Path(shutil.copytree(RECORDED / name, tmp_path / name))
+    trials = experiment_files.read(folder_of(str(folder))).trials
+    left = int(name.endswith(("killed", "cut")))
+    for rows in (sum(len(list(trial.results())) for trial in trials), 0):
+        assert as_json(folder, code=left)["rows_added"] == rows
+    runs = run_log.read_runs(folder)
+    for trial in trials:
+        expected = [result["training_iteration"] for result in trial.results()]
+        if expected:
+            run = runs[trial.trial_id]
+            assert rows_of(folder, trial.trial_id) == expected
+            assert (run.name, run.group) == (trial.name, name)
+            assert run.config["lr"] == trial.config()[0]["lr"]
+        else:
+            assert trial.trial_id not in runs
+    if name.endswith("done"):
+        codes = [runs[trial.trial_id].exit_code for trial in trials]
+        assert codes == [0, 0, 1, 0]
+
+
 def test_again_only_what_is_new_is_added(tmp_path):
     """Nothing twice; a trial that was running gets its new rows, and its outcome."""
     folder = tmp_path / "e"
     running = Trial("b", results(2), "RUNNING")
-    tune_folders.experiment(folder, [Trial("a", results(3)), running, Trial("c", None, "PENDING")])
+    made_folders.experiment(folder, [Trial("a", results(3)), running, Trial("c", None, "PENDING")])
     first = imported(folder, code=1)
     assert "2 trials have not ended" in first.stdout
     assert "without results: 1 trial (train_c)" in first.stderr
@@ -91,7 +122,7 @@ def test_again_only_what_is_new_is_added(tmp_path):
     before = sorted(path.name for path in (folder / "wandb").iterdir())
     assert as_json(folder, code=1)["rows_added"] == 0
     assert sorted(path.name for path in (folder / "wandb").iterdir()) == before
-    tune_folders.experiment(
+    made_folders.experiment(
         folder,
         [Trial("a", results(3)), Trial("b", results(4)), Trial("c", results(1), "ERROR")],
     )
@@ -107,7 +138,7 @@ def test_again_only_what_is_new_is_added(tmp_path):
 def test_an_ended_trial_without_results_is_a_run(tmp_path):
     """Its outcome is all that there is of it."""
     trials = [Trial("a", None, "ERROR", error="ValueError: no"), Trial("b", [])]
-    folder = tune_folders.experiment(tmp_path / "e", trials)
+    folder = made_folders.experiment(tmp_path / "e", trials)
     done = imported(folder)
     assert "without results: 2 trials (train_a, train_b)" in done.stderr
     assert {key: run.exit_code for key, run in run_log.read_runs(folder).items()} == {
@@ -128,7 +159,7 @@ def test_what_cannot_be_read_is_left_out_said_and_counted(tmp_path):
         Trial("b", results(2), params=None),
         Trial("c", results(1), params='{"lr": '),
     ]
-    folder = tune_folders.experiment(tmp_path / "e", trials)
+    folder = made_folders.experiment(tmp_path / "e", trials)
     done = imported(folder)
     assert "8 lines of result.json can't be read, and left out, in 1 trial (train_a)" in done.stderr
     assert "params.json can't be read in 2 trials (train_b, train_c)" in done.stderr
@@ -141,7 +172,7 @@ def test_what_cannot_be_read_is_left_out_said_and_counted(tmp_path):
 
 def test_a_file_that_is_none(tmp_path):
     """The other trials are imported; the exit code says that something is left."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", None), Trial("b", results(2))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", None), Trial("b", results(2))])
     (folder / Trial("a").folder / "result.json").mkdir()
     done = imported(folder, code=1)
     assert "the results of train_a can't be read" in done.stderr
@@ -152,10 +183,10 @@ def test_half_a_line_follows_when_it_is_whole(tmp_path):
     """The last line of a trial that runs may be still being written."""
     lines = results(3)
     folder = tmp_path / "e"
-    tune_folders.experiment(folder, [Trial("a", [*lines[:2], lines[2][:30]], "RUNNING")])
+    made_folders.experiment(folder, [Trial("a", [*lines[:2], lines[2][:30]], "RUNNING")])
     imported(folder, code=1)
     assert rows_of(folder, "a") == [1, 2]
-    tune_folders.experiment(folder, [Trial("a", results(4))])
+    made_folders.experiment(folder, [Trial("a", results(4))])
     imported(folder)
     assert rows_of(folder, "a") == [1, 2, 3, 4]
 
@@ -163,7 +194,7 @@ def test_half_a_line_follows_when_it_is_whole(tmp_path):
 def test_without_a_state(tmp_path):
     """The trials' folders alone: nobody knows how they ended."""
     trials = [Trial("a", results(2, trial_id="a"), "", params={"lr": 1})]
-    folder = tune_folders.experiment(tmp_path / "e", trials, state=False)
+    folder = made_folders.experiment(tmp_path / "e", trials, state=False)
     imported(folder, code=1)
     run = run_log.read_runs(folder)["a"]
     assert (run.config["lr"], len(run.rows), run.tags) == (1, 2, ["interrupted"])
@@ -195,9 +226,9 @@ LINES = st.one_of(
 def test_whatever_can_be_read_arrives_once_and_in_order(tmp_path_factory, lines, cut):
     """Any results, with broken lines between them, and imported while they are written."""
     folder = tmp_path_factory.mktemp("any") / "e"
-    tune_folders.experiment(folder, [Trial("a", lines[:cut], "RUNNING")])
+    made_folders.experiment(folder, [Trial("a", lines[:cut], "RUNNING")])
     imported(folder, code=1)
-    tune_folders.experiment(folder, [Trial("a", lines)])
+    made_folders.experiment(folder, [Trial("a", lines)])
     imported(folder)
     imported(folder)
     expected = []
@@ -224,10 +255,10 @@ def test_times_do_not_depend_on_what_follows(times):
 def test_excludes_may_leave_out_what_identifies_a_row(tmp_path):
     """Without iteration and time in the run, nothing is added twice."""
     folder = tmp_path / "e"
-    tune_folders.experiment(folder, [Trial("a", results(2), "RUNNING")])
+    made_folders.experiment(folder, [Trial("a", results(2), "RUNNING")])
     hidden = ["--excludes", "t*", "--excludes", "loss"]
     imported(folder, *hidden, code=1)
-    tune_folders.experiment(folder, [Trial("a", results(5))])
+    made_folders.experiment(folder, [Trial("a", results(5))])
     assert as_json(folder, *hidden)["rows_added"] == 3
     rows = run_log.read_runs(folder)["a"].rows
     assert len(rows) == 5
@@ -236,22 +267,22 @@ def test_excludes_may_leave_out_what_identifies_a_row(tmp_path):
 
 def test_what_wbtune_has_logged_itself_is_not_added(tmp_path):
     """Runs of a driver, whose rows have other times: known by their iteration and time."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(4))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(4))])
     imported(folder)
     [log] = run_files.logs(folder, "a")
     (log.parent / "wbtune-imported").unlink()
-    tune_folders.experiment(folder, [Trial("a", results(6))])
+    made_folders.experiment(folder, [Trial("a", results(6))])
     assert as_json(folder)["rows_added"] == 2
     assert rows_of(folder, "a") == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_that_is_being_written_is_left_alone(tmp_path):
     """By the experiment's own driver, or by another import."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(2), "RUNNING")])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2), "RUNNING")])
     imported(folder, code=1)
     [log] = run_files.logs(folder, "a")
     log.write_bytes(log.read_bytes()[:-40])  # its exit record
-    tune_folders.experiment(folder, [Trial("a", results(3), "RUNNING")])
+    made_folders.experiment(folder, [Trial("a", results(3), "RUNNING")])
     (log.parent / "wbtune-imported").rename(log.parent / "kept")
     done = imported(folder, code=1)
     assert "another process is writing its run: 1 trial (train_a)" in done.stderr
@@ -267,7 +298,7 @@ def test_help_has_an_example():
 
 def test_wrong_use(tmp_path):
     """One line that says what to do, and exit code 2."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(1))], metric="loss")
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(1))], metric="loss")
     run = CliRunner()
     for arguments, text in [
         ([str(folder)], "no project. Give --project"),
@@ -295,7 +326,7 @@ def test_wrong_use(tmp_path):
 def test_killed_in_the_middle(tmp_path):
     """The next import adds the rest: every row is there once."""
     count = 60_000
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(count)), Trial("b", [])])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(count)), Trial("b", [])])
     command = [sys.executable, "-m", "wbtune", "import", str(folder), "-p", "p"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not any(path.stat().st_size > 100_000 for path in run_files.logs(folder, "a")):
@@ -313,7 +344,7 @@ def test_killed_in_the_middle(tmp_path):
 def test_interrupted(tmp_path):
     """Ctrl-C keeps what is done, and closes the run that was being written."""
     count = 60_000
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(count))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(count))])
     command = [sys.executable, "-m", "wbtune", "import", str(folder), "-p", "p"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not any(path.stat().st_size > 100_000 for path in run_files.logs(folder, "a")):
@@ -345,7 +376,7 @@ def test_memory_is_flat_and_ray_is_not_imported(tmp_path):
     """A hundred thousand results take no more than a few; nothing of Ray is needed."""
     found = []
     for count in (10, 100_000):
-        folder = tune_folders.experiment(tmp_path / str(count), [Trial("a", results(count))])
+        folder = made_folders.experiment(tmp_path / str(count), [Trial("a", results(count))])
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, check=True
         )
@@ -385,7 +416,7 @@ def test_from_s3(s3, tmp_path, monkeypatch):
     from pyarrow import fs
 
     filesystem, more = s3
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(5))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(5))])
     fs.copy_files(
         str(folder),
         "bucket/tune/e",
@@ -410,9 +441,9 @@ def test_runs_that_are_in_s3_already(s3, tmp_path, monkeypatch):
     from pyarrow import fs
 
     filesystem, more = s3
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
     imported(folder)
-    tune_folders.experiment(folder, [Trial("a", results(5))])
+    made_folders.experiment(folder, [Trial("a", results(5))])
     fs.copy_files(
         str(folder),
         "bucket/there/e",

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made_folders
 import pytest
-import tune_folders
-from tune_folders import BEGAN, Trial, results
+from made_folders import BEGAN, Trial, results
 from wandb_server import TEST_KEY, Fault, WandbServer
 
 from wbtune._run import run_files
@@ -53,7 +53,7 @@ def test_the_runs_are_sent(server, client, tmp_path):
         Trial("a", results(20), params={"lr": 0.1, "api_key": "hidden"}),
         Trial("b", results(3, loss=float("nan")), "ERROR", error="ValueError: too high"),
     ]
-    folder = tune_folders.experiment(tmp_path / "tuned", trials)
+    folder = made_folders.experiment(tmp_path / "tuned", trials)
     content = client(folder)
     assert content["not_sent"] == []
     assert content["url"].endswith("/entity/p/groups/tuned/workspace")
@@ -80,7 +80,7 @@ def test_a_trial_that_has_ended_since(server, client, tmp_path, elsewhere):
     Also from another machine, which has no files of W&B's: the server knows how far the run is.
     """
     folder = tmp_path / "e"
-    tune_folders.experiment(folder, [Trial("a", results(4), "RUNNING"), Trial("b", results(2))])
+    made_folders.experiment(folder, [Trial("a", results(4), "RUNNING"), Trial("b", results(2))])
     client(folder, code=1)
     run = server.runs["entity", "p", "a"]
     assert (run.tags, run.summary["wbtune/outcome"]) == (["interrupted"], "interrupted")
@@ -90,7 +90,7 @@ def test_a_trial_that_has_ended_since(server, client, tmp_path, elsewhere):
         folder = folder.rename(tmp_path / "copied" / "e")
         assert client(folder, code=1)["rows_added"] == 0
         assert not run_files.run_ids(folder)
-    tune_folders.experiment(folder, [Trial("a", results(7)), Trial("b", results(2))])
+    made_folders.experiment(folder, [Trial("a", results(7)), Trial("b", results(2))])
     content = client(folder)
     assert (content["rows_added"], content["runs_complete"]) == (3, 1)
     assert iterations(server, "a") == [1, 2, 3, 4, 5, 6, 7]
@@ -102,8 +102,8 @@ def test_a_trial_that_has_ended_since(server, client, tmp_path, elsewhere):
 
 def test_another_experiments_run_is_left_alone(server, client, tmp_path):
     """The id is taken, in another group: this one's run gets another id, and keeps it."""
-    one = tune_folders.experiment(tmp_path / "one", [Trial("a", results(2))])
-    other = tune_folders.experiment(tmp_path / "other", [Trial("a", results(3))])
+    one = made_folders.experiment(tmp_path / "one", [Trial("a", results(2))])
+    other = made_folders.experiment(tmp_path / "other", [Trial("a", results(3))])
     client(one)
     [run] = client(other)["runs"]
     assert run["run"].startswith("a-")
@@ -117,7 +117,7 @@ def test_another_experiments_run_is_left_alone(server, client, tmp_path):
 
 def test_first_offline(server, client, tmp_path):
     """What was written to disk only is sent by the next import, and not again."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
     client(folder, "--mode", "offline")
     assert server.requests == []
     client(folder)
@@ -128,7 +128,7 @@ def test_first_offline(server, client, tmp_path):
 
 def test_the_server_goes_away(server, client, tmp_path):
     """What could not be sent is on disk, and sent by the next import; exit 1 says so."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
     fault = server.order(Fault(status=403, match="UpsertBucket"))
     content = client(folder, code=1)
     assert len(content["not_sent"]) == 1
@@ -149,7 +149,7 @@ def test_as_a_sweep(server, client, tmp_path):
         return Trial(name, results(count), status, params, sampled=sampled)
 
     asked = ["--sweep", "--goal", "minimize"]
-    tune_folders.experiment(folder, [trial("a", 0.1, 2), trial("b", 0.3, 3, "RUNNING")], "loss")
+    made_folders.experiment(folder, [trial("a", 0.1, 2), trial("b", 0.3, 3, "RUNNING")], "loss")
     content = client(folder, *asked, code=1)
     [sweep] = server.sweeps
     assert (content["sweep"], sweep.name, sweep.state) == (sweep.id, "e", "RUNNING")
@@ -161,7 +161,7 @@ def test_as_a_sweep(server, client, tmp_path):
     assert [server.runs["entity", "p", name].sweep for name in "ab"] == [sweep.id] * 2
     assert server.runs["entity", "p", "b"].tags == ["interrupted", "best"]
     assert server.runs["entity", "p", "a"].summary["loss"] == {"min": 0.5}
-    tune_folders.experiment(folder, [trial("a", 0.1, 2), trial("b", 0.3, 3), trial("c", 1, 5)])
+    made_folders.experiment(folder, [trial("a", 0.1, 2), trial("b", 0.3, 3), trial("c", 1, 5)])
     client(folder, *asked, "--metric", "loss")
     assert [one.state for one in server.sweeps] == ["FINISHED"]
     assert [server.runs["entity", "p", name].sweep for name in "abc"] == [sweep.id] * 3
@@ -177,7 +177,7 @@ def test_as_a_sweep(server, client, tmp_path):
 
 def test_a_sweep_of_runs_that_are_there_already(server, client, tmp_path):
     """Nothing is added to them but that they belong to it."""
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", results(2))])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2))])
     client(folder)
     assert client(folder, "--sweep")["rows_added"] == 0
     run = server.runs["entity", "p", "a"]
@@ -198,11 +198,11 @@ def test_checkpoints(server, client, tmp_path, policy, versions):
     names = [f"checkpoint_00000{number}" for number in range(3)]
     losses = [3.0, 1.0, 2.0]
     lines = [
-        tune_folders.result(number, loss=loss, checkpoint_dir_name=name)
+        made_folders.result(number, loss=loss, checkpoint_dir_name=name)
         for number, (name, loss) in enumerate(zip(names, losses, strict=True), 1)
     ]
     files = {name: {"model.txt": f"w{number}"} for number, name in enumerate(names, 1)}
-    folder = tune_folders.experiment(tmp_path / "e", [Trial("a", lines, checkpoints=files)])
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", lines, checkpoints=files)])
     asked = ["--upload-checkpoints", policy, "--metric", "loss", "--goal", "minimize"]
     assert client(folder, *asked)["checkpoints"] == len(versions)
     found = [

@@ -146,7 +146,7 @@ WHOLE = {
 # --- The folders of real experiments --------------------------------------------------------
 
 
-@pytest.fixture(params=sorted(path.name for path in RECORDED.glob("ray-*")))
+@pytest.fixture(params=[path.name for path in sorted(RECORDED.glob("ray-*[ed]"))])
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder of the newest Ray or of Ray 2.41: all trials have ended, or two were killed."""
     return Path(shutil.copytree(RECORDED / request.param, tmp_path / request.param))

@@ -38,10 +38,10 @@ def trial(path: Path, **files: str) -> TrialFiles:
     return found
 
 
-def test_recorded_by_two_rays():
-    """Both ends of the window of releases are there, each with both experiments."""
-    assert len(DONE) == len(KILLED) == 2
-    assert any("2.41" in name for name in DONE) and any("2.41" in name for name in KILLED)
+def test_recorded_by_several_rays():
+    """Both ends of the window of releases are there, each with both experiments, and Ray 2.7."""
+    assert [name.split("-")[1] for name in DONE] == ["2.41.0", "2.60.0", "2.7.2"]
+    assert [name.split("-")[1] for name in KILLED] == ["2.41.0", "2.60.0"]
 
 
 @pytest.mark.parametrize("name", [*DONE, *KILLED])
@@ -97,6 +97,18 @@ def test_a_killed_driver(name):
     assert kinds == [Kind.FINISHED, Kind.FINISHED, Kind.INTERRUPTED, Kind.INTERRUPTED]
     results = [len(list(one.results())) for one in experiment.trials]
     assert results == [5, 5, {"2.41": 2, "2.60": 0}[name[4:8]], 3]
+
+
+def test_a_driver_that_was_killed_while_it_wrote():
+    """Ray 2.7 had just emptied the state and a file of parameters; the results are there."""
+    experiment = read(RECORDED / "ray-2.7.2-cut")
+    (problem,) = experiment.problems
+    assert problem.startswith("experiment_state-") and "can't be read" in problem
+    assert [one.trial_id for one in experiment.trials] == [f"06d2f_0000{i}" for i in range(4)]
+    assert [one.name for one in experiment.trials] == [f"train_06d2f_0000{i}" for i in range(4)]
+    results = [len(list(one.results())) for one in experiment.trials]
+    assert results == [0, 5, 0, 3]
+    assert [bool(one.config()[1]) for one in experiment.trials] == [True, False, False, False]
 
 
 def last_of(one: TrialFiles):

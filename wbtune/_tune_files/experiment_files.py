@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,9 @@ from wbtune.errors import ConfigurationError
 
 #: The experiment's own folders that are no trial's.
 _NO_TRIALS: Final = frozenset({"wandb", "driver_artifacts"})
+
+#: A trial's folder is called by its name, which ends with its id, and what was sampled for it.
+_NAME: Final = re.compile(r"(?P<name>(?:.*?_)?(?P<id>[0-9a-f]{5,8}_\d{5}))_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,13 @@ def _of_folder(folder: Folder) -> TrialFiles | None:
     if not names & {RESULTS, PARAMETERS}:
         return None
     bare = TrialFiles(folder.name, folder.name, folder, names)
+    named = _NAME.match(folder.name)
     trial_id = bare.first_result().get("trial_id")
-    trial_id = trial_id if isinstance(trial_id, str) and trial_id else folder.name
+    if not isinstance(trial_id, str) or not trial_id:
+        trial_id = named["id"] if named else folder.name
+    name = named["name"] if named else folder.name
     changed, size = _of_results(inside)
-    return TrialFiles(trial_id, folder.name, folder, names, changed=changed, size=size)
+    return TrialFiles(trial_id, name, folder, names, changed=changed, size=size)
 
 
 def _entries(folder: Folder) -> list[Entry]:
