@@ -91,6 +91,14 @@ def test_errors_are_one_line(error, code, failing):
     assert line.startswith("wbtune: ")
 
 
+def test_an_error_has_no_secret(failing):
+    """Whatever its text is made of."""
+    failing.append(
+        OSError("HTTP 403 for https://me:hidden@host/x, Authorization: Bearer hidden-0123456789")
+    )
+    assert "hidden" not in run("failing").output
+
+
 def test_a_fault_of_ours_is_not_hidden(failing):
     """A traceback is for what nobody expected."""
     failing.append(AttributeError("ours"))

@@ -269,10 +269,10 @@ def test_a_disk(
 
 def test_runs_that_wait(tmp_path: Path) -> None:
     """At any depth of a storage_path; a run of two segments is one, one that was sent none."""
-    directory = str(tmp_path)
+    directory, experiment = str(tmp_path), tmp_path / "results" / "exp"
     assert levels(of(storage.unsent, directory=directory)) == ["ok"]
     folders = {
-        name: tmp_path / "results" / "exp" / "wandb" / f"{name}"
+        name: experiment / "wandb" / name
         for name in ("offline-run-1-a", "offline-run-2-a", "offline-run-1-b", "run-1-c", "run-1-d")
     }
     for name, folder in folders.items():
@@ -280,10 +280,10 @@ def test_runs_that_wait(tmp_path: Path) -> None:
         (folder / f"run-{name[-1]}.wandb").touch()
     (folders["offline-run-1-b"] / "run-b.wandb.synced").touch()
     [found] = of(storage.unsent, directory=directory)
-    assert (found.level, found.cure) == (Level.NOTE, f"wbtune sync {directory}")
-    assert found.what == f"1 run below {directory} is offline, and not sent"
+    assert (found.level, found.cure) == (Level.NOTE, f"wbtune sync {experiment}")
+    assert found.what == f"1 run of {experiment} is offline, and not sent"
     run_files.note_not_uploaded(folders["run-1-c"])
-    late, _ = of(storage.unsent, directory=str(tmp_path / "results" / "exp"))
+    late, _ = of(storage.unsent, directory=str(experiment))
     assert late.level is Level.PROBLEM and "1 run" in late.what
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from wbtune._cli.output import LEFT, WRONG_USE
+from wbtune._data.masking import mask_text
 from wbtune.errors import ServerUnreachableError, WbtuneError
 
 #: The module of each command, which is imported when the command is used.
@@ -38,10 +39,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except WbtuneError as error:
-            click.echo(f"wbtune: {error}", err=True)
+            click.echo(f"wbtune: {mask_text(str(error))}", err=True)
             ctx.exit(LEFT if isinstance(error, ServerUnreachableError) else WRONG_USE)
         except OSError as error:  # a full disk, no right to write, a broken pipe
-            click.echo(f"wbtune: {error}", err=True)
+            click.echo(f"wbtune: {mask_text(str(error))}", err=True)
             ctx.exit(LEFT)
         except KeyboardInterrupt:
             click.echo("wbtune: interrupted; what is done is kept, run it again to go on", err=True)

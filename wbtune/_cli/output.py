@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from wbtune._data import timeouts
+from wbtune._data.masking import mask_text
 
 #: Exit codes: all was done; something is left to do; the command was used in a wrong way.
 DONE: Final = 0
@@ -37,8 +38,8 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Print what went wrong to stderr; it is in the JSON, too."""
-        self.warnings.append(text)
-        click.echo(f"wbtune: {text}", err=True)
+        self.warnings.append(mask_text(text))
+        click.echo(f"wbtune: {self.warnings[-1]}", err=True)
 
     def end(self, content: Mapping[str, Any]) -> None:
         """Print the result for machines: ``content``, and the warnings."""

@@ -108,10 +108,10 @@ def _of_folder(folder: Folder) -> TrialFiles | None:
     """A trial that no state knows: Tune was killed before it wrote one, or it was lost."""
     inside = _entries(folder)
     names = frozenset(entry.name for entry in inside)
-    if not names & {RESULTS, PARAMETERS}:
+    named = _NAME.match(folder.name)
+    if not named and not names & {RESULTS, PARAMETERS}:
         return None
     bare = TrialFiles(folder.name, folder.name, folder, names)
-    named = _NAME.match(folder.name)
     trial_id = bare.first_result().get("trial_id")
     if not isinstance(trial_id, str) or not trial_id:
         trial_id = named["id"] if named else folder.name

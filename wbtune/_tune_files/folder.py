@@ -6,9 +6,8 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from wbtune._data.masking import without_userinfo
+from wbtune._data.masking import mask_urls
 from wbtune.errors import ConfigurationError
 
 #: How many bytes of a file are read at once.
@@ -164,8 +163,8 @@ def folder_of(text: str) -> Folder:
     """
     from pyarrow import fs  # noqa: PLC0415 - it takes long to import
 
-    is_address = bool(urlsplit(text).scheme) and "://" in text
-    shown = without_userinfo(text).partition("?")[0].rstrip("/") if is_address else text
+    is_address = "://" in text
+    shown = mask_urls(text).partition("?")[0].rstrip("/") if is_address else text
     try:
         if is_address:
             filesystem, path = fs.FileSystem.from_uri(text)

@@ -34,7 +34,6 @@ class StateOfTrial(NamedTuple):
         stop: the bounds of ``stop={...}``.
         failures: how often it has failed.
         last_result: its last result when the file was written.
-        started: when it was started, in seconds since the epoch; None if it was not.
     """
 
     trial_id: str
@@ -47,7 +46,6 @@ class StateOfTrial(NamedTuple):
     stop: Mapping[str, Any]
     failures: int
     last_result: Mapping[str, Any]
-    started: float | None
 
 
 class State(NamedTuple):
@@ -112,9 +110,8 @@ def _trial(state: Mapping[str, Any], more: Mapping[str, Any]) -> StateOfTrial:
         config,
         _mapping(state.get("evaluated_params")),
         _mapping(state.get("stopping_criterion")),
-        _number(more.get("num_failures"), int) or 0,
+        _number(more.get("num_failures")),
         _mapping(more.get("last_result")),
-        _number(more.get("start_time"), float),
     )
 
 
@@ -142,5 +139,5 @@ def _without_pickles(value: Any) -> Any:
     return value
 
 
-def _number(value: Any, kind: type[int | float]) -> Any:
-    return kind(value) if isinstance(value, (int, float)) else None
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0

@@ -26,14 +26,12 @@ class Reading:
         results: how many were read.
         size: how many bytes these lines have.
         broken: how many lines could not be read.
-        is_cut: whether the last line is one of these: it may be still being written.
         last: the last result.
     """
 
     results: int = 0
     size: int = 0
     broken: int = 0
-    is_cut: bool = False
     last: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,7 +124,6 @@ class TrialFiles:
                 result = json.loads(line)
             except (ValueError, RecursionError):
                 result = None
-            reading.is_cut = not isinstance(result, dict)
             if isinstance(result, dict):
                 reading.results += 1
                 reading.last = result

@@ -235,15 +235,20 @@ class SweepTarget(Stopper):
 
 
 class _StopAt(Stopper):
-    """The form of ``stop=`` that is a dict, as a stopper: Tune takes one or the other."""
+    """One of the bounds of ``stop={...}``, as a stopper: Tune takes one form or the other.
 
-    def __init__(self, criteria: Mapping[str, Any]) -> None:
-        self._criteria = criteria
+    Attributes:
+        wbtune_reason: how a trial that it stopped is said to have ended.
+    """
+
+    def __init__(self, name: str, bound: Any) -> None:
+        self.wbtune_reason = f"stop={{{name!r}: {bound!r}}}"
+        self._name, self._bound = name, bound
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002 - Tune's
-        """Return whether the trial has reached one of the values."""
+        """Return whether the trial has reached the bound."""
         flat = flatten_dict(result)
-        return any(name in flat and flat[name] >= at for name, at in self._criteria.items())
+        return self._name in flat and bool(flat[self._name] >= self._bound)
 
     def stop_all(self) -> bool:
         """Return whether all trials are to stop: none does for another."""
@@ -258,12 +263,12 @@ def with_target(stop: Any, metric: Metric) -> Stopper:
         metric: has a target.
     """
     target = SweepTarget(metric)
-    if not stop:
-        return target
-    return CombinedStopper(_as_stopper(stop), target)
+    return CombinedStopper(*_as_stoppers(stop), target) if stop else target
 
 
-def _as_stopper(stop: Mapping[str, Any] | Callable[..., bool] | Stopper) -> Stopper:
+def _as_stoppers(stop: Any) -> list[Stopper]:
+    """What Tune makes of ``stop=`` [Ray 2.60, ``tune/experiment/experiment.py``]."""
     if isinstance(stop, Mapping):
-        return _StopAt(stop)
-    return stop if isinstance(stop, Stopper) else FunctionStopper(stop)
+        return [_StopAt(name, bound) for name, bound in stop.items()]
+    given = stop if isinstance(stop, list) else [stop]
+    return [one if isinstance(one, Stopper) else FunctionStopper(one) for one in given]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 
 from wbtune._cli.doctor.findings import Context, Finding, note, ok, problem
 from wbtune._place.storage import OFFLINE
-from wbtune._run import run_files
+from wbtune._run import links, run_files
 from wbtune._tune_files.folder import Folder, folder_of
 from wbtune.errors import ConfigurationError
 
@@ -77,26 +78,26 @@ def unsent(context: Context) -> Iterator[Finding]:
         found = folder_of(context.directory)
     except ConfigurationError:
         return  # `folder` says it
-    cure = f"wbtune sync {found.shown}"
     if not found.is_local:
         if number := _in_storage(found):
-            yield note(_waiting(number, found.shown), cure)
+            yield note(_waiting(number, found.shown), f"wbtune sync {shlex.quote(found.shown)}")
         return
-    late, offline = 0, 0
+    is_all_sent = True
     for experiment in _experiments(found.local):
-        late += len(run_files.not_uploaded(experiment))
-        offline += len(_offline(experiment))
-    if late:
-        were = "was" if late == 1 else "were"
-        yield problem(f"{_runs(late)} below {found.shown} {were} not uploaded in time", cure)
-    if offline:
-        yield note(_waiting(offline, found.shown), cure)
-    if not late and not offline:
+        late, offline = len(run_files.not_uploaded(experiment)), len(_offline(experiment))
+        cure = links.experiment_sync_command(experiment)
+        if late:
+            were = "was" if late == 1 else "were"
+            yield problem(f"{_runs(late)} of {experiment} {were} not uploaded in time", cure)
+        if offline:
+            yield note(_waiting(offline, str(experiment)), cure)
+        is_all_sent = is_all_sent and not late and not offline
+    if is_all_sent:
         yield ok(f"no run below {found.shown} waits to be sent")
 
 
 def _waiting(number: int, where: str) -> str:
-    return f"{_runs(number)} below {where} {'is' if number == 1 else 'are'} offline, and not sent"
+    return f"{_runs(number)} of {where} {'is' if number == 1 else 'are'} offline, and not sent"
 
 
 def _runs(number: int) -> str:
@@ -124,5 +125,10 @@ def _offline(experiment: Path) -> set[str]:
 
 
 def _in_storage(found: Folder) -> int:
-    names = [entry.name for entry in (found / "wandb").entries() if entry.is_folder]
-    return sum(name.startswith(OFFLINE) for name in names)
+    """How many offline runs of an experiment in a storage have no marker that they were sent."""
+    folders = [one.name for one in (found / "wandb").entries() if one.name.startswith(OFFLINE)]
+    ids = set()
+    for name in folders:
+        files = {one.name for one in (found / "wandb" / name).entries()}
+        ids |= {one for one in files if one.endswith(".wandb") and f"{one}.synced" not in files}
+    return len(ids)
