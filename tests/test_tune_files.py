@@ -106,6 +106,23 @@ def last_of(one: TrialFiles):
     return reading.last
 
 
+def test_rllib():
+    """An algorithm's results are nested, its parameters are the algorithm's whole config."""
+    experiment = read(RECORDED / "rllib")
+    assert experiment.metric == "env_runners/episode_return_mean" and experiment.has_ended
+    for number, one in enumerate(experiment.trials):
+        assert one.name == f"PPO_CartPole-v1_{one.trial_id}"
+        assert one.sampled == {"lr": [0.001, 0.0001][number]}
+        results = list(one.results())
+        assert len(results) == 3
+        assert all(result["env_runners"]["episode_return_mean"] > 0 for result in results)
+        config, problem = one.config()
+        assert config["lr"] == one.sampled["lr"] and len(config) > 100 and not problem
+        assert one.checkpoints() == ["checkpoint_000000"]
+        outcome = endings.outcome_of(one, results[-1])
+        assert outcome == Outcome(Kind.STOPPED, "stop={'training_iteration': 3}")
+
+
 @pytest.mark.parametrize("name", [*DONE, *KILLED])
 def test_without_a_state(name, tmp_path):
     """Trials are found by their folders; which had ended is not known, what raised is."""

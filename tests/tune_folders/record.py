@@ -1,8 +1,9 @@
 """Record what a Ray leaves of an experiment, as small text files: ``record.py FOLDER``.
 
-Each folder beside this file was made by it, with the Ray that is in the folder's name; ``rllib`` is
-one of PPO on CartPole. Of four trials one raised, and in ``killed`` the driver was killed while the
-last one ran. What Ray pickles is cut short, as nobody loads it, and paths are made neutral.
+Each folder beside this file was made by it, with the Ray that is in the folder's name; ``rllib``,
+with Ray 2.60, needs RLlib's own packages. Of four trials one raised, and in ``killed`` the driver
+was killed while the last one ran. What Ray pickles is cut short, as nobody loads it, and paths are
+made neutral.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import ray
 from ray import tune
 
 #: What of Ray's files is kept.
-KEPT = re.compile(r"experiment_state-.*\.json|params\.json|result\.json|error\.txt|weights\.txt")
+KEPT = re.compile(
+    r"experiment_state-.*\.json|params\.json|result\.json|error\.txt"
+    r"|weights\.txt|rllib_checkpoint\.json"
+)
 PICKLE = re.compile(r'(CLOUDPICKLE_FALLBACK\\*",\s*(?:\\n)?\s*\\*"value\\*": \\*")[0-9a-f]+')
 
 
@@ -65,6 +70,31 @@ def fit(name: str, storage: str) -> None:
     tune.Tuner(train, param_space=space, tune_config=tune_config, run_config=run_config).fit()
 
 
+def fit_rllib(storage: str) -> None:
+    """Run PPO on CartPole, three iterations with each of two learning rates."""
+    from ray.rllib.algorithms.ppo import PPOConfig
+
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="error")
+    config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
+    lr = tune.grid_search([1e-3, 1e-4])
+    tune.Tuner(
+        "PPO",
+        param_space=config.training(
+            train_batch_size_per_learner=200, minibatch_size=50, num_epochs=1, lr=lr
+        ),
+        tune_config=tune.TuneConfig(
+            metric="env_runners/episode_return_mean", mode="max", max_concurrent_trials=1
+        ),
+        run_config=tune.RunConfig(
+            name="rllib",
+            storage_path=storage,
+            verbose=0,
+            stop={"training_iteration": 3},
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+        ),
+    ).fit()
+
+
 def keep(source: Path, target: Path) -> None:
     """Copy what is kept of an experiment's folder."""
     for path in sorted(source.rglob("*")):
@@ -81,18 +111,20 @@ def keep(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Record both experiments with the Ray that runs this."""
+    """Record the experiments with the Ray that runs this; RLlib's, where it is installed."""
     target = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as storage:
-        for name in ("done", "killed"):
+        for name in ("done", "killed", "rllib") if find_spec("gymnasium") else ("done", "killed"):
             subprocess.run([sys.executable, __file__, "--fit", name, storage], check=False)
-            folder = target / f"ray-{ray.__version__}-{name}"
+            folder = target / (name if name == "rllib" else f"ray-{ray.__version__}-{name}")
             shutil.rmtree(folder, ignore_errors=True)
             keep(Path(storage, name), folder)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--fit":
+    if sys.argv[1:3] == ["--fit", "rllib"]:
+        fit_rllib(sys.argv[3])
+    elif sys.argv[1] == "--fit":
         fit(*sys.argv[2:])
     else:
         main()

@@ -6,4 +6,5 @@ wbtune wrote; what a command did is printed, with ``--json`` for machines.
 - `main`: the group of commands, and what becomes of errors.
 - `output`: what is printed, and progress.
 - `import_command`, `sync_command`, `overview_command`, `doctor_command`: one command each.
+- `importing`, `overview`, `doctor`: what the commands do.
 """

@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import click
 
+from wbtune._data import timeouts
+
 #: Exit codes: all was done; something is left to do; the command was used in a wrong way.
 DONE: Final = 0
 LEFT: Final = 1
 WRONG_USE: Final = 2
-
-#: How many seconds lie between two lines of progress, where there is no terminal.
-_BETWEEN_LINES_S: Final = 10.0
 
 
 class Output:
@@ -62,13 +61,13 @@ class Output:
             with bar:
                 yield bar.update
             return
-        done, due = 0, time.monotonic() + _BETWEEN_LINES_S
+        done, due = 0, time.monotonic() + timeouts.PROGRESS_LINES_S
 
         def advance(steps: int) -> None:
             nonlocal done, due
             done += steps
             if time.monotonic() >= due:
-                due = time.monotonic() + _BETWEEN_LINES_S
+                due = time.monotonic() + timeouts.PROGRESS_LINES_S
                 click.echo(f"wbtune: {label}: {done:,} of {total:,}", err=True)
 
         yield advance

@@ -244,3 +244,12 @@ def flat(parameters: Mapping[str, Any]) -> Parameters:
         else:
             found.setdefault(name, dict(parameter))
     return found
+
+
+def varying(parameters: Mapping[str, Any]) -> Parameters:
+    """Nested parameters by their flat names, without constants.
+
+    >>> varying({"seed": {"value": 3}, "lr": {"values": [0.1, 0.2]}})
+    {'lr': {'values': [0.1, 0.2]}}
+    """
+    return {name: one for name, one in flat(parameters).items() if "value" not in one}

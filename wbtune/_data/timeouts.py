@@ -142,6 +142,17 @@ STORE_IN_LOOP_S: Final = 1.0
 #: The wait between two attempts.
 STORE_RETRY_S: Final = 0.5
 
+# --- the command line -------------------------------------------------------------------------
+
+#: ``wbtune doctor`` waits for the server, for a wandb-core of this machine, and for everything, a
+#: file system that hangs included.
+DOCTOR_SERVER_S: Final = 4.0
+DOCTOR_SERVICE_S: Final = 1.0
+DOCTOR_S: Final = 9.0
+
+#: The time between two lines of progress, where there is no terminal for a bar.
+PROGRESS_LINES_S: Final = 10.0
+
 # --- W&B's server -----------------------------------------------------------------------------
 
 #: The driver waits for a server that does not answer, unless W&B's own ``init_timeout`` is less.

@@ -46,6 +46,7 @@ class RunLog:
         project: its project.
         entity: the project's entity, if it was given.
         group: its group.
+        sweep: the id of its sweep.
         notes: its notes.
         tags: its tags.
         changed: which of name and notes were changed after it was opened.
@@ -62,6 +63,7 @@ class RunLog:
     project: str = ""
     entity: str = ""
     group: str = ""
+    sweep: str = ""
     notes: str = ""
     tags: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
@@ -131,7 +133,7 @@ def _add_run(log: RunLog, run: Any) -> None:
         log.changed |= {"name"} if log.name != run.display_name else set()
         log.changed |= {"notes"} if log.notes != run.notes else set()
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
-    log.entity = run.entity
+    log.entity, log.sweep = run.entity, run.sweep_id
     log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
     log.started = log.started or run.start_time.ToMicroseconds() / 1e6
     _add_config(log, run.config)
@@ -189,7 +191,7 @@ def _merged(parts: Iterable[RunLog]) -> RunLog:
     for part in parts:
         run.id, run.started = part.id, run.started or part.started
         run.name, run.project = part.name or run.name, part.project or run.project
-        run.entity = part.entity or run.entity
+        run.entity, run.sweep = part.entity or run.entity, part.sweep or run.sweep
         run.group, run.notes = part.group or run.group, part.notes or run.notes
         run.tags = part.tags
         run.changed |= part.changed

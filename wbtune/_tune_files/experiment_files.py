@@ -84,7 +84,7 @@ def _trials(
 
 def _of_state(experiment: Folder, folders: set[str], state: StateOfTrial) -> TrialFiles:
     folder = experiment / state.folder if state.folder in folders else None
-    inside = [] if folder is None else folder.entries()
+    inside = [] if folder is None else _entries(folder)
     return TrialFiles(
         state.trial_id,
         state.name,
@@ -94,7 +94,7 @@ def _of_state(experiment: Folder, folders: set[str], state: StateOfTrial) -> Tri
         state.sampled,
         state.stop,
         state.failures,
-        max((one.changed for one in inside if one.name == RESULTS), default=0.0),
+        *_of_results(inside),
         state.config,
         state.last_result,
     )
@@ -102,16 +102,28 @@ def _of_state(experiment: Folder, folders: set[str], state: StateOfTrial) -> Tri
 
 def _of_folder(folder: Folder) -> TrialFiles | None:
     """A trial that no state knows: Tune was killed before it wrote one, or it was lost."""
-    inside = folder.entries()
+    inside = _entries(folder)
     names = frozenset(entry.name for entry in inside)
     if not names & {RESULTS, PARAMETERS}:
         return None
     bare = TrialFiles(folder.name, folder.name, folder, names)
-    first = next(bare.results(), {})
-    trial_id = first.get("trial_id")
+    trial_id = bare.first_result().get("trial_id")
     trial_id = trial_id if isinstance(trial_id, str) and trial_id else folder.name
-    changed = max((one.changed for one in inside if one.name == RESULTS), default=0.0)
-    return TrialFiles(trial_id, folder.name, folder, names, changed=changed)
+    changed, size = _of_results(inside)
+    return TrialFiles(trial_id, folder.name, folder, names, changed=changed, size=size)
+
+
+def _entries(folder: Folder) -> list[Entry]:
+    """What is in a trial's folder; its files are still tried if that can't be listed."""
+    try:
+        return folder.entries()
+    except OSError:
+        return [Entry(RESULTS, is_folder=False, size=0, changed=0.0)]
+
+
+def _of_results(inside: Iterable[Entry]) -> tuple[float, int]:
+    """When a trial's results were last written, and how many bytes they have."""
+    return next(((one.changed, one.size) for one in inside if one.name == RESULTS), (0.0, 0))
 
 
 def _no_experiment(folder: Folder, entries: Iterable[Entry]) -> str:

@@ -110,6 +110,23 @@ class Folder(NamedTuple):
             content: bytes = file.read()
             return content
 
+    def copy_to(self, target: Path) -> None:
+        """Copy everything that is in it to a folder of this machine.
+
+        Raises:
+            OSError: if it can't be read, or there not written.
+        """
+        from pyarrow import fs  # noqa: PLC0415 - it takes long to import
+
+        # Threads and S3 can end in a deadlock: https://github.com/apache/arrow/issues/32372
+        fs.copy_files(
+            self.path,
+            str(target),
+            source_filesystem=self.filesystem,
+            destination_filesystem=fs.LocalFileSystem(),
+            use_threads=False,
+        )
+
     def _open(self, name: str) -> Any:
         path = posixpath.join(self.path, name)
         return self.filesystem.open_input_stream(path, compression=None)

@@ -24,12 +24,14 @@ class Reading:
 
     Attributes:
         results: how many were read.
+        size: how many bytes these lines have.
         broken: how many lines could not be read.
         is_cut: whether the last line is one of these: it may be still being written.
         last: the last result.
     """
 
     results: int = 0
+    size: int = 0
     broken: int = 0
     is_cut: bool = False
     last: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class TrialFiles:
         stop: the bounds of ``stop={...}``.
         failures: how often it has failed, as far as it is known.
         changed: when its results were last written, in seconds since the epoch; 0.0 if not known.
+        size: how many bytes its results have.
         stated_config: its parameters by the state.
         stated_result: its last result by the state.
     """
@@ -63,6 +66,7 @@ class TrialFiles:
     stop: Mapping[str, Any] = field(default_factory=dict)
     failures: int = 0
     changed: float = 0.0
+    size: int = 0
     stated_config: Mapping[str, Any] = field(default_factory=dict)
     stated_result: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,7 +96,7 @@ class TrialFiles:
                 problem = f"{PARAMETERS} of {self.name} is no mapping"
             except (OSError, ValueError, RecursionError) as error:
                 problem = f"{PARAMETERS} of {self.name} can't be read ({error})"
-        first = next(self.results(), {}).get("config")
+        first = self.first_result().get("config")
         return dict(first if isinstance(first, dict) else self.stated_config), problem
 
     def lines(self) -> Iterator[bytes]:
@@ -115,6 +119,7 @@ class TrialFiles:
         """
         reading = reading or Reading()
         for line in self.lines():
+            reading.size += len(line) + 1
             if not line.strip():
                 continue
             try:
@@ -128,6 +133,13 @@ class TrialFiles:
                 yield result
             else:
                 reading.broken += 1
+
+    def first_result(self) -> dict[str, Any]:
+        """Its first result; empty if there is none, or it can't be read."""
+        try:
+            return next(self.results(), {})
+        except OSError:
+            return {}
 
     def error_text(self) -> str:
         """The text of its last error, with the traceback; empty if it has none."""
