@@ -193,6 +193,19 @@ def _close_here(
     _complete(run, outcome, dict(notes))
 
 
+def leave_to_another(run: Run) -> None:
+    """Close a run's segment because another process is about to continue the run.
+
+    `close_run` opens the next segment after that process's, with the outcome.
+    """
+    wandb_finish.let_finish(run)
+    run.finish()
+    _note_timeout(run)
+    segments.wait_for_end(run)
+    for path in Path(run.dir).parent.glob("*.wandb"):
+        segments.wait_for_next_name(path)
+
+
 def discard_unused(run: Run) -> bool:
     """Delete the folder of an offline run that has ended, if nothing was ever logged to it."""
     folder = Path(run.dir).parent

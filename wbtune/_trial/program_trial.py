@@ -1,0 +1,135 @@
+"""A trial that is a program: ``train.py`` of a W&B sweep, which only knows wandb.
+
+The trial opens its run, with the config and in the sweep, and leaves it to the program: its
+``wandb.init()`` continues the same run in another segment. What the program logs is read from that
+segment's log and reported to Tune. When the trial ends, a third segment has the outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wbtune._data import sweep_command
+from wbtune._data.options import RunOptions
+from wbtune._data.timeouts import PROGRAM_LOGS_S, PROGRAM_WRITES_S
+from wbtune._run import closing, opening, run_files, segments
+from wbtune._run.log_tail import RowTail
+from wbtune._trial import program_environment
+from wbtune._trial.program_process import ProgramProcess
+from wbtune._trial.trial_function import decorated
+from wbtune._trial.tune_hooks import without_tunes_keys
+from wbtune._upstream import ray_results
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+#: Where a trial was started, before Ray changed to the trial's folder.
+_STARTED_IN: Final = "TUNE_ORIG_WORKING_DIR"
+
+
+class Program(NamedTuple):
+    """How each trial's program is started.
+
+    Attributes:
+        words: the items of the sweep's ``command``.
+        program: the sweep's ``program``; empty if its command does not need it.
+        folder: the driver's working directory.
+        metric: the metric that the experiment optimises; None for none.
+    """
+
+    words: tuple[str, ...]
+    program: str
+    folder: str
+    metric: str | None = None
+
+
+def trainable(program: Program) -> Any:
+    """The trainable function that runs a program; Tune names the trials after the program."""
+
+    def train(config: dict[str, Any], run: Any) -> None:
+        _run(program, config, run)
+
+    train.__name__ = Path(program.program or program.words[0]).stem
+    # The program's own segment says what the program used, and has its rows.
+    options = RunOptions(log_results=False, init_kwargs={"settings": opening.ELSEWHERE})
+    return decorated(train, options, "run")
+
+
+def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
+    from ray import tune  # noqa: PLC0415 - the command line's other parts do not need it
+
+    place = program_environment.of_run(run)
+    parameters = _plain(without_tunes_keys(config))
+    closing.leave_to_another(run)
+    tail = RowTail(place.directory, place.run_id)
+    with tempfile.TemporaryDirectory(prefix="wbtune-") as folder:
+        yaml_file, json_file = Path(folder, "config.yaml"), Path(folder, "config.json")
+        start = sweep_command.Start(program.program, parameters, sys.executable, str(json_file))
+        program_environment.write_parameters(yaml_file, parameters)
+        json_file.write_text(start.as_json, encoding="utf-8")
+        environment = program_environment.environment(place, yaml_file, os.environ)
+        arguments = sweep_command.arguments(program.words, start, os.environ)
+        try:
+            with ProgramProcess(arguments, environment, _folder(program)) as process:
+                for result in results(_rows(tail, process), program.metric):
+                    tune.report(result)
+                process.check()
+        finally:
+            _wait_for_log(tail)
+
+
+def _plain(value: Any) -> Any:
+    """A sampled value without NumPy's types, which neither JSON nor YAML has."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _folder(program: Program) -> Path:
+    """Where the program is started: where the driver was; else, on another node, the trial."""
+    drivers = Path(program.folder)
+    return drivers if drivers.is_dir() else Path(os.environ.get(_STARTED_IN, ""))
+
+
+def _rows(tail: RowTail, process: ProgramProcess) -> Iterator[dict[str, float]]:
+    """What the program logs, as it comes, until it has ended."""
+    while not process.wait(PROGRAM_LOGS_S):
+        yield from tail.new_rows()
+    _wait_for_log(tail)
+    yield from tail.new_rows()
+
+
+def _wait_for_log(tail: RowTail) -> None:
+    """Wait until the program's wandb-core has written everything, before the next segment.
+
+    It outlives a program that was killed by a moment, and then writes no exit record.
+    """
+    for newest in tail.logs()[-1:]:
+        run_files.wait_for_end(newest, PROGRAM_WRITES_S)
+        segments.wait_for_next_name(newest)
+
+
+def results(rows: Iterator[Mapping[str, float]], metric: str | None) -> Iterator[dict[str, float]]:
+    """Tune's results for rows: one for each row that has the metric, as W&B's hyperband counts.
+
+    A result also has the last value of everything else that was logged before. Names that
+    are Tune's own are left out.
+
+    Args:
+        rows: the numbers of each row.
+        metric: the metric that the experiment optimises; None for a result for each row.
+    """
+    last: dict[str, float] = {}
+    for row in rows:
+        last.update(row)
+        if metric is None or metric in row:
+            yield {
+                name: value for name, value in last.items() if name not in ray_results.reserved()
+            }
