@@ -8,6 +8,7 @@ leaves out the project, the entity and the id that the program itself gives to `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -21,6 +22,8 @@ from wbtune._upstream import wandb_auth
 if TYPE_CHECKING:
     from wandb import Run
 
+    from wbtune._data.sweep_command import Start
+
 #: What describes another run or this process's wandb, and what a job of W&B Launch is told.
 _LEFT_OUT: Final = frozenset(f"WANDB_{name.upper()}" for name in outer_job.RUN_SETTINGS)
 _OF_LAUNCH: Final = ("WANDB_SERVICE", "WANDB_ARTIFACTS", "WANDB_CONFIG")
@@ -32,11 +35,13 @@ class RunPlace(NamedTuple):
     Attributes:
         directory: the folder whose ``wandb`` has the run's segments.
         run_id: the run's id.
+        base_url: the server that it is uploaded to; empty if it is kept on disk.
         variables: the variables that describe it.
     """
 
     directory: Path
     run_id: str
+    base_url: str
     variables: Mapping[str, str]
 
 
@@ -61,29 +66,26 @@ def of_run(run: Run) -> RunPlace:
         found["API_KEY"] = wandb_auth.found_key(str(run.settings.base_url))
         found["IDENTITY_TOKEN_FILE"] = run.settings.identity_token_file
     variables = {f"WANDB_{name}": str(value) for name, value in found.items() if value}
-    return RunPlace(directory, run.id, variables)
+    base_url = "" if run.offline else str(run.settings.base_url)
+    return RunPlace(directory, run.id, base_url, variables)
 
 
-def environment(
-    place: RunPlace, parameters_file: Path, inherited: Mapping[str, str]
-) -> dict[str, str]:
-    """The program's whole environment.
+def written(place: RunPlace, start: Start, folder: Path) -> dict[str, str]:
+    """Write the sampled values as an agent does, and return the program's whole environment.
 
     Args:
         place: the trial's run.
-        parameters_file: what `write_parameters` has written.
-        inherited: this process's environment.
+        start: has the values, and the path of the file with them as JSON.
+        folder: where the file for ``wandb.config`` is written.
     """
+    content = {name: {"value": value} for name, value in start.parameters.items()}
+    text = yaml.safe_dump({"wandb_version": 1, **content}, allow_unicode=True, sort_keys=False)
+    config = folder / "config.yaml"
+    config.write_text(text, encoding="utf-8")
+    Path(start.json_file).write_text(start.as_json, encoding="utf-8")
     kept = {
         name: value
-        for name, value in inherited.items()
+        for name, value in os.environ.items()
         if name not in _LEFT_OUT and not name.startswith(_OF_LAUNCH)
     }
-    return {**kept, **place.variables, "WANDB_SWEEP_PARAM_PATH": str(parameters_file)}
-
-
-def write_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
-    """Write the sampled values as an agent does, for ``wandb.config``."""
-    content = {name: {"value": value} for name, value in parameters.items()}
-    text = yaml.safe_dump({"wandb_version": 1, **content}, allow_unicode=True, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    return {**kept, **place.variables, "WANDB_SWEEP_PARAM_PATH": str(config)}

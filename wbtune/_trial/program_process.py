@@ -31,6 +31,9 @@ class ProgramProcess:
         environment: its whole environment.
         folder: its working directory.
 
+    Attributes:
+        ended: whether it is known to have ended.
+
     Raises:
         OSError: if no process can be started.
     """
@@ -40,7 +43,7 @@ class ProgramProcess:
     ) -> None:
         life, self._life = os.pipe()
         self._report, report = os.pipe()
-        self._ended = False
+        self.ended = False
         seconds = str(timeouts.PROGRAM_ENDS_S)
         try:
             # `-I -S`: without what the environment or the site adds, which is the program's.
@@ -64,7 +67,7 @@ class ProgramProcess:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._life)
-        if not self._ended:
+        if not self.ended:
             self.wait(timeouts.PROGRAM_ENDS_S + timeouts.PROGRAM_KILLED_S)
         os.close(self._report)
 
@@ -75,8 +78,8 @@ class ProgramProcess:
             Whether it has ended.
         """
         readable, _, _ = select.select([self._report], [], [], seconds)
-        self._ended = bool(readable)
-        return self._ended
+        self.ended = bool(readable)
+        return self.ended
 
     def check(self) -> None:
         """After its end, raise unless it has ended well.

@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> None:
         os.write(report, str(error).encode())
         return
     threading.Thread(target=_end_with_trial, args=(life, program, seconds), daemon=True).start()
-    os.write(report, str(program.wait()).encode())
+    ended = str(program.wait()).encode()
+    with contextlib.suppress(BrokenPipeError):  # the trial is gone
+        os.write(report, ended)
 
 
 def _end_with_trial(life: int, program: subprocess.Popen[bytes], seconds: float) -> None:

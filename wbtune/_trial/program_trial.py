@@ -10,20 +10,28 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import sweep_command
 from wbtune._data.options import RunOptions
-from wbtune._data.timeouts import PROGRAM_LOGS_S, PROGRAM_WRITES_S
+from wbtune._data.timeouts import (
+    PROGRAM_ASKS_S,
+    PROGRAM_LOGS_S,
+    PROGRAM_UPLOADS_S,
+    PROGRAM_WRITES_S,
+)
+from wbtune._place import handover, identity
 from wbtune._run import closing, opening, run_files, segments
 from wbtune._run.log_tail import RowTail
 from wbtune._trial import program_environment
+from wbtune._trial.program_environment import RunPlace
 from wbtune._trial.program_process import ProgramProcess
 from wbtune._trial.trial_function import decorated
 from wbtune._trial.tune_hooks import without_tunes_keys
-from wbtune._upstream import ray_results
+from wbtune._upstream import ray_results, ray_trial
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -67,20 +75,51 @@ def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
     parameters = _plain(without_tunes_keys(config))
     closing.leave_to_another(run)
     tail = RowTail(place.directory, place.run_id)
+    last: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="wbtune-") as folder:
-        yaml_file, json_file = Path(folder, "config.yaml"), Path(folder, "config.json")
-        start = sweep_command.Start(program.program, parameters, sys.executable, str(json_file))
-        program_environment.write_parameters(yaml_file, parameters)
-        json_file.write_text(start.as_json, encoding="utf-8")
-        environment = program_environment.environment(place, yaml_file, os.environ)
+        start = sweep_command.Start(
+            program.program, parameters, sys.executable, str(Path(folder, "config.json"))
+        )
+        environment = program_environment.written(place, start, Path(folder))
         arguments = sweep_command.arguments(program.words, start, os.environ)
         try:
             with ProgramProcess(arguments, environment, _folder(program)) as process:
-                for result in results(_rows(tail, process), program.metric):
-                    tune.report(result)
-                process.check()
+                for last in results(_rows(tail, process), program.metric):
+                    tune.report(last)
+                ended = process.ended
+                if ended:
+                    process.check()
         finally:
-            _wait_for_log(tail)
+            _complete_log(tail, place)
+    if not ended:
+        tune.report(last)  # Tune waits for a result, which it ignores, before it stops the trial
+
+
+def _rows(tail: RowTail, process: ProgramProcess) -> Iterator[dict[str, float]]:
+    """What the program logs, as it comes, until it ends or the whole experiment does."""
+    fit = identity.of_trainable(ray_trial.find_trainable()).fit
+    asks_at = time.monotonic() + PROGRAM_ASKS_S
+    while not process.wait(PROGRAM_LOGS_S):
+        yield from tail.new_rows()
+        if time.monotonic() > asks_at:
+            if handover.announced_end(fit) is not None:
+                return
+            asks_at = time.monotonic() + PROGRAM_ASKS_S
+    for newest in tail.logs()[-1:]:
+        run_files.wait_for_end(newest, PROGRAM_WRITES_S)
+    yield from tail.new_rows()
+
+
+def _complete_log(tail: RowTail, place: RunPlace) -> None:
+    """After the program's end, make sure that its segment is complete, before the next one.
+
+    The wandb-core of a program that was killed outlives it by a moment. It writes the last rows,
+    but no exit record, and does not send them.
+    """
+    for newest in tail.logs()[-1:]:
+        if not run_files.wait_for_end(newest, PROGRAM_WRITES_S) and place.base_url:
+            closing.upload_cut_off(newest.parent, place.base_url, PROGRAM_UPLOADS_S)
+        segments.wait_for_next_name(newest)
 
 
 def _plain(value: Any) -> Any:
@@ -96,24 +135,6 @@ def _folder(program: Program) -> Path:
     """Where the program is started: where the driver was; else, on another node, the trial."""
     drivers = Path(program.folder)
     return drivers if drivers.is_dir() else Path(os.environ.get(_STARTED_IN, ""))
-
-
-def _rows(tail: RowTail, process: ProgramProcess) -> Iterator[dict[str, float]]:
-    """What the program logs, as it comes, until it has ended."""
-    while not process.wait(PROGRAM_LOGS_S):
-        yield from tail.new_rows()
-    _wait_for_log(tail)
-    yield from tail.new_rows()
-
-
-def _wait_for_log(tail: RowTail) -> None:
-    """Wait until the program's wandb-core has written everything, before the next segment.
-
-    It outlives a program that was killed by a moment, and then writes no exit record.
-    """
-    for newest in tail.logs()[-1:]:
-        run_files.wait_for_end(newest, PROGRAM_WRITES_S)
-        segments.wait_for_next_name(newest)
 
 
 def results(rows: Iterator[Mapping[str, float]], metric: str | None) -> Iterator[dict[str, float]]:
