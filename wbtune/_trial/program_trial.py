@@ -15,14 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wbtune._data import sweep_command
+from wbtune._data import sweep_command, timeouts
 from wbtune._data.options import RunOptions
-from wbtune._data.timeouts import (
-    PROGRAM_ASKS_S,
-    PROGRAM_LOGS_S,
-    PROGRAM_UPLOADS_S,
-    PROGRAM_WRITES_S,
-)
 from wbtune._place import handover, identity
 from wbtune._run import closing, opening, run_files, segments
 from wbtune._run.log_tail import RowTail
@@ -98,15 +92,15 @@ def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
 def _rows(tail: RowTail, process: ProgramProcess) -> Iterator[dict[str, float]]:
     """What the program logs, as it comes, until it ends or the whole experiment does."""
     fit = identity.of_trainable(ray_trial.find_trainable()).fit
-    asks_at = time.monotonic() + PROGRAM_ASKS_S
-    while not process.wait(PROGRAM_LOGS_S):
+    asks_at = time.monotonic() + timeouts.PROGRAM_ASKS_S
+    while not process.wait(timeouts.PROGRAM_LOGS_S):
         yield from tail.new_rows()
         if time.monotonic() > asks_at:
             if handover.announced_end(fit) is not None:
                 return
-            asks_at = time.monotonic() + PROGRAM_ASKS_S
+            asks_at = time.monotonic() + timeouts.PROGRAM_ASKS_S
     for newest in tail.logs()[-1:]:
-        run_files.wait_for_end(newest, PROGRAM_WRITES_S)
+        run_files.wait_for_end(newest, timeouts.PROGRAM_WRITES_S)
     yield from tail.new_rows()
 
 
@@ -117,8 +111,8 @@ def _complete_log(tail: RowTail, place: RunPlace) -> None:
     but no exit record, and does not send them.
     """
     for newest in tail.logs()[-1:]:
-        if not run_files.wait_for_end(newest, PROGRAM_WRITES_S) and place.base_url:
-            closing.upload_cut_off(newest.parent, place.base_url, PROGRAM_UPLOADS_S)
+        if not run_files.wait_for_end(newest, timeouts.PROGRAM_WRITES_S) and place.base_url:
+            closing.upload_cut_off(newest.parent, place.base_url, timeouts.PROGRAM_UPLOADS_S)
         segments.wait_for_next_name(newest)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from wbtune._cli.output import DONE, LEFT, Output
 from wbtune._data import sweep_command, sweep_file
 from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import EXIT_CODES, Kind
 from wbtune._data.sweep_file import GRID, SweepFile
-from wbtune._run import run_spec
+from wbtune._run import run_files, run_spec
 from wbtune._trial import program_trial
 from wbtune.errors import ConfigurationError
 
@@ -111,11 +112,12 @@ def _check_project(file: SweepFile, given: str | None) -> None:
 
 def _sum_up(output: Output, results: ResultGrid, file: SweepFile) -> int:
     """Print how the trials ended, and which was the best."""
-    total, failed, ended = len(results), results.num_errors, results.num_terminated
-    interrupted = total - failed - ended
-    counts = [f"{ended} ended"]
-    counts += [f"{number} {how}" for number, how in _not_well(failed, interrupted) if number]
-    output.line(f"{total} trials: {', '.join(counts)}")
+    total, failed = len(results), results.num_errors
+    interrupted = _interrupted(results)
+    numbers = {"ended well": total - failed - interrupted, "failed": failed}
+    numbers["interrupted"] = interrupted
+    shown = ", ".join(f"{number} {how}" for how, number in numbers.items() if number)
+    output.line(f"{total} trials: {shown}")
     best = None
     if file.metric is not None:
         with contextlib.suppress(RuntimeError):  # no trial has reported the metric
@@ -123,18 +125,15 @@ def _sum_up(output: Output, results: ResultGrid, file: SweepFile) -> int:
             best = {"metric": (found.metrics or {})[file.metric.name], "config": found.config}
             output.line(f"best: {file.metric.name}={best['metric']:g} with {found.config}")
     output.line(f"folder: {results.experiment_path}")
-    output.end(
-        {
-            "trials": total,
-            "ended": ended,
-            "failed": failed,
-            "interrupted": interrupted,
-            "best": best,
-            "folder": results.experiment_path,
-        }
-    )
+    counts = {how.replace(" ", "_"): number for how, number in numbers.items()}
+    output.end({"trials": total, **counts, "best": best, "folder": results.experiment_path})
     return LEFT if failed or interrupted else DONE
 
 
-def _not_well(failed: int, interrupted: int) -> list[tuple[int, str]]:
-    return [(failed, "failed"), (interrupted, "interrupted")]
+def _interrupted(results: ResultGrid) -> int:
+    """How many trials were interrupted, or never began, by their runs: Tune does not tell."""
+    begun = [result for result in results if result.error is None]
+    codes = run_files.ends(results.experiment_path)
+    ended = [code for name, code in codes.items() if not name.startswith("sweep-")]
+    never = len(results) - results.num_errors - results.num_terminated
+    return min(len(begun), ended.count(EXIT_CODES[Kind.INTERRUPTED]) + never)
