@@ -132,8 +132,7 @@ def _sum_up(output: Output, results: ResultGrid, file: SweepFile) -> int:
 
 def _interrupted(results: ResultGrid) -> int:
     """How many trials were interrupted, or never began, by their runs: Tune does not tell."""
-    begun = [result for result in results if result.error is None]
     codes = run_files.ends(results.experiment_path)
-    ended = [code for name, code in codes.items() if not name.startswith("sweep-")]
-    never = len(results) - results.num_errors - results.num_terminated
-    return min(len(begun), ended.count(EXIT_CODES[Kind.INTERRUPTED]) + never)
+    of_trials = [code for name, code in codes.items() if not name.startswith("sweep-")]
+    never_begun: int = len(results) - results.num_errors - results.num_terminated
+    return never_begun + of_trials.count(EXIT_CODES[Kind.INTERRUPTED])
