@@ -15,6 +15,7 @@ from wandb_server import TEST_KEY, WandbServer
 
 from wbtune._cli.main import main
 from wbtune._run import run_log
+from wbtune._upstream import wandb_settings
 
 #: It names a project of its own, as most do, and defaults that the sampled values replace.
 PROGRAM = """
@@ -144,6 +145,13 @@ def test_wrong_use(change, args, problem, folder):
     done = invoke("sweep.yaml", *args)
     assert (done.exit_code, done.stdout) == (2, "")
     assert problem in done.stderr
+
+
+def test_disabled(folder, monkeypatch):
+    """By the environment: nothing would be logged, and no trial could be compared."""
+    monkeypatch.setattr(wandb_settings, "wandb_setting", {"mode": "disabled"}.get)
+    done = invoke("sweep.yaml", "-p", "p")
+    assert (done.exit_code, "Give --mode offline" in done.stderr) == (2, True)
 
 
 def test_no_file(folder):

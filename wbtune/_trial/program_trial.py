@@ -22,7 +22,7 @@ from wbtune._run import closing, opening, run_files, segments
 from wbtune._run.log_tail import RowTail
 from wbtune._trial import program_environment
 from wbtune._trial.program_environment import RunPlace
-from wbtune._trial.program_process import ProgramProcess
+from wbtune._trial.program_process import ProgramFailedError, ProgramProcess
 from wbtune._trial.trial_function import decorated
 from wbtune._trial.tune_hooks import without_tunes_keys
 from wbtune._upstream import ray_results, ray_trial
@@ -65,6 +65,9 @@ def trainable(program: Program) -> Any:
 def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
     from ray import tune  # noqa: PLC0415 - the command line's other parts do not need it
 
+    if run.disabled:
+        msg = "the trial has no run, by whose log its program is followed (see the warning above)"
+        raise ProgramFailedError(msg)
     place = program_environment.of_run(run)
     parameters = _plain(without_tunes_keys(config))
     closing.leave_to_another(run)

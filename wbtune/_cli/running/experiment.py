@@ -15,6 +15,7 @@ from wbtune._data.outcomes import EXIT_CODES, Kind
 from wbtune._data.sweep_file import GRID, SweepFile
 from wbtune._run import run_files, run_spec
 from wbtune._trial import program_trial
+from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def run(
     _check_number(file, num_samples, time_budget)
     named = {option: value for option, value in given.items() if value is not None}
     _check_project(file, named.get("project"))
+    if "mode" not in named and wandb_settings.wandb_setting("mode") == "disabled":
+        cure = "Give --mode offline, or unset WANDB_MODE."
+        raise ConfigurationError(f"{NAME}: with W&B disabled, nobody knows what is logged. {cure}")
     from ray import tune  # noqa: PLC0415 - what is wrong before is said at once
 
     from wbtune.tuner import wandb_tuner  # noqa: PLC0415 - as above
