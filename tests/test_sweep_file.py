@@ -281,8 +281,8 @@ def test_without_the_private_names_the_rungs_are_those_of_the_same_sequence(monk
 
 def test_a_target_ends_the_experiment_and_keeps_what_stops_trials():
     config = simple(metric={"name": "val/loss", "goal": "minimize", "target": 0.5})
-    third = MaximumIterationStopper(3)
-    for stop in ({"training_iteration": 3}, third, [third], lambda _, r: r["n"] == 3):
+    third, also_third = MaximumIterationStopper(3), [MaximumIterationStopper(3)]
+    for stop in ({"training_iteration": 3}, third, also_third, lambda _, r: r["n"] == 3):
         given = tune.RunConfig(stop=stop)
         stopper = planned(config, run_config=given).run_config.stop
         assert given.stop is stop

@@ -23,6 +23,7 @@ from wbtune._data.options import (
     take_from_config,
 )
 from wbtune._data.plan import Plan
+from wbtune._data.sweep_file import SweepFile
 from wbtune._run import run_spec
 from wbtune._trial import tuner_options
 from wbtune._upstream import wandb_settings
@@ -31,8 +32,6 @@ from wbtune.errors import ConfigurationError, InvalidTrainableError
 
 if TYPE_CHECKING:
     from ray.tune import RunConfig, TuneConfig, Tuner
-
-    from wbtune._data.sweep_file import SweepFile
 
 PUBLIC_NAME = "wandb_tuner"
 
@@ -175,7 +174,7 @@ def _plan(
     run_config: RunConfig | None,
 ) -> Plan:
     """What the tuner is given, by the arguments and by a sweep's config if there is one."""
-    if not isinstance(sweep, (str, PathLike, Mapping)):
+    if not isinstance(sweep, (str, PathLike, Mapping, SweepFile)):
         return Plan(param_space, tune_config, run_config)
     # Not needed, and not paid for, without a sweep's config.
     from wbtune._driver.sweep_plan import plan  # noqa: PLC0415 - see above

@@ -13,6 +13,7 @@ from wbtune.errors import ServerUnreachableError, WbtuneError
 
 #: The module of each command, which is imported when the command is used.
 _COMMANDS: Final = {
+    "run": "run_command",
     "import": "import_command",
     "sync": "sync_command",
     "overview": "overview_command",

@@ -34,6 +34,14 @@ CORE_TEARDOWN_S: Final = 5.0
 CORE_KILLED_S: Final = 1.0
 #: The trial waits for the copy of its run to a remote storage, which then continues by itself.
 TRIAL_COPY_S: Final = 10.0
+#: A trial that `wbtune run` has started waits for its program to end, after SIGTERM, before the
+#: program is killed; and then for that.
+PROGRAM_ENDS_S: Final = 3.0
+PROGRAM_KILLED_S: Final = 1.0
+#: The trial waits for the wandb-core of its program, which was killed, to write the last rows.
+PROGRAM_WRITES_S: Final = 1.0
+#: The trial waits for the upload of these rows; otherwise the driver uploads them at the end.
+PROGRAM_UPLOADS_S: Final = 2.0
 
 # --- a trial's process, before and while it trains --------------------------------------------
 
@@ -45,6 +53,11 @@ TRIAL_SERVER_S: Final = 3.0
 RESULT_JOINS_S: Final = 0.5
 #: A fork waits for a thread that is logging.
 FORK_WAITS_S: Final = 1.0
+
+#: The trial looks this often for what its program has logged.
+PROGRAM_LOGS_S: Final = 0.2
+#: The trial asks this often whether all trials are to end.
+PROGRAM_ASKS_S: Final = 1.0
 
 # --- the process that writes a run: a trial's, or the driver's helper -------------------------
 

@@ -46,7 +46,7 @@ def plan(
 
     Args:
         public_name: what the user called, for messages.
-        given: ``sweep=``: the path of a file, or a mapping.
+        given: ``sweep=``: the path of a file, or a mapping; or one of them that was read.
         param_space: as the user gave it.
         tune_config: the same.
         run_config: the same.
@@ -55,7 +55,7 @@ def plan(
         ConfigurationError: if the config is wrong, contradicts an argument, or asks for what Tune
             can't do; if nothing says how many trials there are to be.
     """
-    file = sweep_file.read(public_name, given)
+    file = given if isinstance(given, SweepFile) else sweep_file.read(public_name, given)
     config = tune.TuneConfig() if tune_config is None else copy.copy(tune_config)
     _set_metric(file, config)
     _set_search(file, config, has_more=bool(param_space))

@@ -147,3 +147,40 @@ def _read(file: IO[bytes], size: int) -> bytes:
         return file.read(size)
     except OSError:  # a bad sector
         return b""
+
+
+class Tail:
+    """Reads the records of a log as they are written, each once.
+
+    Args:
+        path: the log; its writer may still have to create it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = _HEADER.size  # where the last whole record ended
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield the records that were completed since the last call.
+
+        Raises:
+            OSError: if the file can't be opened.
+        """
+        at = self._at
+        parts: list[bytes] = []
+        with self._path.open("rb") as file:
+            begin = at // BLOCK * BLOCK
+            file.seek(begin)
+            for kind, data in _chunks(file, at - begin):
+                at = _after(at, len(data))
+                parts = [data] if kind <= _FIRST else [*parts, data]
+                if kind in {_WHOLE, _LAST}:
+                    self._at = at
+                    yield b"".join(parts)
+
+
+def _after(at: int, length: int) -> int:
+    """Where the next chunk begins, after one of this length: a block's short rest is padding."""
+    at += _CHUNK.size + length
+    rest = -at % BLOCK
+    return at + rest if rest < _CHUNK.size else at

@@ -28,10 +28,10 @@ def logs(directory: Path | str, run_id: str | None = None) -> list[Path]:
     else:
         found = [wandb / name / f"run-{run_id}.wandb" for name in folders if run_id in name]
         found = [path for path in found if path.exists()]
-    return sorted(found, key=_begun)
+    return sorted(found, key=begun)
 
 
-def _begun(path: Path) -> str:
+def begun(path: Path) -> str:
     """Return when a log was begun, by its folder's name: (offline-)run-<time>-<id>."""
     return path.parent.name.partition("run-")[2]
 
