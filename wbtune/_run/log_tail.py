@@ -31,7 +31,7 @@ class RowTail:
     def __init__(self, directory: Path, run_id: str) -> None:
         self._directory, self._run_id = directory, run_id
         self._before = set(run_files.logs(directory, run_id))
-        self._tails: dict[Path, log_file.Tail] = {}
+        self._read_to: dict[Path, int] = {}
 
     def logs(self) -> list[Path]:
         """The logs that are followed, the oldest first."""
@@ -41,9 +41,11 @@ class RowTail:
     def new_rows(self) -> Iterator[dict[str, float]]:
         """The numbers of each row that was written since the last call, in order."""
         for path in self.logs():
-            tail = self._tails.setdefault(path, log_file.Tail(path))
             with contextlib.suppress(OSError):  # it can't be read, perhaps not any more
-                yield from filter(None, map(_numbers, tail.payloads()))
+                for payload, at in log_file.growing(path, self._read_to.get(path, 0)):
+                    self._read_to[path] = at
+                    if row := _numbers(payload):
+                        yield row
 
 
 def _numbers(payload: bytes) -> dict[str, float]:
