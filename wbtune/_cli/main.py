@@ -40,14 +40,22 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except WbtuneError as error:
-            click.echo(f"wbtune: {mask_text(str(error))}", err=True)
+            _say(str(error))
             ctx.exit(LEFT if isinstance(error, ServerUnreachableError) else WRONG_USE)
-        except OSError as error:  # a full disk, no right to write, a broken pipe
-            click.echo(f"wbtune: {mask_text(str(error))}", err=True)
+        except BrokenPipeError:  # nobody reads what is printed, which click knows how to end
+            raise
+        except OSError as error:  # a full disk, no right to write
+            _say(str(error))
             ctx.exit(LEFT)
         except KeyboardInterrupt:
             click.echo("wbtune: interrupted; what is done is kept, run it again to go on", err=True)
             ctx.exit(_INTERRUPTED)
+
+
+def _say(text: str) -> None:
+    """Print an error, which may begin with the command's name already."""
+    shown = mask_text(text)
+    click.echo(shown if shown.startswith("wbtune ") else f"wbtune: {shown}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
