@@ -143,6 +143,9 @@ LINKS_S: Final = 0.02
 COPY_S: Final = 30.0
 #: The driver waits this long for a copy in any case, even after Ctrl-C.
 COPY_LEAST_S: Final = 3.0
+#: Offline runs that are being written are copied to it no more often than this; short, because
+#: `wbtune sync --watch` has every row at the server within 20 s.
+LIVE_COPIES_S: Final = 3.0
 
 # --- Ray's key-value store --------------------------------------------------------------------
 

@@ -138,6 +138,7 @@ class ExperimentRun:
         )
         spec = spec._replace(init={**spec.init, "job_type": JOB_TYPE}, logs_results=False)
         self._writer.start(self.key, spec, Router(), login.secret)
+        self._trials.copy_live(state.directory, [self.key])
         self.describe_by_trials([trial], now=True)
 
     def describe_by_trials(self, tune_trials: Sequence[Trial], *, now: bool = False) -> None:
