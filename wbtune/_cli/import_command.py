@@ -75,8 +75,8 @@ def command(folder: str, *, as_json: bool, **given: Any) -> None:
     Run it again, and only what is new is added: results that came since, and the trials that have
     ended since.
 
-    Exit codes: 0 all is imported, 1 something is left (a trial has not ended, a file can't be read,
-    or not all could be sent), 2 wrong use.
+    Exit codes: 0 all is imported that can be read, 1 something is left (a trial has not ended, a
+    file can't be opened, or not all could be sent), 2 wrong use.
     """
     from wbtune._cli.importing.experiment import run  # noqa: PLC0415 - `--help` needs none of it
 
