@@ -10,6 +10,8 @@ JOB_TYPE: Final = "sweep"
 BEST: Final = "best"
 #: The entry of the summary of the run for the whole that names that run.
 BEST_RUN: Final = "best/run"
+#: The entry of its config that is the sweep's config, if the user gave one.
+GIVEN: Final = "sweep_config"
 
 
 class Sweep(NamedTuple):

@@ -203,5 +203,10 @@ SYNC_ARRIVES_S: Final = 30.0
 SYNC_QUIET_S: Final = 30.0
 #: It waits for wandb-core to say that it has understood what to upload.
 SYNC_CORE_ANSWERS_S: Final = 30.0
+#: Nothing has arrived for this long while wandb-core is uploading: it asks why, and whether the
+#: server is there at all.
+SYNC_STALLS_S: Final = 60.0
+#: Without any change for this long, an online run without an end is taken for dead.
+SYNC_ABANDONED_S: Final = 600.0
 #: While it watches, it prints a line no more often than this.
 SYNC_LINES_S: Final = 10.0

@@ -20,7 +20,7 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._data.routing import Router
-from wbtune._data.sweep import JOB_TYPE
+from wbtune._data.sweep import GIVEN, JOB_TYPE
 from wbtune._driver.best import finite
 from wbtune._driver.run_tags import request_of
 from wbtune._driver.sweep_start import Whole, config_of
@@ -130,6 +130,8 @@ class ExperimentRun:
             "mode": self.objective and self.objective.mode,
             "sweep": sweep and sweep.id,
         }
+        if self.description.given is not None:  # from it, `wbtune sync` makes the sweep
+            config[GIVEN] = config_of(self.name, self.description, self.objective)
         spec = run_spec.spec(
             replace(options, init_kwargs=given),
             Identity(self.key, self.name, self.name, state.directory),

@@ -33,6 +33,12 @@ class Arrival(NamedTuple):
     events: int = 0
     lines: int = 0
 
+    @property
+    def last_step(self) -> int:
+        """The step of the last row; -1 if there is none."""
+        step = self.last.get("_step")
+        return step if type(step) is int else -1
+
 
 def ask(server: Server, entity: str | None, project: str, run_id: str) -> Arrival | None:
     """Ask what the server has of a run; None if it has no such run.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +38,18 @@ class Left:
         events: records of system metrics, each a line at the server.
         lines: lines of the console.
         free: the step that the next row has at least.
+        after: the last step at the server, which shows no row of a lower one; -1 without.
         copied: how many rows were not skipped.
+        last: when the last of them was logged; None if there is none.
     """
 
     rows: int = 0
     events: int = 0
     lines: int = 0
     free: int = 0
+    after: int = -1
     copied: int = 0
+    last: int | float | None = None
 
 
 class Relay:
@@ -145,9 +150,14 @@ class Relay:
         if left.rows > 0:
             left.rows -= 1
             return False
+        step = max(step, left.after + 1)
+        left.free = step + 1
         left.copied += 1
         history.step.num = step
         for item in history.item:
-            if (item.key or "/".join(item.nested_key)) == "_step":
+            name = item.key or "/".join(item.nested_key)
+            if name == "_step":
                 item.value_json = str(step)
+            elif name == log_rows.STAMP:
+                left.last = json.loads(item.value_json)
         return True

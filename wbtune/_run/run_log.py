@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wbtune._data.sweep import JOB_TYPE
 from wbtune._run import log_records, log_rows, log_summary, run_files
 
 
@@ -189,12 +190,17 @@ def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, Run
     by_id: dict[str, list[RunLog]] = {}
     for part in _read_all(run_files.logs(directory, run_id)):
         by_id.setdefault(part.id, []).append(part)
-    return {run_id: _merged(parts) for run_id, parts in by_id.items()}
+    return {run_id: merge(parts) for run_id, parts in by_id.items()}
 
 
 def merged(paths: Iterable[Path]) -> RunLog:
     """Read the segments of one run, the oldest first, and merge them."""
-    return _merged(_read_all(paths))
+    return merge(_read_all(paths))
+
+
+def is_whole(run: RunLog) -> bool:
+    """Is it the run for a whole experiment, which says what was searched?"""
+    return run.job_type == JOB_TYPE and isinstance(run.config.get("space"), dict)
 
 
 def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
@@ -205,7 +211,8 @@ def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
                 yield log
 
 
-def _merged(parts: Iterable[RunLog]) -> RunLog:
+def merge(parts: Iterable[RunLog]) -> RunLog:
+    """Merge the segments of one run, the oldest first."""
     run = RunLog()
     for part in parts:
         run.id, run.started = part.id, run.started or part.started

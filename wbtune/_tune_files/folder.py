@@ -80,16 +80,22 @@ class Folder(NamedTuple):
         from pyarrow import fs  # noqa: PLC0415 - it takes long to import
 
         found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        entries = [
-            Entry(
-                info.base_name,
-                info.type == fs.FileType.Directory,
-                info.size or 0,
-                (info.mtime_ns or 0) / 1e9,
-            )
-            for info in found
+        return sorted(map(_entry, found))
+
+    def tree(self) -> list[tuple[str, Entry]]:
+        """The files in it and in the folders within, with their paths in it, by one request.
+
+        Raises:
+            OSError: if it can't be read.
+        """
+        from pyarrow import fs  # noqa: PLC0415 - it takes long to import
+
+        selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
+        return [
+            (posixpath.relpath(info.path, self.path), _entry(info))
+            for info in self.filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
         ]
-        return sorted(entries)
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The lines of a file, one after the other, without their ends.
@@ -149,6 +155,14 @@ class Folder(NamedTuple):
         """
         path = posixpath.join(self.path, name)
         return self.filesystem.open_input_stream(path, compression=None)
+
+
+def _entry(info: Any) -> Entry:
+    """An entry of pyarrow's kind."""
+    from pyarrow import fs  # noqa: PLC0415 - it takes long to import
+
+    is_folder = info.type == fs.FileType.Directory
+    return Entry(info.base_name, is_folder, info.size or 0, (info.mtime_ns or 0) / 1e9)
 
 
 def folder_of(text: str) -> Folder:

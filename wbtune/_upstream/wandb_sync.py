@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import inspect
 from collections.abc import Mapping
@@ -47,6 +48,9 @@ class LogUpload:
         log: the file.
         settings: W&B settings, the key among them; those of this process otherwise.
         live: wait for more records until there is an exit record.
+
+    Raises:
+        TimeoutError: if wandb-core does not answer.
     """
 
     def __init__(self, log: Path, settings: Mapping[str, Any], *, live: bool) -> None:
@@ -77,14 +81,16 @@ class LogUpload:
         return bool(self._end.done())
 
     def errors(self) -> list[str]:
-        """What went wrong since this was last asked.
+        """What went wrong since this was last asked; nothing, if wandb-core is too busy to tell.
 
         Raises:
             Exception: wandb's, if wandb-core is gone.
         """
         if self.is_done:
             return _errors(self._end.result())
-        return _errors(self._setup.asyncer.run(self._status))
+        with contextlib.suppress(TimeoutError):
+            return _errors(self._setup.asyncer.run(self._status))
+        return []
 
     async def _status(self) -> Any:
         handle = await _sent(self._service.sync_status(self._id))

@@ -173,8 +173,7 @@ def _before(target: Target) -> run_log.RunLog | None:
     for run_id in sorted(run_files.run_ids(target.directory)):
         if run_id.startswith("sweep-"):
             log = run_log.merged(run_files.logs(target.directory, run_id))
-            is_whole = {"space", "sweep"} <= log.config.keys()
-            if is_whole and log.project == target.options.project:
+            if run_log.is_whole(log) and log.project == target.options.project:
                 return log
     return None
 

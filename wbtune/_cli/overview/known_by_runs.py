@@ -16,8 +16,6 @@ from wbtune._run.run_log import RunLog
 from wbtune._tune_files.folder import Folder
 from wbtune._upstream import wandb_settings
 
-#: The job type of the run for a whole experiment (`_driver.experiment_run`).
-_WHOLE: Final = "sweep"
 _FOLDER: Final = "wandb"
 
 
@@ -57,7 +55,7 @@ def _known(runs: Iterable[RunLog]) -> KnownByRuns:
     objective, space = None, {}
     outcomes, perturbations, pages = {}, {}, {}
     for run in runs:
-        if _is_whole(run):
+        if run_log.is_whole(run):
             config = run.config
             objective = objective_of(config.get("metric"), config.get("mode")) or objective
             space = sweep_config.varying(config["space"])
@@ -71,10 +69,6 @@ def _known(runs: Iterable[RunLog]) -> KnownByRuns:
         if url := _page(run):
             pages[trial_id] = url
     return KnownByRuns(objective, space, outcomes, perturbations, pages)
-
-
-def _is_whole(run: RunLog) -> bool:
-    return run.id.startswith(f"{_WHOLE}-") and isinstance(run.config.get("space"), dict)
 
 
 def _outcome(run: RunLog) -> Outcome | None:

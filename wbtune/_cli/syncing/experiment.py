@@ -139,6 +139,7 @@ def _target(output: Output, source: Source, login: Login, *, live: bool) -> Targ
         ExperimentSweep(server, entity, source.memory, output),
         source.scratch,
         live,
+        output,
     )
 
 
@@ -186,6 +187,7 @@ class _Experiment:
         self._active: dict[str, Steps[None]] = {}
         self._written: set[str] = set()  # those of the active ones that are still being written
         self._sent: dict[str, object] = {}  # what a run was when it was last sent
+        self._is_away = False  # the storage, when it was last looked at
 
     def send_all(self) -> None:
         """Send everything, until there is nothing more."""
@@ -200,22 +202,35 @@ class _Experiment:
                     due = time.monotonic() + timeouts.SYNC_DISCOVERS_S
             show()
         self._target.sweep.mark(self._runs)
-        if self._source.mirror is not None:
-            self._source.mirror.publish_markers()
+        self._publish()
+
+    def _publish(self) -> None:
+        mirror = self._source.mirror
+        if mirror is not None:
+            try:
+                mirror.publish_markers()
+            except OSError as error:
+                self._output.warn(
+                    f"{self._source.folder.shown} can't be written, so the next `wbtune sync` "
+                    f"asks the server again: {error}"
+                )
 
     def _look(self) -> None:
         """Look for runs, new segments, and whether the experiment goes on."""
         try:
             self._source.fetch()
+            self._is_away = False
         except OSError as error:
             if self._watch is None:
                 raise
-            self._output.warn(f"{self._source.folder.shown} can't be read: {error}")
+            if not self._is_away:
+                self._is_away = True
+                self._output.warn(f"{self._source.folder.shown} can't be read: {error}")
         for run_id, found in self._source.runs.look().items():
             if self._only is not None and run_id not in self._only:
                 continue
             run = self._runs.setdefault(run_id, found)
-            run.segments[:] = found.segments  # an upload may be waiting for the next
+            run.head, run.segments[:] = found.head, found.segments  # an upload may wait for it
             is_known = run_id in self._active or run_id in self._waiting
             if not is_known and self._sent.get(run_id) != _state(run):
                 self._waiting.append(run_id)

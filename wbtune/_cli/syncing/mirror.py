@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from wbtune._cli.syncing.memory import NAME
-from wbtune._tune_files.folder import Entry, Folder
+from wbtune._tune_files.folder import Folder
 
-_MARKER = ".synced"
+_WANDB: Final = "wandb"
+_NOT_FETCHED: Final = frozenset({"wbtune.log", "wbtune-sync.lock"})
+_MARKER: Final = ".synced"
 
 
 class Mirror:
@@ -23,7 +26,8 @@ class Mirror:
     def __init__(self, remote: Folder, directory: Path) -> None:
         self._remote = remote
         self._directory = directory
-        self._known: dict[str, tuple[int, float]] = {}
+        self._known: dict[str, tuple[int, float]] = {}  # what is there
+        self._same: dict[str, int] = {}  # when a copy was written that is the same as there
 
     def fetch(self) -> None:
         """Copy what is new or has grown; a run's log after the files that it names.
@@ -31,28 +35,22 @@ class Mirror:
         Raises:
             OSError: if the storage does not answer.
         """
-        for path, entry in sorted(self._files("wandb"), key=lambda one: _rank(one[0])):
-            state = entry.size, entry.changed
-            if self._known.get(path) != state:
-                self._fetch(path)
+        for inner, entry in sorted((self._remote / _WANDB).tree(), key=lambda one: _rank(one[0])):
+            path, state = posixpath.join(_WANDB, inner), (entry.size, entry.changed)
+            if entry.name not in _NOT_FETCHED and self._known.get(path) != state:
+                self._fetch(path, entry.changed)
                 self._known[path] = state
 
-    def _files(self, path: str) -> Iterator[tuple[str, Entry]]:
-        for entry in (self._remote / path).entries():
-            inner = posixpath.join(path, entry.name)
-            if entry.is_folder:
-                yield from self._files(inner)
-            elif entry.name not in {"wbtune.log", "wbtune-sync.lock"}:
-                yield inner, entry
-
-    def _fetch(self, path: str) -> None:
+    def _fetch(self, path: str, changed: float) -> None:
         target = self._directory / path
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.part")
         with self._remote.open(path) as source, part.open("wb") as file:
             while data := source.read(1 << 20):
                 file.write(data)
+        os.utime(part, (changed, changed))  # a marker that is older than its log is none
         part.replace(target)
+        self._same[path] = target.stat().st_mtime_ns
 
     def publish(self, file: Path) -> None:
         """Copy a small file to the storage.
@@ -63,16 +61,17 @@ class Mirror:
         self._remote.write(file.relative_to(self._directory).as_posix(), file.read_bytes())
 
     def publish_markers(self) -> None:
-        """Copy wandb's markers to the storage.
+        """Copy the markers of what was uploaded to the storage.
 
         Raises:
             OSError: if that is not allowed.
         """
         for file in (self._directory / "wandb").glob(f"*/*{_MARKER}"):
             path = file.relative_to(self._directory).as_posix()
-            if path not in self._known:
+            changed = file.stat().st_mtime_ns
+            if self._same.get(path) != changed:
                 self.publish(file)
-                self._known[path] = (0, 0.0)
+                self._same[path] = changed
 
 
 def _rank(path: str) -> tuple[int, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from wbtune._data import timeouts
 from wbtune._place.arrivals import Arrival
 from wbtune._place.storage import OFFLINE
 from wbtune._run import log_records, log_rows, run_files, run_log
-from wbtune._run.relay import Left
 from wbtune._run.run_log import RunLog
 
 
@@ -30,8 +32,16 @@ class Segment(NamedTuple):
 
     @property
     def is_synced(self) -> bool:
-        """Whether it has wandb's marker, or was uploaded while it was written."""
-        return not self.is_kept or self._marker.exists()
+        """Whether it was uploaded while it was written, or later, and has not grown since."""
+        if not self.is_kept:
+            return True
+        try:
+            log = self.log.stat()
+            if self._unended.exists() and self._unended.read_text() == str(log.st_size):
+                return True
+            return self._marker.stat().st_mtime >= log.st_mtime
+        except OSError:
+            return False
 
     @property
     def has_ended(self) -> bool:
@@ -39,12 +49,28 @@ class Segment(NamedTuple):
         return run_files.exit_code(self.log) is not None
 
     @property
+    def is_sent_by_driver(self) -> bool:
+        """Whether it is an online run's that has no end: nobody else may end it."""
+        return not self.is_kept and not self.has_ended
+
+    @property
     def _marker(self) -> Path:
         return self.log.with_suffix(".wandb.synced")
 
-    def mark(self) -> None:
-        """Set wandb's own marker."""
-        if self.is_kept:
+    @property
+    def _unended(self) -> Path:
+        return self.log.with_suffix(".unended.synced")
+
+    def mark(self, size: int | None) -> None:
+        """Mark it as uploaded: by wandb's own marker, if nothing more can come.
+
+        Args:
+            size: how long its log was, if that may go on, of which `wandb sync` would take no
+                notice; None if it has ended.
+        """
+        if self.is_kept and size is not None:
+            self._unended.write_text(str(size))
+        elif self.is_kept:
             self._marker.touch()
 
 
@@ -53,7 +79,7 @@ class LocalRun:
     """A run with something that was only kept on disk.
 
     Attributes:
-        head: what it was opened with.
+        head: what it was opened with, merged as its segments are.
         segments: its logs, the oldest first.
     """
 
@@ -75,6 +101,14 @@ class LocalRun:
         """Whether all of it is uploaded, by the markers."""
         return all(segment.is_synced for segment in self.segments)
 
+    @property
+    def is_live(self) -> bool:
+        """Is its driver sending its newest rows at the moment, as far as anybody can tell?"""
+        last = self.segments[-1]
+        if not last.is_sent_by_driver:
+            return False
+        return time.time() - last.log.stat().st_mtime < timeouts.SYNC_ABANDONED_S
+
 
 class Runs:
     """The runs below ``<directory>/wandb``, by id.
@@ -90,14 +124,18 @@ class Runs:
     def look(self) -> dict[str, LocalRun]:
         """Look for runs and segments; those whose log does not say yet what they are come later."""
         found: dict[str, LocalRun] = {}
+        heads: dict[str, list[RunLog]] = {}
         for log in run_files.logs(self._directory):
             head = self._heads.get(log) or run_log.head(log)
             if head is None or not head.id:
                 continue
             self._heads[log] = head
+            heads.setdefault(head.id, []).append(head)
             run = found.setdefault(head.id, LocalRun(head))
             is_kept = log.parent.name.startswith(OFFLINE) or run_files.is_left(log.parent)
             run.segments.append(Segment(log, is_kept))
+        for run_id, run in found.items():
+            run.head = run_log.merge(heads[run_id])
         return {
             run_id: run
             for run_id, run in found.items()
@@ -111,14 +149,17 @@ class Extent(NamedTuple):
     Attributes:
         rows: how many its segments have up to each.
         free: the first step that is free after each.
-        last: when the last row was logged, which identifies it; None if there is none.
-        arrived: how many of them the server has.
+        have: how many of each segment's rows the server has: its first ones.
     """
 
     rows: tuple[int, ...]
     free: tuple[int, ...]
-    last: float | None
-    arrived: int
+    have: tuple[int, ...]
+
+    @property
+    def arrived(self) -> int:
+        """How many of them the server has."""
+        return sum(self.have)
 
     @property
     def total(self) -> int:
@@ -129,21 +170,21 @@ class Extent(NamedTuple):
 def extent(run: LocalRun, arrival: Arrival | None = None) -> Extent:
     """Count a run's rows, and find the last that has arrived among them.
 
-    Lines of a history are not counted for that: an interrupted `wandb sync` may send rows again,
-    which the server counts, and does not show.
+    Lines of a history are not counted for that, unless they are too few: an interrupted
+    `wandb sync` may send rows again, which the server counts, and does not show.
 
     Raises:
         ForeignRunError: if the server's last row is none of them, and they do not follow it.
     """
     sought = None if arrival is None else arrival.last.get(log_rows.STAMP)
-    count, free, arrived, first, last = 0, 0, None, None, None
+    count, free, arrived, first = 0, 0, None, None
     rows: list[int] = []
     frees: list[int] = []
     for log in run.logs:
         for stamp, step in log_rows.stamped(log):
             free = 1 + max(free, free if step is None else int(step))
             first = first or (stamp, free - 1)
-            count, last = count + 1, stamp
+            count += 1
             if sought is not None and stamp == sought:
                 arrived = count
         rows.append(count)
@@ -156,7 +197,56 @@ def extent(run: LocalRun, arrival: Arrival | None = None) -> Extent:
         arrived = 0
     if arrived is None:
         raise ForeignRunError
-    return Extent(tuple(rows), tuple(frees), last, arrived)
+    sizes = [count - before for count, before in zip(rows, [0, *rows], strict=False)]
+    have = _in_segments(run, sizes, arrived, 0 if arrival is None else arrival.rows)
+    return Extent(tuple(rows), tuple(frees), have)
+
+
+def _in_segments(
+    run: LocalRun, sizes: Sequence[int], arrived: int, counted: int
+) -> tuple[int, ...]:
+    """How many of each segment's rows the server has.
+
+    They are its first rows, if all were sent in order. A segment may have been left out though,
+    and be sent after those that follow it, which their driver has sent.
+
+    Args:
+        run: the run.
+        sizes: how many rows each segment has.
+        arrived: the place of the server's last row among all.
+        counted: how many rows the server has.
+    """
+    if counted < arrived:  # it lacks some of those before
+        return _without_order(run, sizes, counted)
+    have = _first_of(sizes, arrived)
+    later = [
+        size if segment.is_synced and not has else has
+        for segment, size, has in zip(run.segments, sizes, have, strict=True)
+    ]
+    return tuple(later if sum(later) <= counted else have)
+
+
+def _without_order(run: LocalRun, sizes: Sequence[int], counted: int) -> tuple[int, ...]:
+    """What a number of things is of each segment: of those not marked, what the others leave."""
+    marked = [size if one.is_synced else 0 for one, size in zip(run.segments, sizes, strict=True)]
+    if sum(marked) > counted:
+        return tuple(_first_of(sizes, counted))
+    rest = [size - known for size, known in zip(sizes, marked, strict=True)]
+    others = _first_of(rest, counted - sum(marked))
+    return tuple(known + other for known, other in zip(marked, others, strict=True))
+
+
+def _first_of(sizes: Sequence[int], count: int) -> list[int]:
+    """How many of the first `count` things are in each of several parts.
+
+    >>> _first_of([3, 3, 3], 4)
+    [3, 1, 0]
+    """
+    found = []
+    for size in sizes:
+        found.append(min(size, count))
+        count -= found[-1]
+    return found
 
 
 def _follow(first: tuple[float | None, int] | None, arrival: Arrival) -> bool:
@@ -172,23 +262,28 @@ def _follow(first: tuple[float | None, int] | None, arrival: Arrival) -> bool:
     return first[0] is not None and stamp < first[0] and step < first[1]
 
 
-def left_after(run: LocalRun, found: Extent, arrival: Arrival | None, first: int) -> Left:
-    """What is left out of a run's segments from one on.
+def left_out(run: LocalRun, found: Extent, arrival: Arrival | None) -> list[tuple[int, int, int]]:
+    """What each of a run's segments has that the server has, too: see `Left`.
 
     Args:
         run: the run.
         found: its extent.
         arrival: what the server has of it.
-        first: which segment is the first to be sent.
     """
-    before, free = (found.rows[first - 1], found.free[first - 1]) if first else (0, 0)
     have = arrival or Arrival()
-    left = Left(found.arrived - before, have.events, have.lines, free)
-    for log in run.logs[:first]:
-        for record in log_records.records(log):
-            kind = record.WhichOneof("record_type")
-            if kind == "stats":
-                left.events -= 1
-            elif kind == "output_raw":
-                left.lines -= record.output_raw.line.count("\n")
-    return left
+    counts = [_counted(log) for log in run.logs]
+    events = _without_order(run, [events for events, _ in counts], have.events)
+    lines = _without_order(run, [lines for _, lines in counts], have.lines)
+    return list(zip(found.have, events, lines, strict=True))
+
+
+def _counted(log: Path) -> tuple[int, int]:
+    """How many records of system metrics a log has, and how many lines of the console."""
+    events = lines = 0
+    for record in log_records.records(log):
+        kind = record.WhichOneof("record_type")
+        if kind == "stats":
+            events += 1
+        elif kind == "output_raw":
+            lines += record.output_raw.line.count("\n")
+    return events, lines

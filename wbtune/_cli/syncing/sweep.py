@@ -10,7 +10,7 @@ from wbtune._cli.syncing.memory import MemoryFile
 from wbtune._cli.syncing.runs import LocalRun
 from wbtune._data import sweep_config
 from wbtune._data.checkpoint import Objective
-from wbtune._data.sweep import BEST, BEST_RUN, JOB_TYPE, Sweep
+from wbtune._data.sweep import BEST, BEST_RUN, GIVEN, Sweep
 from wbtune._place import sweeps
 from wbtune._place.server import RefusedError, Server
 from wbtune._run import run_log
@@ -22,12 +22,12 @@ _NO_PARAMETERS: Final = ("_wandb", "wbtune/")
 
 def whole_of(runs: Mapping[str, LocalRun]) -> LocalRun | None:
     """The run for the whole experiment; None without ``sweep=True``."""
-    return next((run for run in runs.values() if run.head.job_type == JOB_TYPE), None)
+    return next((run for run in runs.values() if run_log.is_whole(run.head)), None)
 
 
 def is_wanted(whole: LocalRun | None) -> bool:
     """Was a sweep declared that could not be made?"""
-    return whole is not None and "space" in whole.head.config and not whole.head.config.get("sweep")
+    return whole is not None and not whole.head.config.get("sweep")
 
 
 class ExperimentSweep:
@@ -53,6 +53,7 @@ class ExperimentSweep:
         self._output = output
         self.memory = file.read()
         self.is_missing = False
+        self._is_forgotten = False
 
     @property
     def sweep(self) -> Sweep | None:
@@ -60,35 +61,35 @@ class ExperimentSweep:
         return self.memory.known_sweep
 
     def begin(self, runs: Mapping[str, LocalRun]) -> None:
-        """Make the sweep, if it was declared and there is none yet.
-
-        Raises:
-            OSError: if it can't be remembered, which is tried before.
-        """
+        """Make the sweep, if it was declared and there is none yet; and it can be remembered."""
         whole = whole_of(runs)
         if whole is None or not is_wanted(whole) or self.sweep is not None or self.is_missing:
             return
-        self._file.write(self.memory)
         try:
+            self._file.write(self.memory)  # before: else, each `wbtune sync` would make another
+            config = self._config(whole, runs)
             sweep, warnings = sweeps.create(
                 self._server,
                 whole.head.entity or self._entity,
                 whole.head.project,
-                whole.head.name,
-                self._config(whole, runs),
+                config.get("name") or whole.head.name,
+                config,
             )
+        except OSError as error:
+            self._missing(f"the sweep is not made, as it can't be remembered ({error})")
+            return
         except (WbtuneError, RefusedError) as error:
             self._missing(f"the experiment has no sweep at W&B ({error}); its runs are sent")
             return
         self.memory.sweep = list(sweep)
-        self._file.write(self.memory)
+        self._remember()
         for text in warnings:
             self._output.line(f"W&B says of the sweep's config: {text}")
 
     def of_run(self, run: LocalRun) -> Sweep | None:
         """The sweep that a run is to be a member of; None if it is not, or has another."""
         sweep = self.sweep
-        if sweep is None or run.head.job_type == JOB_TYPE or run.head.sweep:
+        if sweep is None or run_log.is_whole(run.head) or run.head.sweep:
             return None
         entity = run.head.entity or self._entity or sweep.entity
         return sweep if (entity, run.head.project) == (sweep.entity, sweep.project) else None
@@ -101,14 +102,13 @@ class ExperimentSweep:
         """Remember that a run was sent as a member."""
         if not self.is_attached(run):
             self.memory.attached.append(run.id)
-            self._file.write(self.memory)
+            self._remember()
 
     def change(self, run: LocalRun, record: Any) -> None:
         """Write the sweep into the record that opens a run."""
         sweep = self.of_run(run)
-        if sweep is not None:
-            record.sweep_id = sweep.id
-        if run.head.job_type == JOB_TYPE and self.sweep is not None:
+        record.sweep_id = run.head.sweep if sweep is None else sweep.id
+        if run_log.is_whole(run.head) and self.sweep is not None:
             for item in record.config.update:
                 if item.key == "sweep":
                     item.value_json = f'"{self.sweep.id}"'
@@ -128,7 +128,7 @@ class ExperimentSweep:
             if state != self.memory.state:
                 sweeps.change(self._server, sweep, state=state)
                 self.memory.state = state
-                self._file.write(self.memory)
+                self._remember()
             if has_ended:
                 self._tag(str(run_log.merged(whole.logs).summary.get(BEST_RUN) or ""), sweep)
         except (WbtuneError, RefusedError) as error:
@@ -143,7 +143,7 @@ class ExperimentSweep:
             place = (sweep.entity, sweep.project, before)
             sweeps.tag(self._server, place, add=(), remove=(BEST,))
         self.memory.best = best
-        self._file.write(self.memory)
+        self._remember()
 
     def _config(self, whole: LocalRun, runs: Mapping[str, LocalRun]) -> dict[str, Any]:
         # They import Ray, which takes seconds.
@@ -151,6 +151,8 @@ class ExperimentSweep:
         from wbtune._driver.sweep_start import config_of  # noqa: PLC0415 - as above
 
         known = whole.head.config
+        if isinstance(given := known.get(GIVEN), dict):
+            return given
         parameters = known.get("space") or sweep_config.seen(
             {
                 name: value
@@ -164,6 +166,15 @@ class ExperimentSweep:
         objective = Objective(metric, mode) if metric and mode else None
         description = Description(parameters, method=known.get("method") or CUSTOM)
         return config_of(whole.head.name, description, objective)
+
+    def _remember(self) -> None:
+        """Remember it for the next `wbtune sync`; say once if that does not work."""
+        try:
+            self._file.write(self.memory)
+        except OSError as error:
+            if not self._is_forgotten:
+                self._is_forgotten = True
+                self._output.warn(f"what was done to the sweep can't be remembered: {error}")
 
     def _missing(self, text: str) -> None:
         self.is_missing = True

@@ -54,10 +54,12 @@ class Watch:
         quiet = now - self._since
         self.is_idle = quiet >= self._idle_s
         runs_ended = bool(runs) and all(run.segments[-1].has_ended for run in runs.values())
-        whole = whole_of(runs)
-        # The run for the whole is closed after all others. Else, a search may yet make trials.
-        is_last = whole is not None or (tune_ended and quiet >= timeouts.SYNC_QUIET_S)
-        self.has_ended = runs_ended and is_last
+        has_whole = whole_of(runs) is not None
+        # The run for the whole is closed after all others, but may be copied to a storage before
+        # them. Without it, a search may yet make trials.
+        is_last = has_whole and self._folder.is_local
+        is_quiet = (has_whole or tune_ended) and quiet >= timeouts.SYNC_QUIET_S
+        self.has_ended = runs_ended and (is_last or is_quiet)
 
     def _tune(self) -> tuple[bool, float]:
         """Whether all trials have ended by Tune's word, and when it last wrote anything."""
