@@ -81,6 +81,8 @@ def _import(output: Output, target: Target) -> int:
     ids = [one.run_id for one in done if one.state is not State.BUSY]
     ids += [] if sweep is None else [sweep.run_id]
     left = upload.send(target, ids, output) if target.is_online else []
+    if sweep is not None:
+        sweep.mark()
     artifacts = checkpoints.upload(target, done, output)
     if target.is_online and not left:
         upload.correct_tags(target, place, done, output)
