@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import math
 import os
@@ -26,6 +28,8 @@ from made_folders import BEGAN, Trial, results
 
 from wbtune._cli.importing.results import InLogs, with_stamps
 from wbtune._cli.main import main
+from wbtune._cli.syncing.memory import only_one
+from wbtune._place import file_lock
 from wbtune._run import run_files, run_log
 from wbtune._tune_files import experiment_files
 from wbtune._tune_files.folder import folder_of
@@ -277,17 +281,83 @@ def test_what_wbtune_has_logged_itself_is_not_added(tmp_path):
 
 
 def test_a_run_that_is_being_written_is_left_alone(tmp_path):
-    """By the experiment's own driver, or by another import."""
+    """By the experiment's own driver, which may write nothing for minutes, while Tune does."""
     folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2), "RUNNING")])
     imported(folder, code=1)
     [log] = run_files.logs(folder, "a")
     log.write_bytes(log.read_bytes()[:-40])  # its exit record
     made_folders.experiment(folder, [Trial("a", results(3), "RUNNING")])
     (log.parent / "wbtune-imported").rename(log.parent / "kept")
+    grow_older(log.parent, by=300)
     done = imported(folder, code=1)
-    assert "another process is writing its run: 1 trial (train_a)" in done.stderr
-    os.utime(log, (time.time() - 1000,) * 2)
+    assert "within the last ten minutes: 1 trial (train_a)" in done.stderr
+    grow_older(folder, by=1000)
+    os.utime(log)
+    assert as_json(folder, code=1)["rows_added"] == 0
+    grow_older(folder, by=1000)
     assert as_json(folder, code=1)["rows_added"] == 1
+
+
+def grow_older(folder: Path, by: float) -> None:
+    for path in folder.rglob("*"):
+        os.utime(path, (path.stat().st_mtime - by,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("lock", "command"), [("import", "wbtune import"), ("sync", "wbtune sync")]
+)
+def test_two_at_once_do_not_write_the_same_rows(tmp_path, lock, command):
+    """The second says who is there, writes nothing, and leaves it to be run again."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2))])
+    (folder / "wandb").mkdir()
+    with file_lock.held(folder / "wandb" / f"wbtune-{lock}.lock") as other:
+        assert other is None
+        done = imported(folder, "--json", code=1)
+    assert f"a `{command}` (process {os.getpid()} on " in done.stderr
+    assert json.loads(done.stdout)["warnings"]
+    assert not run_files.run_ids(folder)
+    imported(folder)
+    assert rows_of(folder, "a") == [1, 2]
+
+
+def test_the_lock_of_sync_is_the_one_that_sync_takes(tmp_path):
+    """Its name stands in two places."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2))])
+    (folder / "wandb").mkdir()
+    with only_one(folder / "wandb", str(folder)):
+        imported(folder, code=1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EBADF, None])
+def test_file_systems_without_locks(tmp_path, monkeypatch, number):
+    """Lustre without flock, and Windows: an import goes on, the second too."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2), "RUNNING")])
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, "no locks")
+
+    if number is None:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    for rows in (2, 0):
+        assert as_json(folder, code=1)["rows_added"] == rows
+
+
+def test_a_lock_is_of_a_file_that_is_open_for_writing(tmp_path, monkeypatch):
+    """NFS locks no other."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2))])
+    flock, modes = fcntl.flock, []
+
+    def as_on_nfs(file: Any, how: int) -> None:
+        modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    imported(folder)
+    imported(folder)
+    assert modes
+    assert os.O_RDONLY not in modes
 
 
 def test_help_has_an_example():

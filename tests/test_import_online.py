@@ -175,6 +175,69 @@ def test_as_a_sweep(server, client, tmp_path):
     assert not any(request.contains("hidden") for request in server.requests)
 
 
+def test_one_sweep_wherever_it_is_made(server, client, tmp_path):
+    """By an import, by `wbtune sync` of runs on disk; looked for here, elsewhere, at the server."""
+    one = made_folders.experiment(
+        tmp_path / "one", [Trial("a", results(2)), Trial("b", results(1))]
+    )
+    client(one, "--sweep", "--mode", "offline")
+    env = os.environ | server.env(tmp_path / "client")
+    subprocess.run([sys.executable, "-m", "wbtune", "sync", str(one)], env=env, check=True)
+    [sweep] = server.sweeps
+    assert client(one, "--sweep")["sweep"] == sweep.id
+    assert client(one, "--sweep", "--dir", str(tmp_path / "elsewhere"))["sweep"] == sweep.id
+    moved = tmp_path / "moved" / "one"
+    shutil.copytree(one, moved, ignore=shutil.ignore_patterns("wandb"))
+    assert client(moved, "--sweep")["sweep"] == sweep.id
+    assert [found.id for found in server.sweeps] == [sweep.id]
+    assert [server.runs["entity", "p", name].sweep for name in "ab"] == [sweep.id] * 2
+    assert [iterations(server, name) for name in "ab"] == [[1, 2], [1]]
+    assert sum(run.job_type == "sweep" for run in server.runs.values()) == 1
+    assert server.refusals == []
+
+
+def test_one_sweep_of_what_was_first_offline(server, client, tmp_path):
+    """The import that has a server makes it, and no later sync another."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2), "RUNNING")])
+    client(folder, "--sweep", "--mode", "offline", code=1)
+    found = client(folder, "--sweep", code=1)["sweep"]
+    assert [(one.id, one.state) for one in server.sweeps] == [(found, "RUNNING")]
+    made_folders.experiment(folder, [Trial("a", results(3))])
+    client(folder, "--sweep", "--mode", "offline")
+    env = os.environ | server.env(tmp_path / "client")
+    subprocess.run([sys.executable, "-m", "wbtune", "sync", str(folder)], env=env, check=True)
+    assert client(folder, "--sweep")["sweep"] == found
+    assert [(one.id, one.state) for one in server.sweeps] == [(found, "FINISHED")]
+    assert server.runs["entity", "p", "a"].sweep == found
+    assert server.refusals == []
+
+
+def test_two_experiments_in_one_folder_have_two_sweeps(server, client, tmp_path):
+    """As those in a remote storage have, which are imported into the current folder."""
+    ids = []
+    for name in ("one", "two"):
+        folder = made_folders.experiment(tmp_path / name, [Trial(name, results(2))])
+        ids.append(client(folder, "--sweep", "--dir", str(tmp_path / "all"))["sweep"])
+        assert server.runs["entity", "p", name].sweep == ids[-1]
+    third = made_folders.experiment(tmp_path / "three", [Trial("three", results(2))])
+    client(third, "--dir", str(tmp_path / "all"))
+    assert server.runs["entity", "p", "three"].sweep in {None, ""}
+    assert len(set(ids)) == len(server.sweeps) == 2
+
+
+def test_a_refused_key(server, client, tmp_path):
+    """The ways out that are named are the command's own."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(1))])
+    server.keys = {"another"}
+    env = os.environ | server.env(tmp_path / "client")
+    command = [sys.executable, "-m", "wbtune", "import", str(folder), "-p", "p"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--mode offline" in done.stderr
+    assert "api_key_file" not in done.stderr
+    assert "mode=" not in done.stderr
+
+
 def test_a_sweep_of_runs_that_are_there_already(server, client, tmp_path):
     """Nothing is added to them but that they belong to it."""
     folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(2))])

@@ -166,11 +166,11 @@ DOCTOR_SERVER_S: Final = 4.0
 DOCTOR_SERVICE_S: Final = 1.0
 DOCTOR_S: Final = 9.0
 
-#: ``wbtune import`` takes the log of a running trial that was written less than this ago for one
-#: that its driver still writes.
-IMPORT_QUIET_S: Final = 60.0
-#: It waits for W&B's answer whether an artifact was uploaded, after closing the run has waited for
-#: the upload.
+#: A trial that has not ended is taken for running, if something was written less than this ago:
+#: Tune copies its files to their storage every five minutes.
+RUNNING_S: Final = 600.0
+#: ``wbtune import`` waits for W&B's answer whether an artifact was uploaded, after closing the run
+#: has waited for the upload.
 IMPORT_ARTIFACT_S: Final = 5.0
 #: The time between two lines of progress, where there is no terminal for a bar.
 PROGRESS_LINES_S: Final = 10.0

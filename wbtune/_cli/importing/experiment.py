@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from wbtune._cli.importing import checkpoints, report, upload
+from wbtune._cli.importing.alone import IMPORT, SYNC, BusyError, without_another
 from wbtune._cli.importing.sweep import ImportedSweep
 from wbtune._cli.importing.target import NAME, Target, target_of
-from wbtune._cli.importing.trial import Imported, import_trial
-from wbtune._cli.output import Output
+from wbtune._cli.importing.trial import Imported, State, import_trial
+from wbtune._cli.output import LEFT, Output
 from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.options import RunOptions, parse
 from wbtune._run import links
@@ -60,18 +61,28 @@ def run(
         raise ConfigurationError(
             'W&B\'s mode is "disabled": nothing would be written. Give --mode.'
         )
-    return _import(output, target)
+    try:
+        with without_another(IMPORT, target.directory / "wandb"):
+            return _import(output, target)
+    except BusyError as error:
+        output.warn(str(error))
+        output.end({"experiment": experiment.name})
+        return LEFT
 
 
 def _import(output: Output, target: Target) -> int:
     place = links.of_experiment(target.options, target.login, target.experiment.name)
-    sweep = ImportedSweep.begin(target, place, output) if target.options.sweep else None
-    target = target if sweep is None else sweep.target
-    done = _import_trials(output, target)
-    if sweep is not None:
-        sweep.end(done)
-    ids = [one.run_id for one in done] + ([] if sweep is None else [sweep.run_id])
+    with without_another(SYNC, target.directory / "wandb"):  # to send, it is needed itself
+        sweep = ImportedSweep.begin(target, place, output) if target.options.sweep else None
+        target = target if sweep is None else sweep.target
+        done = _import_trials(output, target)
+        if sweep is not None:
+            sweep.end(done)
+    ids = [one.run_id for one in done if one.state is not State.BUSY]
+    ids += [] if sweep is None else [sweep.run_id]
     left = upload.send(target, ids, output) if target.is_online else []
+    if sweep is not None:
+        sweep.mark()
     artifacts = checkpoints.upload(target, done, output)
     if target.is_online and not left:
         upload.correct_tags(target, place, done, output)

@@ -91,7 +91,10 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
         output.warn(f"without results: {_named(empty)}")
     busy = [one for one in done if one.state is State.BUSY]
     if busy:
-        output.warn(f"left alone, as another process is writing its run: {_named(busy)}")
+        output.warn(
+            "left alone, as wbtune's own driver was writing their runs within the last ten "
+            f"minutes: {_named(busy)}"
+        )
     unread = [problem for one in done for problem in one.problems]
     for problem in unread[:_NAMED]:
         output.warn(problem)

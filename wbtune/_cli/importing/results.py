@@ -20,7 +20,7 @@ from wbtune._run.log_rows import STAMP
 from wbtune._run.run_spec import X_AXIS
 from wbtune._tune_files.trial_files import Reading, TrialFiles
 
-#: In the folder of a segment that was imported; locked while that is being done.
+#: In the folder of a segment that was imported.
 MARKER: Final = "wbtune-imported"
 
 TIME: Final = "time_total_s"

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from wbtune._cli.importing.target import Target
 from wbtune._cli.importing.trial import Imported
 from wbtune._cli.output import Output
+from wbtune._cli.syncing.memory import Memory, MemoryFile
 from wbtune._data import sweep_config
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.sweep import BEST, BEST_RUN, JOB_TYPE, Sweep
@@ -57,21 +58,26 @@ class ImportedSweep:
 
     @classmethod
     def begin(cls, target: Target, place: links.Place | None, output: Output) -> Self:
-        """Make the sweep, or find the one that an earlier import has made."""
+        """Make the sweep, or find the one that the driver, an import or `wbtune sync` has made."""
         description = Description(sweep_config.seen(_configs(target)))
         before = _before(target)
-        known = None if before is None else _sweep_of(before, place)
+        run_id = f"sweep-{target.key}" if before is None else before.id
+        known = None if before is None else _sweep_of(before.config, place)
+        known = known or _remembered(target)
+        if known is None:
+            run_id, config = _whole_at_server(target, None if before is None else run_id)
+            known = _sweep_of(config, place)
         sweep = known
         if known is None or known.node:
             options, name = target.options, target.experiment.name
             config = sweep_start.config_of(name, description, _shown(target))
             sweep = sweep_start.begin(options, target.login, name, config, known)
+        _remember(target, sweep)
         target = replace(target, login=target.login._replace(sweep=sweep))
-        run_id = f"sweep-{target.key}" if before is None else before.id
         return cls(target, run_id, before, description, place, output)
 
     def end(self, done: Sequence[Imported]) -> None:
-        """Write the run for the whole, if it has anything new, and end the sweep."""
+        """Write the run for the whole, if it has anything new."""
         best = self._best(done)
         counts = Counter(one.outcome.kind.value for one in done)
         summary: dict[str, Any] = {f"trials/{kind.value}": counts[kind.value] for kind in Kind}
@@ -87,8 +93,6 @@ class ImportedSweep:
         if self._is_new({**summary, **outcome.summary()}):
             segment = without_core.Segment(self._spec())
             without_core.close_run(segment, outcome, summary)
-        if has_ended:
-            self._finish()
 
     def _is_new(self, summary: Mapping[str, Any]) -> bool:
         before = self.before
@@ -113,14 +117,29 @@ class ImportedSweep:
         init = {**spec.init, "job_type": JOB_TYPE}
         return spec._replace(init=init, experiment=target.key, logs_results=False)
 
-    def _finish(self) -> None:
+    def mark(self) -> None:
+        """Mark the sweep as running or finished, as the experiment is, once the runs are sent.
+
+        The engine of `wbtune sync` takes the experiment to have ended with the run for the whole,
+        of which each import writes a segment that has ended.
+        """
         server, sweep = self.target.server, self.sweep
         if server is None or sweep is None or not sweep.node:
             return
+        file = _memory_file(self.target)
+        memory = file.read()
+        is_remembered = memory.known_sweep == sweep
+        state = sweeps.FINISHED if self.target.experiment.has_ended else sweeps.RUNNING
+        if state == (memory.state if is_remembered else sweeps.RUNNING):
+            return
         try:
-            sweeps.change(server, sweep, state=sweeps.FINISHED)
+            sweeps.change(server, sweep, state=state)
         except (WbtuneError, RefusedError) as error:
-            self.output.warn(f"sweep {sweep.id} is not marked as finished: {error}")
+            self.output.warn(f"sweep {sweep.id} is not marked as {state.lower()}: {error}")
+            return
+        if is_remembered:
+            memory.state = state
+            file.write(memory)
 
     def _best(self, done: Sequence[Imported]) -> Imported | None:
         """The trial whose last value of the metric is the best, as Tune's results have it."""
@@ -168,20 +187,91 @@ def _sampled(config: Mapping[str, Any], names: Any, above: str) -> dict[str, Any
     return found
 
 
+# --- what there is already ----------------------------------------------------------------------
+
+
 def _before(target: Target) -> run_log.RunLog | None:
     """The run for the whole, as far as it is on disk."""
     for run_id in sorted(run_files.run_ids(target.directory)):
         if run_id.startswith("sweep-"):
             log = run_log.merged(run_files.logs(target.directory, run_id))
-            if run_log.is_whole(log) and log.project == target.options.project:
+            is_its = target.is_own_folder or log.config.get(run_spec.EXPERIMENT_KEY) == target.key
+            if is_its and run_log.is_whole(log) and log.project == target.options.project:
                 return log
     return None
 
 
-def _sweep_of(log: run_log.RunLog, place: links.Place | None) -> Sweep | None:
-    written, sweep_id = log.config.get(_SWEEP), log.config.get("sweep")
+def _whole_at_server(target: Target, run_id: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The run for the whole at the server, which another machine may have sent.
+
+    Args:
+        target: where to the experiment is imported.
+        run_id: its id; None if it is not on this machine.
+
+    Returns:
+        Its id, or the one that it is to have; and its config, which is empty if it is not there.
+    """
+    ids = _ids_of_whole(target) if run_id is None else iter([run_id])
+    for one in ids if target.server is not None else ():
+        assert target.server is not None  # noqa: S101 - as above
+        status = target.server.run_status(target.entity, str(target.options.project), one)
+        if status is not None and _is_whole(status.config):
+            return one, status.config
+    return run_id or f"sweep-{target.key}", {}
+
+
+def _ids_of_whole(target: Target) -> Iterator[str]:
+    """The ids that it may have: an experiment that was moved has its runs by its earlier key."""
+    yield f"sweep-{target.key}"
+    for trial in target.experiment.trials:
+        if trial.has_results:
+            _, status = target.at_server(target.spec(trial, {}))
+            key = "" if status is None else status.config.get(run_spec.EXPERIMENT_KEY)
+            if key and key != target.key:
+                yield f"sweep-{key}"
+            return
+
+
+def _is_whole(config: Mapping[str, Any]) -> bool:
+    return {"space", "sweep"} <= config.keys()
+
+
+def _sweep_of(config: Mapping[str, Any], place: links.Place | None) -> Sweep | None:
+    """The sweep that the run for the whole names."""
+    written, sweep_id = config.get(_SWEEP), config.get("sweep")
     if isinstance(written, list) and len(written) == len(Sweep._fields):
         return Sweep(*map(str, written))
-    if sweep_id and place is not None:  # wbtune's own, which is ended by the driver
+    if sweep_id and place is not None:  # the driver's or `wbtune sync`'s, which end it themselves
         return Sweep(str(sweep_id), "", place.entity, place.project)
     return None
+
+
+# --- what `wbtune sync` remembers ---------------------------------------------------------------
+
+
+def _memory_file(target: Target) -> MemoryFile:
+    return MemoryFile(target.directory / "wandb", lambda _: None)
+
+
+def _remembered(target: Target) -> Sweep | None:
+    """The sweep that `wbtune sync` has made."""
+    known = _memory_file(target).read().known_sweep if target.is_own_folder else None
+    return known if known is not None and known.project == target.options.project else None
+
+
+def _remember(target: Target, sweep: Sweep | None) -> None:
+    """Tell `wbtune sync` the sweep, which has just been marked as running, lest it makes another.
+
+    Its file is about one experiment: it is not written beside the runs of several.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    if sweep is None or not sweep.node or target.server is None or not target.is_own_folder:
+        return
+    file = _memory_file(target)
+    memory = file.read()
+    if memory.known_sweep != sweep:
+        memory = Memory(list(sweep))
+    memory.state = sweeps.RUNNING
+    file.write(memory)

@@ -60,6 +60,12 @@ class Target:
         return credentials.needs_key(self.options.mode)
 
     @property
+    def is_own_folder(self) -> bool:
+        """Are the runs' files in the experiment's folder, and so of no other experiment?"""
+        folder = self.experiment.folder
+        return folder.is_local and self.directory == folder.local.expanduser().absolute()
+
+    @property
     def key(self) -> str:
         """What distinguishes the experiment's runs from those of others."""
         return identity.key_of_folder(self.experiment.folder.path)
@@ -142,7 +148,8 @@ def _log_in(options: RunOptions) -> Login:
     try:
         return driver_login.log_in(NAME, options)
     except (CredentialsError, ServerUnreachableError) as error:
-        text = str(error).replace('by mode="offline"', "by --mode offline")
+        text = str(error).replace(credentials.CURES, f"{_CURES[0].lower()}{_CURES[1:]}")
+        text = text.replace('by mode="offline"', "by --mode offline")
         if credentials.NO_KEY in text:
             text = f"{credentials.NO_KEY}. {_CURES}."
         raise type(error)(text) from None

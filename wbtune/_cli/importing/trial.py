@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from wbtune._run import opening, run_files, run_log, run_spec, without_core
 from wbtune._run.log_rows import STAMP
 from wbtune._run.steps import Steps
 from wbtune._tune_files import endings
+from wbtune._tune_files.experiment_files import ExperimentFiles
 from wbtune._tune_files.trial_files import Reading, TrialFiles
 
 _CUT_OFF: Final = Outcome(Kind.INTERRUPTED, "the import was interrupted")
@@ -51,7 +51,7 @@ class Imported:
         trial: the trial.
         run_id: the id of its run.
         state: whether something was added to its run; whether there was anything to add; or
-            whether another process writes the run.
+            whether its driver may be writing it.
         rows: how many rows were added.
         outcome: how it ended.
         value: its last value of the metric.
@@ -115,7 +115,7 @@ def import_trial(trial: TrialFiles, target: Target, on_read: Callable[[int], Non
     config, done.without_params = trial.config()
     spec = target.spec(trial, config)
     logs = target.logs(spec)
-    if _is_busy(trial, logs):
+    if _is_running(trial, logs, target.experiment):
         done.run_id, done.state = str(spec.init["id"]), State.BUSY
         return done
     earlier = _earlier(trial, spec, logs, target)
@@ -190,7 +190,6 @@ class _Writing:
         self._router = router
         self._steps = Steps(earlier.next_step)
         self._segment: without_core.Segment | None = None
-        self._held = contextlib.ExitStack()
 
     @property
     def is_open(self) -> bool:
@@ -206,9 +205,7 @@ class _Writing:
         if self._segment is None:
             spec = self._earlier.spec
             self._segment = without_core.Segment(spec, began or time.time())
-            marker = self._held.enter_context((self._segment.folder / MARKER).open("w"))
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self._segment.folder / MARKER).touch()
             as_run: Any = self._segment
             opening.define_metrics(as_run, spec)
         return self._segment
@@ -223,9 +220,8 @@ class _Writing:
 
     def close(self, outcome: Outcome, notes: Mapping[str, Any]) -> None:
         """Close the segment, if it was begun."""
-        with self._held:
-            if self._segment is not None:
-                without_core.close_run(self._segment, outcome, notes)
+        if self._segment is not None:
+            without_core.close_run(self._segment, outcome, notes)
 
 
 # --- what there is of a run already -----------------------------------------------------------
@@ -268,15 +264,13 @@ def _at_server(trial: TrialFiles, spec: run_spec.RunSpec, target: Target) -> _Ea
     )
 
 
-def _is_busy(trial: TrialFiles, logs: list[Path]) -> bool:
-    """Does another process write the run: another import, or the experiment's own driver?"""
-    if not logs:
+def _is_running(trial: TrialFiles, logs: list[Path], experiment: ExperimentFiles) -> bool:
+    """Does a driver with wbtune, or its trial, still write the run, as far as can be known?
+
+    It writes nothing for as long as a trial takes for one result; but Tune and wandb do.
+    """
+    own = [log for log in logs if not (log.parent / MARKER).exists()]
+    if trial.has_ended or not own:
         return False
-    marker = logs[-1].parent / MARKER
-    if marker.exists():
-        with contextlib.suppress(BlockingIOError), marker.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-        return True
-    is_open = not trial.has_ended and run_files.exit_code(logs[-1]) is None
-    return is_open and time.time() - logs[-1].stat().st_mtime < timeouts.IMPORT_QUIET_S
+    written = max(experiment.changed, *(log.stat().st_mtime for log in own))
+    return time.time() - written < timeouts.RUNNING_S

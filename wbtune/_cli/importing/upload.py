@@ -14,7 +14,7 @@ from wbtune._place import sweeps
 from wbtune._place.server import RefusedError
 from wbtune._place.storage import OFFLINE
 from wbtune._run import links, run_files
-from wbtune.errors import WbtuneError
+from wbtune.errors import ConfigurationError, WbtuneError
 
 
 def unsent(directory: Path, run_ids: Iterable[str]) -> list[Path]:
@@ -42,7 +42,11 @@ def send(target: Target, run_ids: Iterable[str], output: Output) -> list[Path]:
     if target.login.secret is None:
         output.warn("an identity token can't send the runs from here, an API key can")
         return folders
-    done = experiment.send(output, target.directory, run_ids, target.login)
+    try:
+        done = experiment.send(output, target.directory, run_ids, target.login)
+    except ConfigurationError as error:  # a `wbtune sync` has begun meanwhile
+        output.warn(str(error))
+        return unsent(target.directory, run_ids)
     for run_id, upload in done.items():
         for problem in upload.problems:
             output.warn(f"run {run_id}: {problem}")

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from wbtune._cli.overview.known_by_runs import KnownByRuns
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.filtering import Excludes
 from wbtune._data.masking import mask_given
@@ -29,8 +30,6 @@ from wbtune._tune_files.trial_files import TrialFiles
 from wbtune._upstream import capabilities
 from wbtune.errors import ConfigurationError
 
-#: Trials that have not ended are said to be running, if a file is younger: seconds.
-_RECENT: Final = 600.0
 #: What Tune itself adds to each result, besides what is no metric at all.
 _OF_TUNE: Final = frozenset(
     {"timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "time_since_restore"}
@@ -144,7 +143,7 @@ def record_of(
         excludes: what is left out and masked.
         advance: called with 1 after each trial, as to read its results takes the longest.
     """
-    is_recent = time.time() - files.changed < _RECENT
+    is_recent = time.time() - files.changed < timeouts.RUNNING_S
     trials = []
     for trial in files.trials:
         trials.append(_of_trial(trial, known, objective, excludes, is_recent=is_recent))
