@@ -278,3 +278,30 @@ def test_checkpoints(server, client, tmp_path, policy, versions):
     assert (run.state, run.summary["wbtune/outcome"], len(run.rows)) == ("finished", "finished", 3)
     assert client(folder, *asked)["checkpoints"] == 0
     assert server.refusals == []
+
+
+def test_the_best_checkpoint_may_not_be_known(server, client, tmp_path):
+    """Of class trainables and RLlib: it is said, and the last is logged; an only one is the best.
+
+    What cannot be read of one trial does not keep the others from theirs.
+    """
+
+    def trial(name: str, count: int) -> Trial:
+        files = {f"checkpoint_00000{one}": {"model.txt": f"{name}{one}"} for one in range(count)}
+        lines = [json.dumps({"loss": one, "training_iteration": one}) for one in range(1, 4)]
+        return Trial(name, lines, checkpoints=files)
+
+    folder = made_folders.experiment(tmp_path / "e", [trial("a", 2), trial("b", 1), trial("c", 2)])
+    results_file = folder / Trial("c").folder / "result.json"
+    results_file.unlink()
+    results_file.mkdir()
+    asked = ["--upload-checkpoints", "best", "--metric", "loss", "--goal", "minimize"]
+    content = client(folder, *asked, code=1)
+    assert content["trials_without_known_best"] == 1
+    [text] = [text for text in content["warnings"] if "is the best" in text]
+    assert text.startswith("which checkpoint is the best is not known of 1 trial (train_a)")
+    assert any("checkpoints of train_c are not uploaded" in text for text in content["warnings"])
+    found = [(one.files["model.txt"].decode(), set(one.aliases)) for one in server.artifacts]
+    assert found == [("a1", {"latest"}), ("b0", {"latest", "best"})]
+    assert server.runs["entity", "p", "a"].state == "finished"
+    assert server.refusals == []

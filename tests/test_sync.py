@@ -20,7 +20,6 @@ import strategies_functions as functions
 from hypothesis import given
 from hypothesis import strategies as st
 from logs import log_of_rows
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray import tune
 from wandb_server import HISTORY, TEST_KEY, Fault, WandbServer, nobody_listens
@@ -417,7 +416,7 @@ class TestWatch:
     def test_the_run_for_the_whole_says_it(self, tmp_path):
         """It is closed last, so nothing has to be waited for."""
         runs = self.runs(tmp_path, a=0, whole=0)
-        runs["whole"].head.job_type = "sweep"
+        runs["whole"].head.job_type, runs["whole"].head.config = "sweep", {"space": {}}
         watch = Watch(folder_of(str(tmp_path)), 100.0, 0.0)
         watch.look(runs, 1.0)
         assert watch.has_ended
@@ -512,25 +511,6 @@ def test_a_server_that_makes_no_sweep(server, swept, tmp_path):
 # --- a remote storage --------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[tuple[fs.S3FileSystem, str]]:
-    """Moto's S3 with a bucket, and what follows a path in its address."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3 = fs.S3FileSystem(
-        access_key="any",
-        secret_key="any",
-        region="us-east-1",
-        scheme="http",
-        endpoint_override=f"{host}:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("bucket")
-    yield s3, f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
-
-
 def test_from_s3(server, folder, moto, tmp_path):
     """Runs are sent from there, with the markers and what is remembered put there."""
     s3, query = moto
@@ -607,7 +587,7 @@ def stamped(folder: Path, times: list[float]) -> LocalRun:
 def test_what_has_arrived_is_found_by_the_last_row(tmp_path):
     """The server's count may include lines that it does not show."""
     run = stamped(tmp_path, [1.5, 2.5, 3.5])
-    assert extent(run) == Extent((3,), (3,), 3.5, 0)
+    assert extent(run) == Extent((3,), (3,), (0,))
     assert extent(run, Arrival(rows=0)).arrived == 0
     assert extent(run, Arrival(rows=5, last={log_rows.STAMP: 2.5})).arrived == 2
     assert extent(run, Arrival(rows=2, last={})).arrived == 2

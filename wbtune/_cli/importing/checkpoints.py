@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from wbtune._cli.importing import report
 from wbtune._cli.importing.target import Target
 from wbtune._cli.importing.trial import Imported, State
 from wbtune._cli.output import Output
@@ -44,17 +45,24 @@ def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
             advance(1)
     if count:
         closing.end_core()
+    unknown = [one for one in done if one.is_best_unknown]
+    if unknown and target.objective is not None:
+        output.warn(
+            f"which checkpoint is the best is not known of {report.named(unknown)}: no result with "
+            f"a value of {target.objective.metric!r} names one, as with class trainables and "
+            "RLlib. The last one is logged, without the alias 'best'."
+        )
     return count
 
 
 def _upload_of(target: Target, one: Imported, output: Output) -> int:
-    paths = run_files.logs(target.directory, one.run_id)
-    log, known = run_log.merged(paths), _logged(paths)
-    chosen = [saved for saved in _chosen(target, one.trial) if saved.source not in known]
-    if not chosen:
-        return 0
     artifacts: list[Any] = []
     try:
+        paths = run_files.logs(target.directory, one.run_id)
+        log, known = run_log.merged(paths), _logged(paths)
+        chosen = [saved for saved in _chosen(target, one) if saved.source not in known]
+        if not chosen:
+            return 0
         run = opening.open_run(
             _spec(target, one, log), target.login.secret, for_trial_elsewhere=True
         )
@@ -95,8 +103,13 @@ def _spec(target: Target, one: Imported, log: run_log.RunLog) -> run_spec.RunSpe
     return spec._replace(init=init, config={}, experiment=experiment)
 
 
-def _chosen(target: Target, trial: TrialFiles) -> Iterator[SavedCheckpoint]:
-    """The checkpoints that are asked for, the oldest first."""
+def _chosen(target: Target, one: Imported) -> Iterator[SavedCheckpoint]:
+    """The checkpoints that are asked for, the oldest first.
+
+    The best is the one that was saved with the best result, or the only one. Where results name
+    none, nothing else tells: a checkpoint's number is no iteration.
+    """
+    trial = one.trial
     names = trial.checkpoints()
     if not names:
         return
@@ -110,6 +123,9 @@ def _chosen(target: Target, trial: TrialFiles) -> Iterator[SavedCheckpoint]:
     best = ""
     if objective is not None and values:
         best = (min if objective.mode == "min" else max)(values, key=values.__getitem__)
+    elif objective is not None and len(names) == 1:
+        best = names[0]
+    one.is_best_unknown = policy == "best" and not best
     wanted = {"all": names, "last": names[-1:], "best": [best] if best else names[-1:]}
     artifact = artifact_name(trial.name, trial.trial_id, target.key)
     for name in wanted[str(policy)]:

@@ -79,21 +79,21 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
         lines = sum(one.reading.broken for one in broken)
         output.warn(
             f"{_number(lines, 'line')} of result.json can't be read, and left out, "
-            f"in {_named(broken)}"
+            f"in {named(broken)}"
         )
     without = [one for one in done if one.trial.has_results and one.without_params]
     if without:
         source = "the parameters are those of the first result, or of Tune's state"
-        output.warn(f"params.json can't be read in {_named(without)}: {source}")
+        output.warn(f"params.json can't be read in {named(without)}: {source}")
     empty = [one for one in done if not one.reading.results and not one.problems]
     empty = [one for one in empty if one.state is not State.BUSY]
     if empty:
-        output.warn(f"without results: {_named(empty)}")
+        output.warn(f"without results: {named(empty)}")
     busy = [one for one in done if one.state is State.BUSY]
     if busy:
         output.warn(
             "left alone, as wbtune's own driver was writing their runs within the last ten "
-            f"minutes: {_named(busy)}"
+            f"minutes: {named(busy)}"
         )
     unread = [problem for one in done for problem in one.problems]
     for problem in unread[:_NAMED]:
@@ -137,6 +137,7 @@ def _content(
         "trials_not_ended": sum(not one.trial.has_ended for one in done),
         "trials_not_readable": sum(bool(one.problems) for one in done),
         "trials_without_params": sum(bool(one.without_params) for one in done),
+        "trials_without_known_best": sum(one.is_best_unknown for one in done),
         "trials_without_results": sum(not one.reading.results for one in done),
         "checkpoints": artifacts,
         "not_sent": [str(folder) for folder in left],
@@ -166,7 +167,8 @@ def _of(done: Sequence[Imported], one: str, several: str) -> str:
     return f"{_number(len(done), 'trial')} {one if len(done) == 1 else several}"
 
 
-def _named(done: Sequence[Imported]) -> str:
+def named(done: Sequence[Imported]) -> str:
+    """How many trials, and what the first of them are called."""
     trials: list[TrialFiles] = [one.trial for one in done]
     names = ", ".join(trial.name for trial in trials[:_NAMED])
     more = len(trials) - _NAMED

@@ -59,6 +59,7 @@ class Imported:
         without_params: why its ``params.json`` could not be read; empty if it could.
         problems: what else could not be read, in words.
         was_tagged: whether its run had the tag of another outcome before.
+        is_best_unknown: whether the best of its checkpoints was asked for, and is not known.
     """
 
     trial: TrialFiles
@@ -71,11 +72,13 @@ class Imported:
     without_params: str = ""
     problems: list[str] = field(default_factory=list)
     was_tagged: bool = False
+    is_best_unknown: bool = False
 
     @property
     def is_left(self) -> bool:
-        """Is there more to import later, once it has ended or can be read?"""
-        return not self.trial.has_ended or self.state is State.BUSY or bool(self.problems)
+        """Is there anything of it that was asked for, and is not done?"""
+        is_partial = bool(self.problems) or self.is_best_unknown
+        return not self.trial.has_ended or self.state is State.BUSY or is_partial
 
 
 class _Earlier(NamedTuple):
