@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,44 @@ def test_real_folders(name, tmp_path):
     if name.endswith("done"):
         codes = [runs[trial.trial_id].exit_code for trial in trials]
         assert codes == [0, 0, 1, 0]
+
+
+def test_trials_of_one_id_have_a_run_each(tmp_path):
+    """Tune makes no such ids; whatever made them, no row is lost, and it is said."""
+    folder = made_folders.experiment(
+        tmp_path / "e", [Trial("a", results(3)), Trial("b", results(5))]
+    )
+    (state,) = folder.glob("experiment_state-*.json")
+    text = state.read_text(encoding="utf-8")
+    state.write_text(text.replace('\\"trial_id\\": \\"b\\"', '\\"trial_id\\": \\"a\\"'), "utf-8")
+    done = imported(folder)
+    assert "has no id of its own; it is taken for a-2" in done.stderr
+    assert (rows_of(folder, "a"), rows_of(folder, "a-2")) == ([1, 2, 3], [1, 2, 3, 4, 5])
+    assert as_json(folder)["rows_added"] == 0
+
+
+@pytest.mark.parametrize("timestamp", ["1790000000", None, math.nan, 1e300])
+def test_a_timestamp_of_the_trials_own(timestamp, tmp_path):
+    """Tune's text says when it was, in local time."""
+    lines = [
+        json.dumps({"loss": 1, "timestamp": timestamp, "date": f"2026-01-02_03-04-0{second}"})
+        for second in (5, 6, 6)
+    ]
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", lines)])
+    imported(folder)
+    at = datetime(2026, 1, 2, 3, 4, 5).timestamp()  # noqa: DTZ001 - as Tune writes it
+    stamps = [row["_timestamp"] for row in run_log.read_runs(folder)["a"].rows]
+    assert stamps == pytest.approx([at, at + 1, at + 1], abs=1e-4)
+    assert len(set(stamps)) == 3
+
+
+def test_another_entity_is_refused(tmp_path):
+    """Rows of one run at two places would be mixed, and a sweep would be at neither."""
+    folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
+    imported(folder, "--entity", "me")
+    done = imported(folder, "--entity", "you", code=2)
+    assert "runs of this experiment in project 'me/p'" in done.stderr
+    assert imported(folder).exit_code == imported(folder, "--entity", "me").exit_code == 0
 
 
 def test_again_only_what_is_new_is_added(tmp_path):

@@ -283,7 +283,12 @@ def test_wrong_folders(kept, server, tmp_path):
     (tmp_path / "results").mkdir()
     shutil.copytree(kept, tmp_path / "results" / "exp")
     run = next((tmp_path / "results/exp/wandb").glob("offline-run-*"))
+    (tmp_path / "never" / "trial").mkdir(parents=True)
+    (tmp_path / "never" / "experiment_state-1.json").touch()
+    (tmp_path / "never" / "trial" / "result.json").touch()
     for named, told in (
+        ("never", "Its results never saw W&B: wbtune import DIR --project NAME"),
+        ("never/trial", "It is a trial's folder; give the one above it."),
         ("nope", "nope does not exist."),
         ("results", 'These folders in it have: "exp". Give one of them.'),
         (str(run), "It is a run's folder; give the experiment's, two above it."),

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wbtune._tune_files import state_file
@@ -60,7 +60,7 @@ def read(folder: Folder) -> ExperimentFiles:
     try:
         entries = folder.entries()
         state = state_file.read(folder, [entry.name for entry in entries])
-        trials = list(_trials(folder, entries, state.trials))
+        trials, doubled = _apart(_trials(folder, entries, state.trials))
     except OSError as error:
         raise ConfigurationError(f"{folder.shown} can't be read: {error}") from None
     if not trials and not state.file and not state.problems:
@@ -68,8 +68,32 @@ def read(folder: Folder) -> ExperimentFiles:
     times = [entry.changed for entry in entries if entry.name.startswith("experiment_state-")]
     times += [trial.changed for trial in trials]
     return ExperimentFiles(
-        folder, folder.name, state.metric, tuple(trials), state.problems, max(times, default=0.0)
+        folder,
+        folder.name,
+        state.metric,
+        tuple(trials),
+        (*state.problems, *doubled),
+        max(times, default=0.0),
     )
+
+
+def _apart(found: Iterable[TrialFiles]) -> tuple[list[TrialFiles], list[str]]:
+    """Trials with an id each, as Tune makes them, whatever is in the files; and what was wrong."""
+    trials: list[TrialFiles] = []
+    problems: list[str] = []
+    taken: set[str] = set()
+    for trial in found:
+        given = trial.trial_id or (trial.folder.name if trial.folder else "trial")
+        free = next(
+            name
+            for name in itertools.chain([given], (f"{given}-{n}" for n in itertools.count(2)))
+            if name not in taken
+        )
+        taken.add(free)
+        if free != trial.trial_id:
+            problems.append(f"{trial.name} has no id of its own; it is taken for {free}")
+        trials.append(replace(trial, trial_id=free))
+    return trials, problems
 
 
 def _trials(

@@ -7,9 +7,11 @@ that only the server has, is known by its iteration and the time that the trial 
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,6 +28,8 @@ MARKER: Final = "wbtune-imported"
 TIME: Final = "time_total_s"
 #: Tune's name for the time at which it got a result, in whole seconds.
 _REPORTED: Final = "timestamp"
+#: The same as text, in local time; for a trial that reports a ``timestamp`` of its own.
+_DATE: Final = "date"
 #: No two rows have the same stamp, in seconds; a float this large resolves a quarter of a
 #: microsecond.
 _APART: Final = 1e-6
@@ -128,7 +132,8 @@ def with_stamps(
     """
     last = 0.0
     for result in results:
-        last = max(_time(result.get(_REPORTED)), last + _APART)
+        reported = _time(result.get(_REPORTED)) or _of_date(result.get(_DATE))
+        last = max(reported, last + _APART)
         yield result, last
 
 
@@ -158,3 +163,9 @@ def missing(
 def _time(value: Any) -> float:
     is_number = type(value) is int or type(value) is float
     return float(value) if is_number and 0 <= value < _LATEST else 0.0
+
+
+def _of_date(value: Any) -> float:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return datetime.strptime(value, "%Y-%m-%d_%H-%M-%S").timestamp()  # noqa: DTZ007 - Tune's
+    return 0.0

@@ -23,7 +23,7 @@ from wbtune._tune_files.trial_files import TrialFiles
 from wbtune.errors import ConfigurationError, CredentialsError, ServerUnreachableError
 
 #: What messages begin with.
-NAME: Final = "import"
+NAME: Final = "wbtune import"
 
 _CURES: Final = (
     "Run `wandb login`, set the environment variable WANDB_API_KEY, or write the runs to disk "
@@ -156,16 +156,22 @@ def _log_in(options: RunOptions) -> Login:
 
 
 def _check_project(target: Target) -> None:
-    """Refuse to continue runs of another project: `wandb sync` would mix the two."""
-    project, folder = target.options.project, target.directory / "wandb"
+    """Refuse to continue runs of another project or entity: the two would be mixed."""
+    asked = (target.options.init_kwargs.get("entity") or "", str(target.options.project))
+    folder = target.directory / "wandb"
     for trial in target.experiment.trials:
         for path in target.logs(target.spec(trial, {})):
             run = next(
                 (one.run for one in log_records.records(path) if one.HasField("run")),
                 None,
             )
-            if run is not None and run.project != project:
+            if run is None:
+                continue
+            there = (run.entity if asked[0] else "", run.project)
+            if there != asked:
+                shown = "/".join(filter(None, there))
                 raise ConfigurationError(
-                    f"{folder} has runs of this experiment in project {run.project!r}. Import "
-                    f"into that one, or keep those of {project!r} elsewhere: --dir FOLDER."
+                    f"{folder} has runs of this experiment in project {shown!r}. Import into that "
+                    f"one, or keep those of {'/'.join(filter(None, asked))!r} elsewhere: "
+                    "--dir FOLDER."
                 )

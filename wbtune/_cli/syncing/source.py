@@ -14,10 +14,14 @@ from wbtune._cli.syncing.memory import MemoryFile, only_one
 from wbtune._cli.syncing.mirror import Mirror
 from wbtune._cli.syncing.runs import Runs
 from wbtune._tune_files.folder import Entry, Folder, folder_of
+from wbtune._tune_files.trial_files import RESULTS
 from wbtune.errors import ConfigurationError
 
 WANDB: Final = "wandb"
 #: The end of an error that can name no better folder.
+_NEVER_LOGGED: Final = (
+    "Its results never saw W&B: wbtune import DIR --project NAME makes runs of them."
+)
 _NAMES_NOTHING: Final = "Give <storage_path>/<name>, as RunConfig had them."
 #: How many folders of an error are named, and how many are looked into.
 _NAMED, _LOOKED_INTO = 8, 100
@@ -99,7 +103,7 @@ def _experiment(folder: Folder, *, waits: bool) -> Folder:
             f"wandb sync {folder.shown}"
         )
     problem = _no_runs(folder, entries)
-    if waits and problem.endswith(_NAMES_NOTHING):
+    if waits and problem.endswith((_NAMES_NOTHING, _NEVER_LOGGED)):
         return folder
     raise ConfigurationError(problem)
 
@@ -120,6 +124,10 @@ def _no_runs(folder: Folder, entries: list[Entry]) -> str:
     text = f"{folder.shown} has no runs of W&B: no {WANDB}/offline-run-*."
     if any(entry.name.endswith(".wandb") for entry in entries):
         return f"{text} It is a run's folder; give the experiment's, two above it."
+    if any(entry.name == RESULTS for entry in entries):
+        return f"{text} It is a trial's folder; give the one above it."
+    if any(entry.name.startswith("experiment_state-") for entry in entries):
+        return f"{text} {_NEVER_LOGGED}"
     within = [entry.name for entry in entries if entry.is_folder][:_LOOKED_INTO]
     found = [name for name in within if any(one.name == WANDB for one in _entries(folder / name))]
     if found:
