@@ -272,10 +272,11 @@ def test_no_login_no_server_a_wrong_key(folder, tmp_path):
         code, _, err = synced(server, tmp_path, str(folder), WANDB_API_KEY="f" * 40)
         assert (code, err.count("\n")) == (2, 1)
         assert "refuses the API key" in err and "f" * 40 not in err
+        assert "api_key_file" not in err and "mode=" not in err  # which the command has not
         with nobody_listens() as url:
             code, _, err = synced(server, tmp_path, str(folder), WANDB_BASE_URL=url)
         assert (code, err.count("\n")) == (1, 1)
-        assert "can't be reached" in err
+        assert "can't be reached" in err and "mode=" not in err
 
 
 def test_wrong_folders(kept, server, tmp_path):

@@ -25,11 +25,13 @@ from wbtune._place.server import Server
 from wbtune._run import closing, core
 from wbtune._upstream import wandb_core, wandb_records, wandb_sync
 from wbtune._upstream.capabilities import Capability
-from wbtune.errors import ConfigurationError, CredentialsError
+from wbtune.errors import ConfigurationError, CredentialsError, ServerUnreachableError
 
 #: How many runs are uploaded at a time, besides those that are still being written; as many as by
 #: `wandb sync`.
 AT_ONCE: Final = 5
+
+_CURES: Final = "run `wandb login`, or set the environment variable WANDB_API_KEY"
 
 #: wandb's command, as it is called in messages.
 _CALLED: Final = "wbtune sync"
@@ -114,16 +116,17 @@ def _own_core() -> Iterator[None]:
 
 
 def _log_in() -> Login:
-    """Log in, as a driver does."""
+    """Log in, as a driver does; but what it could do without a server is of no use here."""
     try:
         return driver_login.log_in(_CALLED, RunOptions(init_kwargs={"mode": "online"}))
     except CredentialsError as error:
-        if credentials.NO_KEY not in str(error):
-            raise
-        raise CredentialsError(
-            f"{credentials.NO_KEY}. Run `wandb login`, or set the environment variable "
-            "WANDB_API_KEY."
-        ) from None
+        text = str(error).replace(credentials.CURES, _CURES)
+        if credentials.NO_KEY in text:
+            text = f"{credentials.NO_KEY}. {_CURES[0].upper()}{_CURES[1:]}."
+        raise CredentialsError(text) from None
+    except ServerUnreachableError as error:
+        text, without, _ = str(error).partition(", or log without a server")
+        raise ServerUnreachableError(text + "." * bool(without)) from None
 
 
 def _target(output: Output, source: Source, login: Login, *, live: bool) -> Target:

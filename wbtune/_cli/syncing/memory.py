@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 from wbtune._data.sweep import Sweep
+from wbtune._place import file_lock
 from wbtune.errors import ConfigurationError
 
 #: The file, in the folder of the runs.
@@ -81,19 +81,10 @@ def only_one(folder: Path, shown: str) -> Iterator[None]:
     Raises:
         ConfigurationError: if another is running.
     """
-    try:
-        import fcntl  # noqa: PLC0415 - Windows has none
-    except ImportError:
-        yield
-        return
-    file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with file_lock.held(folder / _LOCK) as other:
+        if other is not None:
+            who = f" ({other})" if other else ""
             raise ConfigurationError(
-                f"another `wbtune sync` of {shown} is running; wait until it ends."
-            ) from None
+                f"another `wbtune sync`{who} of {shown} is running; wait until it ends."
+            )
         yield
-    finally:
-        os.close(file)
