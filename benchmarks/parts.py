@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hooks
+import importing
 import trial_side
 import whole
 from figures import Bound, Figure, quantile
@@ -204,6 +205,32 @@ def as_a_whole(place: Place) -> tuple[Measured, list[Bound]]:
     return {"overview, s": seconds}, [*bounds, Bound(name, Figure.of([seconds]), 5, "s")]
 
 
+def an_import(place: Place) -> tuple[Measured, list[Bound]]:
+    """``wbtune import``: rows in a second, and memory, which must not grow with the results."""
+    trials, results = (2, 500) if place.quick else (8, 5000)
+    size = f"{trials} trials × {results:,} results"
+    below = place.folder / "import"
+    ours, bare = [], []
+    for number in range(place.rounds):
+        bare.append(importing.by_loop(below / f"loop {number}", trials, results))
+        ours.append(importing.by_command(below / f"command {number}", trials, results))
+    more = importing.by_command(below / "more", 2, 10 * results)
+    walls = [one.wall_s for one in ours]
+    memory = Figure.difference([more.megabytes], [ours[0].megabytes])
+    measured = {
+        "rows": trials * results,
+        "command, s": walls,
+        "bare loop, s": bare,
+        "command, MB": [one.megabytes for one in ours],
+        "command with ten times the results of a trial, MB": more.megabytes,
+    }
+    name = "wbtune import: rows a second / a bare wandb loop"
+    return measured, [
+        Bound(f"{name}, {size}", Figure.ratio(bare, walls), 0.5, at_least=True),
+        Bound("wbtune import: memory added by ten times the results", memory, 20, "MB"),
+    ]
+
+
 #: In order. Ray always uses some CPU, so the parts that need no Ray in this process come first.
 PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "imports": imports,
@@ -213,6 +240,7 @@ PARTS: dict[str, Callable[[Place], tuple[Measured, list[Bound]]]] = {
     "in-the-trial": in_the_trial,
     "crowds": crowds,
     "whole": as_a_whole,
+    "import": an_import,
 }
 #: These parts need a Ray in this process, which would disturb the others.
 NEED_RAY = ("many", "in-the-trial", "crowds")

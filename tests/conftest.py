@@ -141,6 +141,28 @@ def ray(home: Path) -> Iterator[Any]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def moto() -> Iterator[tuple[Any, str]]:
+    """Moto's S3 with a bucket: a file system of pyarrow, and what follows a path in an address."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow import fs
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    s3 = fs.S3FileSystem(
+        access_key="any",
+        secret_key="any",
+        region="us-east-1",
+        scheme="http",
+        endpoint_override=f"{host}:{port}",
+        allow_bucket_creation=True,
+    )
+    s3.create_dir("bucket")
+    yield s3, f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
 @pytest.fixture
 def printed(ray: Any, capfd: pytest.CaptureFixture[str]) -> Callable[[Path], str]:
     """What the processes of an experiment have printed: its driver, its trials and its helper."""

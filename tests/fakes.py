@@ -24,6 +24,7 @@ class FakeRun:
         self.tags = ()
         self.dir = "/nowhere/files"
         self.disabled = True  # nobody can look at it
+        self.offline = False
         self._next = 0
 
     @property

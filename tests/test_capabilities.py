@@ -275,11 +275,11 @@ def test_to_look_for_a_name_never_raises(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("installed", "verb"), [("0.30.1", "has"), ("0.31.0", "had"), ("1.0", "had")]
+    ("installed", "newer"), [("0.30.1", True), ("0.31.0", False), ("1.0", False)]
 )
-def test_a_newer_release_had_it(installed, verb, monkeypatch):
+def test_an_older_release_lacks_it(installed, newer, monkeypatch):
     monkeypatch.setattr(capabilities, "version", lambda package: f"{package} {installed}")
-    assert capabilities._had("wandb 0.31") == verb
+    assert capabilities.is_newer("wandb 0.31") is newer
 
 
 def test_only_settings_that_wandb_knows_are_given():

@@ -593,7 +593,7 @@ def test_the_closing_line(complete, tmp_path, capsys):
     assert len(printed_lines[1]) == 2
     command = printed_lines[1][1].partition(" by: ")[2]
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
-    assert words.splitlines()[-1] in {str(run), str(run.parent)}
+    assert words.splitlines()[-1] == str(folder)
     assert "--no-skip-online" not in command  # an offline run is not late, complete or not
 
 

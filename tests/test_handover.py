@@ -10,6 +10,7 @@ from ray import tune
 
 from wbtune import callback
 from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import Kind, Outcome
 from wbtune._driver import experiment, experiment_start
 from wbtune._place import handover
 from wbtune._upstream import ray_store
@@ -19,6 +20,9 @@ FIRST, SECOND = "fit-1", "fit-2"
 
 class IsAFunction(tune.trainable.FunctionTrainable):
     """What Tune makes of a function: it may claim its run."""
+
+
+CTRL_C = Outcome(Kind.INTERRUPTED, "Ctrl-C")
 
 
 @pytest.fixture
@@ -44,12 +48,12 @@ def test_what_is_taken_back_is_gone(store, at_exit):
     """The login of one experiment, and why it was interrupted; nothing of another's."""
     for fit in (FIRST, SECOND):
         handover.hand_over(fit, {"key": fit})
-        handover.interrupt(fit, "Ctrl-C")
+        handover.announce_end(fit, CTRL_C)
     handover.take_back(FIRST)
     assert handover.handed_over(FIRST) is None
-    assert handover.interruption(FIRST) == ""
+    assert handover.announced_end(FIRST) is None
     assert handover.handed_over(SECOND) == {"key": SECOND}
-    assert handover.interruption(SECOND) == "Ctrl-C"
+    assert handover.announced_end(SECOND) == CTRL_C
     handover.take_back("")  # of no experiment
     assert handover.handed_over(SECOND) == {"key": SECOND}
 

@@ -36,12 +36,14 @@ WINGS = (
     "_data",
     "_upstream",
     "_overview",
+    "_tune_files",
     "_place",
     "_run",
     "_helper",
     "_trial",
     "_driver",
     "doors",
+    "_cli",
 )
 #: Neither knows the other: they are two processes.
 STRANGERS = {"_driver": {"_trial"}}
@@ -51,7 +53,7 @@ DOORS = {"decorator", "mixin", "callback", "setup"}
 
 def wing_of(module: str) -> str:
     """The wing that a module is in; a door's is none."""
-    wing = module.partition(".")[0]
+    wing = {"__main__": "_cli"}.get(module) or module.partition(".")[0]
     return wing if wing in WINGS else "doors"
 
 

@@ -84,9 +84,12 @@ def test_the_command_works_from_where_its_reader_stands(folder, tmp_path, monkey
         assert words.startswith(f"wandb sync {shown}")
         assert words.rstrip().endswith(run.name)
     monkeypatch.chdir(tmp_path)
-    with WandbServer(keys={TEST_KEY}) as server:
-        uploaded(f"upload them by: {links.sync_command(place / 'wandb')}", server, tmp_path)
-        assert len(server.runs) == 1
+    for command in (links.sync_command(place / "wandb"), links.experiment_sync_command(place)):
+        with WandbServer(keys={TEST_KEY}) as server:
+            uploaded(f"upload them by: {command}", server, tmp_path)
+            assert len(server.runs) == 1
+        for marker in place.rglob("*.synced"):
+            marker.unlink()
 
 
 def test_a_run_online_says_its_url(tmp_path, capsys):

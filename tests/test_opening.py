@@ -218,7 +218,7 @@ if sys.argv[2] == "prepared":
     opening.prepare_for_many()
 init = {"project": "p", "mode": "offline", "dir": sys.argv[1]}
 run = opening.open_run(run_spec.RunSpec(init, settings=run_spec.SETTINGS), for_trial_elsewhere=True)
-names = run_spec.SETTINGS | opening._DRIVER_SETTINGS
+names = run_spec.SETTINGS | opening.ELSEWHERE
 settings = {name: getattr(run.settings, name) for name in names}
 run.finish()
 print(json.dumps([settings, (pathlib.Path(run.dir).parent / "logs/debug.log").read_text()]))
@@ -232,7 +232,7 @@ def test_what_all_runs_have_in_common_holds_for_each(tmp_path: Path) -> None:
         how: json.loads(functions.program(env, tmp_path, "-c", OPENS_ONE, str(tmp_path), how))
         for how in ("prepared", "alone")
     }
-    expected = {**run_spec.SETTINGS, **opening._DRIVER_SETTINGS}
+    expected = {**run_spec.SETTINGS, **opening.ELSEWHERE}
     assert opened["prepared"][0] == opened["alone"][0] == expected
     assert opened["prepared"][1] == ""
     assert "starting backend" in opened["alone"][1]

@@ -284,7 +284,7 @@ def test_nothing_is_handed_over_and_each_process_owns_its_run(without, monkeypat
     handover.hand_over("fit-1", {"key": "secret"})
     assert handover.handed_over("fit-1") is None
     assert handover.claim("fit-1/1a2b3_00000", "trial") == "trial"
-    assert handover.interruption("fit-1") == ""
+    assert handover.announced_end("fit-1") is None
     handover.take_back("fit-1")
     handover.unclaim("fit-1/")
     sender.hand_over()

@@ -164,7 +164,7 @@ def worst_end(monkeypatch, tmp_path):
         let_all_hang(monkeypatch, clock, protection, [tmp_path], unwinds=unwinds)
         trial_run = TrialRun("test", RunOptions())
         run = SimpleNamespace(dir=str(tmp_path / "files"), id="r", offline=False)
-        remote = SimpleNamespace(deliver=lambda *of, seconds: clock.wait(seconds))
+        remote = SimpleNamespace(deliver=lambda *of, seconds, after: clock.wait(seconds))
         trial_run._is_open, trial_run._trial = True, identity.Identity(directory="d", remote=remote)
         trial_run._results = SimpleNamespace(run=run, close=lambda: None, notes=dict)
         trial_run.outcome = outcome

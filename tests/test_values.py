@@ -512,3 +512,14 @@ def test_a_results_config_is_kept_where_it_is_logged() -> None:
     result["config"]["lr"].append(2)
     assert logs.route(kept) == ({"config/lr": [1]}, {"lr": [1]})
     assert Router().snapshot(result, lambda media: media) == {}
+
+
+def test_the_working_directory_is_no_secret(monkeypatch):
+    """A shell has it in a variable that is called like a password; tracebacks name it."""
+    monkeypatch.setenv("PWD", "/home/somebody/project")
+    monkeypatch.setenv("OLDPWD", "/home/somebody/elsewhere")
+    monkeypatch.setenv("DB_PWD", "hidden-hidden-hidden")
+    text = (
+        'File "/home/somebody/project/train.py", /home/somebody/elsewhere/x, hidden-hidden-hidden'
+    )
+    assert mask_text(text) == text.replace("hidden-hidden-hidden", "****")

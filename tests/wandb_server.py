@@ -729,6 +729,7 @@ def _bucket(run: ServerRun) -> JsonDict:
         "name": run.key[2],
         "displayName": run.name,
         "project": _project(*run.key[:2]),
+        "group": run.group,
         "config": json.dumps(run.raw_config),
         "summaryMetrics": json.dumps(run.summary),
         "tags": run.tags,

@@ -236,10 +236,10 @@ class WandbLoggerCallback(LoggerCallback):
 
     @never_raises
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ARG002
-        """Open the runs that have waited long enough to be claimed; pass Ctrl-C on."""
+        """Open the runs that have waited long enough to be claimed; pass its end on."""
         if self.__experiment is not None:
             self.__experiment.step_end(trials)
-            self.__experiment.pass_interruption_on(self.__fit)
+            self.__experiment.pass_end_on(self.__fit)
 
     @never_raises
     def log_trial_start(self, trial: Trial) -> None:

@@ -22,6 +22,8 @@ from wbtune._data.options import (
     parse,
     take_from_config,
 )
+from wbtune._data.plan import Plan
+from wbtune._data.sweep_file import SweepFile
 from wbtune._run import run_spec
 from wbtune._trial import tuner_options
 from wbtune._upstream import wandb_settings
@@ -54,7 +56,7 @@ def wandb_tuner(
     log_results: bool = True,
     unmask: Names | None = None,
     system_metrics: bool = False,
-    sweep: bool = False,
+    sweep: bool | str | PathLike[str] | Mapping[str, Any] = False,
     **init_kwargs: Unpack[TunerOptions],
 ) -> Tuner:
     """Build a `ray.tune.Tuner` that logs each trial to its own W&B run.
@@ -92,6 +94,10 @@ def wandb_tuner(
             uses, if it is on the driver's node. Such runs are opened at the first result.
         sweep: make the experiment one thing at W&B: a sweep that the trials' runs belong to, the
             tag ``best`` at the best trial's run, a run for the whole, and ``overview.html``.
+            Or run a W&B sweep on Ray: the path of a ``sweep.yaml``, or a mapping in the same
+            format. It has the search space, metric, search, early stopping and number of trials;
+            what is given here as an argument replaces its part by name or adds to it, and a
+            `tune_config` with another metric or mode is an error.
         **init_kwargs: for ``wandb.init``.
 
     Returns:
@@ -100,8 +106,8 @@ def wandb_tuner(
     Raises:
         InvalidTrainableError: for anything that can't be a trainable.
         ConfigurationError: for a second W&B callback in ``run_config``, if there is no project,
-            for an ``id=`` if the trials open their own runs, or for a value that W&B does
-            not accept.
+            for an ``id=`` if the trials open their own runs, for a value that W&B does
+            not accept, or for something wrong in a sweep's config, with its line and key.
         UnknownOptionError: for an option that neither wbtune nor ``wandb.init`` has.
         CredentialsError: in ``fit``, before any trial, if there is no key that the server
             accepts.
@@ -121,6 +127,7 @@ def wandb_tuner(
     """
     _check_tunes_arguments(trainable, param_space)
     param_space, inner_key = take_key(PUBLIC_NAME, param_space)
+    plan = _plan(sweep, param_space, tune_config, run_config)
     named = {
         "project": project,
         "group": group,
@@ -135,7 +142,7 @@ def wandb_tuner(
         "log_results": log_results,
         "unmask": unmask,
         "system_metrics": system_metrics or None,
-        "sweep": sweep or None,
+        "sweep": plan.file is not None or sweep or None,
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
@@ -144,42 +151,74 @@ def wandb_tuner(
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
         api_key = inner_key
-    options = run_spec.locate(PUBLIC_NAME, inner | given)
+    options = run_spec.locate(PUBLIC_NAME, _place_of(plan.file) | inner | given)
     declared, options = tuner_options.with_tuner_options(PUBLIC_NAME, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
         raise ConfigurationError(one_id(PUBLIC_NAME))
     if not options.project:
         raise ConfigurationError(run_spec.no_project(PUBLIC_NAME))
     tuner_options.check_takes_config(PUBLIC_NAME, declared)
-    callback = _callback(options, api_key, param_space, tune_config)
+    callback = _callback(options, api_key, param_space, plan)
     return tune.Tuner(
         declared,
-        param_space=None if param_space is None else dict(param_space),
-        tune_config=tune_config,
-        run_config=_with_callback(run_config, callback),
+        param_space=None if plan.param_space is None else dict(plan.param_space),
+        tune_config=plan.tune_config,
+        run_config=_with_callback(plan.run_config, callback),
     )
 
 
-def _callback(
-    options: RunOptions,
-    api_key: str | None,
-    space: Mapping[str, Any] | None,
+def _plan(
+    sweep: object,
+    param_space: Mapping[str, Any] | None,
     tune_config: TuneConfig | None,
+    run_config: RunConfig | None,
+) -> Plan:
+    """What the tuner is given, by the arguments and by a sweep's config if there is one."""
+    if not isinstance(sweep, (str, PathLike, Mapping, SweepFile)):
+        return Plan(param_space, tune_config, run_config)
+    # Not needed, and not paid for, without a sweep's config.
+    from wbtune._driver.sweep_plan import plan  # noqa: PLC0415 - see above
+
+    return plan(PUBLIC_NAME, sweep, param_space, tune_config, run_config)
+
+
+def _place_of(file: SweepFile | None) -> RunOptions:
+    """The options that a sweep's config has: those that are given otherwise come before them."""
+    if file is None:
+        return RunOptions()
+    given = {"project": file.text("project"), "entity": file.text("entity")}
+    return parse(PUBLIC_NAME, given, frozenset(given))
+
+
+def _callback(
+    options: RunOptions, api_key: str | None, space: Mapping[str, Any] | None, plan: Plan
 ) -> WandbLoggerCallback:
-    """The callback, with what Tune does not tell its callbacks."""
+    """The callback, with what Tune does not tell its callbacks.
+
+    Args:
+        options: located and checked.
+        api_key: the API key, if it was given as an argument.
+        space: the ``param_space`` that the user gave.
+        plan: what the tuner is given.
+    """
     callback, description = WandbLoggerCallback(), None
-    asked = tune.TuneConfig() if tune_config is None else tune_config
+    asked = tune.TuneConfig() if plan.tune_config is None else plan.tune_config
     if options.sweep:
         # Not needed, and not paid for, without sweep=True.
         from wbtune._driver.description import describe  # noqa: PLC0415 - see above
 
+        excludes = excludes_of(options.excludes, options.unmask)
         description = describe(
-            excludes_of(options.excludes, options.unmask),
+            excludes,
             space=space,
             search_alg=asked.search_alg,
             scheduler=asked.scheduler,
             num_samples=asked.num_samples,
         )
+        if plan.file is not None:
+            from wbtune._driver.sweep_shown import shown  # noqa: PLC0415 - see above
+
+            description = shown(description, plan.file, excludes, asked.search_alg)
     objective = objective_of(asked.metric, asked.mode)
     callback.use(PUBLIC_NAME, options, api_key, objective, description)
     return callback

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -83,6 +83,24 @@ class Objective(NamedTuple):
         if value is None or on is None:
             return value is not None
         return value < on if self.mode == "min" else value > on
+
+    def best_of(self, values: Sequence[float | None]) -> int | None:
+        """Which of some trials is the best, by the last value of each; None if none is.
+
+        As ``ResultGrid.get_best_result`` chooses it: one without a value is never the best, except
+        if it is the only one; of equal ones, it is the first
+        [Ray 2.60, ``ExperimentAnalysis.get_best_trial``].
+
+        >>> Objective("loss", "min").best_of([None, 0.3, 0.1, 0.1])
+        2
+        """
+        if len(values) == 1:
+            return 0
+        best, best_value = None, None
+        for at, value in enumerate(values):
+            if value is not None and self.improves(value, best_value):
+                best, best_value = at, value
+        return best
 
 
 def artifact_name(trial_name: str, trial_id: str = "", experiment: str = "") -> str:

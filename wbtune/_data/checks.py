@@ -110,6 +110,14 @@ def as_flag(public_name: str, name: str, given: Any) -> bool:
     return bool(given)
 
 
+def as_sweep(public_name: str, name: str, given: Any) -> bool:
+    """Whether the experiment is a sweep; a sweep's config is read before, by `wandb_tuner`."""
+    if isinstance(given, (str, os.PathLike, Mapping)):
+        cure = "A sweep's config decides what is searched: wandb_tuner(train, sweep=...) takes one"
+        raise _refused(public_name, name, "True or False here", given, f"{cure}, as an argument.")
+    return as_flag(public_name, name, given)
+
+
 def _listed(public_name: str, name: str, given: Any) -> Any:
     if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
         cure = f"Make it [{given!r}]." if isinstance(given, str) and given.strip() else ""

@@ -60,6 +60,9 @@ _NOTHING: Final = frozenset({"None", "True", "False", "null", MASK})
 #: ``AuthError: why`` does not give a value to a name.
 _KINDS_OF_ERRORS: Final = ("Error", "Exception", "Warning")
 
+#: Variables of shells that are no secrets, in spite of their names.
+_PATHS: Final = frozenset({"PWD", "OLDPWD", "SSH_AUTH_SOCK", "XAUTHORITY"})
+
 #: The API keys of this process; kept in memory only, as in `credentials`.
 _KNOWN: Final[set[str]] = set()
 #: Shorter text may be an ordinary word, which is in many texts.
@@ -167,5 +170,5 @@ def remember(key: str) -> None:
 
 def known() -> set[str]:
     """The secrets that this process knows: the keys it remembers, and its environment's."""
-    found = {text for name, text in os.environ.items() if looks_secret(name)}
+    found = {text for name, text in os.environ.items() if looks_secret(name) and name not in _PATHS}
     return _KNOWN | {text for text in found if len(text) >= _LONG_ENOUGH}

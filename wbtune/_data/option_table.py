@@ -104,8 +104,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "sweep": Option(
         "Make the experiment one thing at W&B: a sweep of its runs, with the best one tagged, a "
-        "run for the whole, and `overview.html`.",
-        checks.as_flag,
+        "run for the whole, and `overview.html`. `wandb_tuner` also takes a W&B sweep's config "
+        "(a YAML file or a mapping), and runs it: [From W&B sweeps](from-wandb-sweeps.md).",
+        checks.as_sweep,
         False,
         ON_THE_DRIVER,
         f"{_NO_EFFECT} It is for a whole experiment: give it to wandb_tuner or "

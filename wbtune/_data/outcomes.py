@@ -112,6 +112,13 @@ class Outcome(NamedTuple):
         """Tags to add to the run's, so that W&B's run table can be filtered by them."""
         return () if self.kind is Kind.FINISHED else (self.kind.value,)
 
+    @property
+    def why(self) -> str:
+        """The error, or else the reason, masked, in one line; empty if neither is known."""
+        entries = self.summary()
+        found = (entries.get(key) for key in ("wbtune/error", "wbtune/error_message"))
+        return ": ".join(filter(None, found)) or entries.get("wbtune/reason", "")
+
     def summary(self) -> dict[str, str]:
         """The entries of the run's summary for this outcome, without empty ones."""
         entries = {

@@ -40,10 +40,10 @@ MAX_PARAMETERS: Final = 500_000
 #: The names that the schema allows. ``$`` would also allow a line's end after them.
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _GOALS: Final = {"min": "minimize", "max": "maximize"}
-#: A sweep must have a parameter; this one stands in for those that nobody knows.
-_NO_PARAMETERS: Final = {"param_space": {"value": "not described"}}
-
 Parameters = dict[str, dict[str, Any]]
+
+#: A sweep must have a parameter; this one stands in for those that nobody knows.
+NO_PARAMETERS: Final[Parameters] = {"param_space": {"value": "not described"}}
 
 
 def sweep_config(
@@ -74,7 +74,7 @@ def sweep_config(
         config["description"] = clean(description)
     if isinstance(metric, str) and isinstance(mode, str) and mode in _GOALS:
         config["metric"] = {"name": f"{clean(metric)}.{mode}", "goal": _GOALS[mode]}
-    return {**config, "parameters": dict(parameters) or dict(_NO_PARAMETERS)}
+    return {**config, "parameters": dict(parameters) or dict(NO_PARAMETERS)}
 
 
 def is_name(name: str) -> bool:
@@ -119,11 +119,11 @@ def of_values(values: Iterable[Any]) -> dict[str, Any] | None:
     >>> of_values(["sgd", "adam", "sgd"])
     {'values': ['sgd', 'adam']}
     """
-    different = list(_different(values).values())
-    if len(different) > MAX_VALUES:
-        return _range_of(different)
-    parameter = {"values": different}
-    if not different or size_of(parameter) > MAX_PARAMETER:
+    listed = different(values)
+    if len(listed) > MAX_VALUES:
+        return _range_of(listed)
+    parameter = {"values": listed}
+    if not listed or size_of(parameter) > MAX_PARAMETER:
         return None
     return parameter
 
@@ -139,9 +139,9 @@ def size_of(parameter: Any) -> int:
     return len(json.dumps(parameter))
 
 
-def _different(values: Iterable[Any]) -> dict[str, Any]:
-    """The values by their JSON: 1, 1.0 and True are equal, and yet different."""
-    return {json.dumps(value, sort_keys=True): value for value in values}
+def different(values: Iterable[Any]) -> list[Any]:
+    """The values, each once; 1, 1.0 and True are equal, and yet different."""
+    return list({json.dumps(value, sort_keys=True): value for value in values}.values())
 
 
 def _range_of(values: list[Any]) -> dict[str, Any] | None:
@@ -220,10 +220,10 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
 def _of_seen(values: list[Any]) -> dict[str, Any] | None:
     if any(map(holds_mask, values)):
         return None
-    different = list(_different(values).values())
-    if len(different) == 1:
-        return of_constant(different[0])
-    return _range_of(different) or of_values(different)
+    listed = different(values)
+    if len(listed) == 1:
+        return of_constant(listed[0])
+    return _range_of(listed) or of_values(listed)
 
 
 # --- Flat names ------------------------------------------------------------------------------
@@ -244,3 +244,12 @@ def flat(parameters: Mapping[str, Any]) -> Parameters:
         else:
             found.setdefault(name, dict(parameter))
     return found
+
+
+def varying(parameters: Mapping[str, Any]) -> Parameters:
+    """Nested parameters by their flat names, without constants.
+
+    >>> varying({"seed": {"value": 3}, "lr": {"values": [0.1, 0.2]}})
+    {'lr': {'values': [0.1, 0.2]}}
+    """
+    return {name: one for name, one in flat(parameters).items() if "value" not in one}

@@ -34,6 +34,14 @@ CORE_TEARDOWN_S: Final = 5.0
 CORE_KILLED_S: Final = 1.0
 #: The trial waits for the copy of its run to a remote storage, which then continues by itself.
 TRIAL_COPY_S: Final = 10.0
+#: A trial that `wbtune run` has started waits for its program to end, after SIGTERM, before the
+#: program is killed; and then for that.
+PROGRAM_ENDS_S: Final = 3.0
+PROGRAM_KILLED_S: Final = 1.0
+#: The trial waits for the wandb-core of its program, which was killed, to write the last rows.
+PROGRAM_WRITES_S: Final = 1.0
+#: The trial waits for the upload of these rows; otherwise the driver uploads them at the end.
+PROGRAM_UPLOADS_S: Final = 2.0
 
 # --- a trial's process, before and while it trains --------------------------------------------
 
@@ -45,6 +53,11 @@ TRIAL_SERVER_S: Final = 3.0
 RESULT_JOINS_S: Final = 0.5
 #: A fork waits for a thread that is logging.
 FORK_WAITS_S: Final = 1.0
+
+#: The trial looks this often for what its program has logged.
+PROGRAM_LOGS_S: Final = 0.2
+#: The trial asks this often whether all trials are to end.
+PROGRAM_ASKS_S: Final = 1.0
 
 # --- the process that writes a run: a trial's, or the driver's helper -------------------------
 
@@ -130,6 +143,9 @@ LINKS_S: Final = 0.02
 COPY_S: Final = 30.0
 #: The driver waits this long for a copy in any case, even after Ctrl-C.
 COPY_LEAST_S: Final = 3.0
+#: Offline runs that are being written are copied to it no more often than this; short, because
+#: `wbtune sync --watch` has every row at the server within 20 s.
+LIVE_COPIES_S: Final = 3.0
 
 # --- Ray's key-value store --------------------------------------------------------------------
 
@@ -142,6 +158,23 @@ STORE_IN_LOOP_S: Final = 1.0
 #: The wait between two attempts.
 STORE_RETRY_S: Final = 0.5
 
+# --- the command line -------------------------------------------------------------------------
+
+#: ``wbtune doctor`` waits for the server, for a wandb-core of this machine, and for everything, a
+#: file system that hangs included.
+DOCTOR_SERVER_S: Final = 4.0
+DOCTOR_SERVICE_S: Final = 1.0
+DOCTOR_S: Final = 9.0
+
+#: A trial that has not ended is taken for running, if something was written less than this ago:
+#: Tune copies its files to their storage every five minutes.
+RUNNING_S: Final = 600.0
+#: ``wbtune import`` waits for W&B's answer whether an artifact was uploaded, after closing the run
+#: has waited for the upload.
+IMPORT_ARTIFACT_S: Final = 5.0
+#: The time between two lines of progress, where there is no terminal for a bar.
+PROGRESS_LINES_S: Final = 10.0
+
 # --- W&B's server -----------------------------------------------------------------------------
 
 #: The driver waits for a server that does not answer, unless W&B's own ``init_timeout`` is less.
@@ -152,3 +185,28 @@ ENTITY_ASKED_S: Final = 5.0
 SERVER_ANSWERS_S: Final = 5.0
 #: The wait between the first two attempts; it doubles each time.
 SERVER_RETRY_S: Final = 0.5
+
+# --- `wbtune sync` ----------------------------------------------------------------------------
+
+#: It looks this often at logs that grow; wandb-core then looks once a second.
+SYNC_LOOKS_S: Final = 0.5
+#: It looks this often for new runs and segments, and whether the experiment has ended.
+SYNC_DISCOVERS_S: Final = 3.0
+#: wandb-core sends rows to the server this often; by itself every 15 s.
+SYNC_SENDS_S: Final = 5.0
+#: An interrupted sync's wandb-core lives for a second or two. What the server has of a run that
+#: was partly uploaded has to be the same for this long, before the rest is sent.
+SYNC_SETTLES_S: Final = 3.0
+#: The server may need this long to count what it was sent.
+SYNC_ARRIVES_S: Final = 30.0
+#: A watched experiment of which all trials have ended gets no more of them after this long.
+SYNC_QUIET_S: Final = 30.0
+#: It waits for wandb-core to say that it has understood what to upload.
+SYNC_CORE_ANSWERS_S: Final = 30.0
+#: Nothing has arrived for this long while wandb-core is uploading: it asks why, and whether the
+#: server is there at all.
+SYNC_STALLS_S: Final = 60.0
+#: Without any change for this long, an online run without an end is taken for dead.
+SYNC_ABANDONED_S: Final = 600.0
+#: While it watches, it prints a line no more often than this.
+SYNC_LINES_S: Final = 10.0

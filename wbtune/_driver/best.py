@@ -13,22 +13,11 @@ if TYPE_CHECKING:
 
 
 def best_of(trials: Sequence[Trial], objective: Objective | None) -> Trial | None:
-    """The trial whose last value of the metric is the best; None if there is none.
-
-    A trial without a finite value is never the best, except if it is the only one. Of equal ones,
-    it is the first [Ray 2.60, ``ExperimentAnalysis.get_best_trial``].
-    """
+    """The trial whose last value of the metric is the best; None if there is none."""
     if objective is None:
         return None
-    if len(trials) == 1:
-        return trials[0]
-    best: Trial | None = None
-    best_value: float | None = None
-    for trial in trials:
-        value = last_value(trial, objective)
-        if value is not None and objective.improves(value, best_value):
-            best, best_value = trial, value
-    return best
+    best = objective.best_of([last_value(trial, objective) for trial in trials])
+    return None if best is None else trials[best]
 
 
 def last_value(trial: Trial, objective: Objective) -> float | None:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from wbtune._data import sweep_config, timeouts
 from wbtune._data.checkpoint import Objective
-from wbtune._data.outcomes import Kind, Outcome
+from wbtune._data.outcomes import Kind
+from wbtune._data.trial_parameters import chosen
 from wbtune._driver import restoring
 from wbtune._driver.best import best_value, last_value
 from wbtune._driver.experiment_run import ExperimentRun
-from wbtune._driver.parameters import parameters_of
 from wbtune._driver.trial_state import TrialState
 from wbtune._driver.trials import Trials
-from wbtune._overview.page import MissingLibraryError, write
+from wbtune._overview.page import FILE, MissingLibraryError, write
 from wbtune._overview.record import Curve, ExperimentRecord, TrialRecord
-from wbtune._overview.results import read_curve
+from wbtune._overview.results import progress_of, read_curve
 from wbtune._run import links
 from wbtune._upstream import capabilities
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 logger = logging.getLogger("wbtune")
-
-OVERVIEW: Final = "overview.html"
 
 
 def record_of(
@@ -53,8 +50,7 @@ def record_of(
         url_of: the page of a trial's run; empty if there is none.
         is_interrupted: whether to stop reading results, which takes the longest.
     """
-    flat = sweep_config.flat(run.description.parameters)
-    space = {name: one for name, one in flat.items() if "value" not in one}  # no constants
+    space = sweep_config.varying(run.description.parameters)
     until = time.monotonic() + timeouts.RESULTS_READ_S
     records, pages = [], {}
     for trial in tune_trials:
@@ -87,7 +83,8 @@ def _of_trial(
     objective = run.objective
     outcome = state.outcome if state is not None else None
     excludes = run.excludes if state is None else state.router.excludes
-    last = trial.last_result or {}
+    sampled = getattr(trial, "evaluated_params", None) or {}
+    iterations, seconds = progress_of(trial.last_result or {})
     curve, value = Curve(), None
     if objective is not None:
         curve = read_curve(lines, objective.metric, run.excludes)
@@ -96,29 +93,15 @@ def _of_trial(
         trial_id=trial.trial_id,
         name=str(trial),
         outcome=outcome.kind.value if outcome else "",
-        reason=_reason(outcome),
-        iterations=_number(last.get("training_iteration"), int) or 0,
-        seconds=_number(last.get("time_total_s"), float),
-        params=parameters_of(trial, excludes, space),
+        reason=outcome.why if outcome else "",
+        iterations=iterations,
+        seconds=seconds,
+        params=chosen(trial.config, sampled, excludes, space),
         last=value,
         best=None if objective is None else best_value(trial, objective),
         curve=curve,
         perturbations=[] if state is None else list(state.perturbations),
     )
-
-
-def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
-    return kind(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _reason(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return ""
-    entries = outcome.summary()  # masked
-    error = ": ".join(
-        filter(None, (entries.get("wbtune/error"), entries.get("wbtune/error_message")))
-    )
-    return error or entries.get("wbtune/reason", "")
 
 
 def table_of(record: ExperimentRecord) -> tuple[list[str], list[list[Any]]]:
@@ -148,7 +131,7 @@ def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
     Returns:
         Where it is; None if it could not be written, of which one line tells.
     """
-    path = Path(directory, OVERVIEW)
+    path = Path(directory, FILE)
     try:
         write(record, path)
     except MissingLibraryError as error:

@@ -27,12 +27,14 @@ class Description(NamedTuple):
         undescribed: the parameters that such a form can't express.
         method: how the values are chosen, in W&B's words.
         config: further entries of the config of the run for the whole.
+        given: the sweep's config, if the user gave one; else it is made of the others.
     """
 
     parameters: dict[str, Any]
     undescribed: tuple[str, ...] = ()
     method: str = CUSTOM
     config: Mapping[str, Any] = {}
+    given: Mapping[str, Any] | None = None
 
 
 def describe(

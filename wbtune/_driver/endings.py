@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ray import cloudpickle
-
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.sanitize import plain
 from wbtune._upstream import ray_failures, ray_functions, ray_loop, ray_stops, ray_trials
@@ -57,6 +55,8 @@ def _of_error(error: BaseException) -> Outcome:
 
 def _error(trial: Trial) -> BaseException | None:
     """The error that Tune was given."""
+    from ray import cloudpickle  # noqa: PLC0415 - the command line imports no Ray
+
     try:
         path = ray_failures.error_file(trial)
         if path is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from wbtune._data.checkpoint import Objective
 from wbtune._data.options import RunOptions
-from wbtune._data.outcomes import STOPPED_AT_WANDB
+from wbtune._data.outcomes import STOPPED_AT_WANDB, Kind, Outcome
 from wbtune._driver import endings
 from wbtune._driver.artifacts import Artifacts
 from wbtune._driver.experiment_end import ExperimentEnd
@@ -85,7 +85,7 @@ class Experiment:
 
             self._whole = ExperimentRun(self._trials, self._writer, whole)
         self._interrupted: threading.Event | None = None
-        self._passed_interruption_on = False
+        self._passed_end_on = False
 
     def state(self) -> dict[str, Any]:
         """What a restored experiment needs: plain data, without secrets."""
@@ -184,8 +184,10 @@ class Experiment:
         if self._whole is not None:
             self._whole.count_when_due(tune_trials)
 
-    def pass_interruption_on(self, fit: str) -> None:
-        """After Ctrl-C, inform the trials that write their own runs, before Tune stops them.
+    def pass_end_on(self, fit: str) -> None:
+        """Inform the trials that write their own runs of what has ended the experiment.
+
+        After Ctrl-C, Tune has not stopped them yet; by ``stop=`` or a time budget, just now.
 
         Otherwise the driver would have to correct their outcomes, with another segment of each run.
 
@@ -194,12 +196,19 @@ class Experiment:
         """
         if self._interrupted is None:  # looked up once, in Tune's loop
             self._interrupted = ray_loop.interruption_event() or threading.Event()
-        if self._interrupted.is_set() and not self._passed_interruption_on:
-            self._passed_interruption_on = True
-            try:
-                handover.interrupt(fit, endings.SIGNAL)
-            except handover.StoreError as error:
-                logger.info("wbtune: can't tell the trials of the interruption: %s", error)
+        if self._passed_end_on:
+            return
+        if self._stops is not None and self._stops.all:
+            outcome = Outcome(Kind.STOPPED, self._stops.all)
+        elif self._interrupted.is_set():
+            outcome = Outcome(Kind.INTERRUPTED, endings.SIGNAL)
+        else:
+            return
+        self._passed_end_on = True
+        try:
+            handover.announce_end(fit, outcome)
+        except handover.StoreError as error:
+            logger.info("wbtune: can't tell the trials of the experiment's end: %s", error)
 
     def close(self, trials: list[Trial]) -> None:
         """Close what is still open, wait for uploads, and print where the runs are."""

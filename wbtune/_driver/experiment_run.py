@@ -20,6 +20,7 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.outcomes import Kind, Outcome
 from wbtune._data.routing import Router
+from wbtune._data.sweep import GIVEN, JOB_TYPE
 from wbtune._driver.best import finite
 from wbtune._driver.run_tags import request_of
 from wbtune._driver.sweep_start import Whole, config_of
@@ -34,9 +35,6 @@ from wbtune._upstream import ray_trials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-#: The job type of the run, by which W&B's tables can be filtered.
-JOB_TYPE: Final = "sweep"
 
 #: Arguments of ``wandb.init`` that describe a trial's run, not this one.
 _OF_A_TRIAL: Final = frozenset({"id", "name", "job_type", "notes", "config"})
@@ -132,6 +130,8 @@ class ExperimentRun:
             "mode": self.objective and self.objective.mode,
             "sweep": sweep and sweep.id,
         }
+        if self.description.given is not None:  # from it, `wbtune sync` makes the sweep
+            config[GIVEN] = config_of(self.name, self.description, self.objective)
         spec = run_spec.spec(
             replace(options, init_kwargs=given),
             Identity(self.key, self.name, self.name, state.directory),
@@ -140,6 +140,7 @@ class ExperimentRun:
         )
         spec = spec._replace(init={**spec.init, "job_type": JOB_TYPE}, logs_results=False)
         self._writer.start(self.key, spec, Router(), login.secret)
+        self._trials.copy_live(state.directory, [self.key])
         self.describe_by_trials([trial], now=True)
 
     def describe_by_trials(self, tune_trials: Sequence[Trial], *, now: bool = False) -> None:
@@ -151,7 +152,9 @@ class ExperimentRun:
         """
         options, login = self._trials.options, self._trials.login
         request = request_of(options, login)
-        if self.description.parameters or request is None or login.sweep is None:
+        if self.description.parameters or self.description.given or request is None:
+            return
+        if login.sweep is None:
             return
         configs = (self.excludes.config(trial.config) for trial in tune_trials)
         seen = self.description._replace(parameters=sweep_config.seen(configs))

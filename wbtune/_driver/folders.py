@@ -6,13 +6,14 @@ staging folder on this node (:mod:`wbtune._place.storage`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wbtune._data import timeouts
 from wbtune._driver.patience import Patience
 from wbtune._place import storage
 from wbtune._run import run_files, run_log
+from wbtune._run.live_copies import LiveCopies
 
 
 class Folders:
@@ -20,6 +21,7 @@ class Folders:
 
     def __init__(self) -> None:
         self._remotes: dict[str, storage.Remote | None] = {}
+        self._copies: dict[str, LiveCopies] = {}
         self._is_fetched = False
 
     def __iter__(self) -> Iterator[str]:
@@ -28,6 +30,11 @@ class Folders:
     def add(self, directory: str, remote: storage.Remote | None) -> None:
         """Add a folder, if it is new."""
         self._remotes[directory] = remote
+        self._copies.setdefault(directory, LiveCopies(directory, remote))
+
+    def copy_live(self, directory: str, run_ids: Iterable[str]) -> None:
+        """Copy offline runs in a folder to its remote storage, if any, while they are written."""
+        self._copies[directory].add(run_ids)
 
     def remote(self, directory: str) -> storage.Remote | None:
         """The storage to which a folder's runs are copied; None if the folder is the storage."""
@@ -57,11 +64,18 @@ class Folders:
             The folders that were copied.
         """
         seconds = max(timeouts.COPY_S, patience.left)
+        for copies in self._copies.values():
+            copies.stop()
         return {
             directory
             for directory, remote in self._remotes.items()
             if remote is not None
-            and remote.deliver(directory, seconds=seconds, is_interrupted=patience.is_over)
+            and remote.deliver(
+                directory,
+                seconds=seconds,
+                is_interrupted=patience.is_over,
+                after=self._copies[directory].finish,
+            )
         }
 
     def exit_codes(self) -> dict[str, int | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from wbtune._data.trial_parameters import listed
 from wbtune._driver.best import best_of, last_value
 from wbtune._driver.trial_state import opened_id
 from wbtune._driver.trials import Trials
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 #: How many runs' folders one line names; if there are more, it names the folder that has them all.
 SHOWN: Final = 8
-
-#: How many characters of the best trial's parameters one line has.
-LONGEST: Final = 300
 
 
 def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
@@ -50,10 +48,11 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         offline = any(folder.glob(f"{storage.OFFLINE}*"))
         if directory in delivered and offline:
             where = str(remote)
-            more = "; copy that folder here and send them by: wandb sync wandb/offline-run-*"
+            more = "; copy that folder here and send them by: wbtune sync wandb"
         links.print_line(f"wbtune: {number} in {where}{more}")
         if offline and not more and mode not in {None, "online", "shared"}:
-            links.print_line(f"wbtune: upload them by: {links.sync_command(folder)}")
+            command = links.experiment_sync_command(folder.parent)
+            links.print_line(f"wbtune: upload them by: {command}")
 
 
 def _count(number: int, noun: str) -> str:
@@ -116,7 +115,7 @@ def print_best(
         hidden = state.router.excludes.drops(objective.metric)
         facts = [] if value is None or hidden else [f"{objective.metric}={value:.6g}"]
         if conclusion is not None and conclusion.parameters:
-            facts.append(_listed(conclusion.parameters))
+            facts.append(listed(conclusion.parameters))
         line = f"wbtune: best trial {best}"
         line += f" ({'; '.join(facts)})" if facts else ""
         if place is not None:
@@ -125,17 +124,3 @@ def print_best(
         links.print_line(line)
     if conclusion is not None and conclusion.overview:
         links.print_line(f"wbtune: overview: {conclusion.overview}")
-
-
-def _listed(parameters: Mapping[str, Any]) -> str:
-    """Parameters in one line, no longer than a person would read.
-
-    >>> _listed({"lr": 0.1 + 0.2, "model.layers": 2})
-    'lr=0.3, model.layers=2'
-    """
-    shown = [
-        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in parameters.items()
-    ]
-    text = ", ".join(shown)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
+from wbtune._data.sweep import BEST, BEST_RUN
 from wbtune._driver import conclusion, endings
 from wbtune._driver.best import best_of
 from wbtune._driver.experiment_run import ExperimentRun
@@ -22,11 +23,6 @@ from wbtune._run import links
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-#: The tag of the best trial's run.
-BEST: Final = "best"
-#: The entry of the summary of the run for the whole that names that run.
-BEST_RUN: Final = "best/run"
 
 
 class Conclusion(NamedTuple):

@@ -49,7 +49,10 @@ _NAMED: Final = 20
 
 
 def config_of(name: str, description: Description, objective: Objective | None) -> dict[str, Any]:
-    """The sweep's config, in the form of W&B's schema."""
+    """The sweep's config, in the form of W&B's schema; the user's own, if there is one."""
+    if description.given is not None:
+        hidden = {"metric"} if objective is None else set()
+        return {key: one for key, one in description.given.items() if key not in hidden}
     text = "Ray Tune chooses the values."
     if description.undescribed:
         named = ", ".join(description.undescribed[:_NAMED])
@@ -162,7 +165,8 @@ def in_sweep(login: Login, options: RunOptions, whole: Whole, objective: Objecti
         objective = None
     config = config_of(whole.name, whole.description, objective)
     is_known = len(before) == len(Sweep._fields)  # perhaps it is of another release
-    sweep = begin(options, login, whole.name, config, Sweep(*before) if is_known else None)
+    shown = (whole.description.given or {}).get("name") or whole.name
+    sweep = begin(options, login, shown, config, Sweep(*before) if is_known else None)
     return login._replace(sweep=sweep)
 
 

@@ -85,6 +85,7 @@ class TrialRuns:
         if state.fill_in_from is not None and self._trials.folders.has_remote:
             self._writer.call(self._trials.folders.fetch_once)
         self._writer.start(state.key, state.spec, state.router, self._trials.login.secret)
+        self._trials.copy_live(state.directory, state.spec.ids)
         if state.fill_in_from is not None:
             # First the results that a crashed driver had not yet logged.
             self._writer.log_all(state.key, partial(self._missing, state, state.fill_in_from))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,11 @@ class Trials:
         if state.directory is not None:
             self.folders.add(state.directory, identified.remote)
         return state
+
+    def copy_live(self, directory: str | None, run_ids: Iterable[str]) -> None:
+        """Copy offline runs that the driver writes to a remote storage while they are written."""
+        if directory is not None and self.login.secret is None:
+            self.folders.copy_live(directory, run_ids)
 
     def _continue(self, trial: Trial, state: TrialState) -> None:
         """Take over what a restored experiment knows about a trial."""

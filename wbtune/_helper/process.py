@@ -81,9 +81,14 @@ def _open_runs() -> float:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
+    return most_open(hard)
+
+
+def most_open(files: int) -> float:
+    """Return how many runs can be open at once, with so many open files."""
+    if files == resource.RLIM_INFINITY:
         return math.inf
-    return max(AT_ONCE, (hard - OTHER_FILES) // FILES_OF_RUN)
+    return max(AT_ONCE, (files - OTHER_FILES) // FILES_OF_RUN)
 
 
 def _watch_driver(driver: int) -> None:

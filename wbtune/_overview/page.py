@@ -30,6 +30,12 @@ from wbtune._overview.parameters import Parameter, parameters_of, varying
 from wbtune._overview.record import ExperimentRecord
 from wbtune._overview.scores import Scores
 
+#: The page's file, unless another is given.
+FILE: Final = "overview.html"
+#: Says in each page who wrote it; in its first lines, so that a look at these suffices.
+GENERATOR: Final = '<meta name="generator" content="wbtune">'
+_FIRST_BYTES: Final = 4096
+
 #: The browser itself refuses all that is not in the file. Plotly compiles its shaders.
 _POLICY: Final = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
@@ -52,7 +58,7 @@ def write(record: ExperimentRecord, path: Path) -> None:
         MissingLibraryError: if Plotly is not installed; its text says what to do.
         OSError: if the file can't be written.
     """
-    page = html(record, _plotly())
+    page = html(record, plotly())
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -65,8 +71,12 @@ def write(record: ExperimentRecord, path: Path) -> None:
         raise
 
 
-def _plotly() -> str:
-    """The source of plotly.js."""
+def plotly() -> str:
+    """The source of plotly.js.
+
+    Raises:
+        MissingLibraryError: if Plotly is not installed; its text says what to do.
+    """
     try:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -77,12 +87,22 @@ def _plotly() -> str:
     return str(get_plotlyjs())
 
 
-def html(record: ExperimentRecord, plotly: str) -> str:
+def is_page(path: Path) -> bool:
+    """Is this file a page of wbtune's?
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    with path.open("rb") as file:
+        return GENERATOR.encode() in file.read(_FIRST_BYTES)
+
+
+def html(record: ExperimentRecord, script: str) -> str:
     """The page.
 
     Args:
         record: the experiment.
-        plotly: the source of plotly.js.
+        script: the source of plotly.js.
     """
     scores, parameters = Scores.of(record), parameters_of(record)
     with np.errstate(all="ignore"):  # of values near the greatest floats
@@ -94,6 +114,7 @@ def html(record: ExperimentRecord, plotly: str) -> str:
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        GENERATOR,
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{text.escape(record.name, 100)}</title>",
@@ -104,7 +125,7 @@ def html(record: ExperimentRecord, plotly: str) -> str:
         _trials(scores, parameters),
         "</main>",
         f'<script type="application/json" id="data">{data}</script>',
-        f"<script>{plotly}</script>",
+        f"<script>{script}</script>",
         f"<script>\n{_source('page.js')}</script>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)

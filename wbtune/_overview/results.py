@@ -42,6 +42,15 @@ def read_curve(lines: Iterable[bytes], metric: str, excludes: Excludes | None = 
     return curve
 
 
+def progress_of(last: Mapping[str, Any]) -> tuple[int, float | None]:
+    """How far a trial is by its last result: its iterations, and the seconds that it has run."""
+    iterations, seconds = (
+        value if isinstance(value, (int, float)) and math.isfinite(value) else None
+        for value in map(last.get, ("training_iteration", "time_total_s"))
+    )
+    return int(iterations or 0), None if seconds is None else float(seconds)
+
+
 def _parsed(line: bytes, names: Iterable[str | None]) -> _Row | None:
     """The numbers of a line; all but the first may be missing."""
     try:

@@ -6,5 +6,5 @@ out go a trial's identity, the folder of its runs, and the login that they are u
 - The trial and its place: `identity`, `storage` (remote), `outer_job` (a sweep agent, say).
 - The login: `credentials` (finding a key), `driver_login`, `trial_login`; from one to the other:
   `handover`, `sender`, and `driver_options` for options.
-- Requests to the server: `server` and `sweeps`, by `transport` and `proxies`.
+- Requests to the server: `server`, `sweeps` and `arrivals`, by `transport` and `proxies`.
 """

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from wbtune._data import timeouts
+from wbtune._data.outcomes import Kind, Outcome
 from wbtune._upstream import ray_store
 
 logger = logging.getLogger("wbtune")
@@ -113,30 +114,34 @@ def take_back(name: str) -> None:
     job = ray_store.job()
     if job is not None and name:
         ask(lambda: ray_store.remove_stored(f"login/{job}/{name}"), timeouts.STORE_IN_LOOP_S)
-        ask(lambda: ray_store.remove_stored(f"interrupted/{job}/{name}"), timeouts.STORE_IN_LOOP_S)
+        ask(lambda: ray_store.remove_stored(f"end/{job}/{name}"), timeouts.STORE_IN_LOOP_S)
 
 
-def interrupt(fit: str, reason: str) -> None:
-    """Record for the trials of one ``fit()`` why Tune is about to stop them.
+def announce_end(fit: str, outcome: Outcome) -> None:
+    """Record for the trials of one ``fit()`` why Tune stops them all.
 
     Raises:
         StoreError: when Ray's store does not answer.
     """
     job = ray_store.job()
     if job is not None and fit:
-        ask(lambda: ray_store.store(f"interrupted/{job}/{fit}", reason), timeouts.STORE_IN_LOOP_S)
+        text = json.dumps([outcome.kind.value, outcome.reason])
+        ask(lambda: ray_store.store(f"end/{job}/{fit}", text), timeouts.STORE_IN_LOOP_S)
 
 
-def interruption(fit: str) -> str:
-    """Why Tune is about to stop the trials, if the driver has recorded that; empty otherwise."""
+def announced_end(fit: str) -> Outcome | None:
+    """The outcome of all trials that have not ended, if the driver has recorded one."""
     job = ray_store.job()
     if job is None or not fit:
-        return ""
+        return None
     try:
-        key = f"interrupted/{job}/{fit}"
-        return ask(lambda: ray_store.stored(key), timeouts.STORE_IN_LOOP_S) or ""
+        text = ask(lambda: ray_store.stored(f"end/{job}/{fit}"), timeouts.STORE_IN_LOOP_S)
     except StoreError:
-        return ""  # the driver records it when the trial is gone
+        return None  # the driver records it when the trial is gone
+    if not text:
+        return None
+    kind, reason = json.loads(text)
+    return Outcome(Kind(kind), reason)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -104,7 +105,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
         return Identity(directory=directory, remote=remote, fit=ray_loop.fit_of(storage))
     found = _FOLDER.match(folder)
     if found is None:  # the user's own name for the folder, which no other trial has
-        trial_id = re.sub(r"[^\w.-]", "-", folder)[-MAX_ID_CHARS:]
+        trial_id = as_run_id(folder)
         name, known = folder, "by the name of its folder, as nothing else is known of it"
     else:
         trial_id, name = found["id"], found["name"]
@@ -142,7 +143,17 @@ def of_trial(trial: Trial) -> Identity:
 
 def _experiment_key(storage: Any) -> str:
     # It is the same on the driver, on every node, and after a restore.
-    return hashlib.sha256(ray_storage.experiment_path(storage).encode()).hexdigest()[:6]
+    return key_of_folder(ray_storage.experiment_path(storage))
+
+
+def key_of_folder(path: str) -> str:
+    """The key of the experiment that is in a folder, given its path in its file system."""
+    return hashlib.sha256(path.encode()).hexdigest()[:6]
+
+
+def as_run_id(text: str) -> str:
+    """Text as a run's id: in the characters and the length that W&B allows."""
+    return re.sub(r"[^\w.-]", "-", text)[-MAX_ID_CHARS:]
 
 
 def of_worker(
@@ -199,6 +210,8 @@ def rank() -> int | None:
 
 def of_here() -> Identity | None:
     """The trial of Tune that this code runs in, to be pickled; None elsewhere."""
+    if "ray" not in sys.modules:  # a trial's process has it; the command line does not need it
+        return None
     here = of_trainable(ray_trial.find_trainable())
     if here.trial_id is None:
         return None

@@ -14,7 +14,7 @@ import logging
 import ssl
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import timeouts
 from wbtune._place.transport import Answer, CannotAskError, Transport, UnreadableError
@@ -42,6 +42,24 @@ _RUN: Final = """query RunResumeStatus($project: String, $entity: String, $name:
     bucket(name: $name, missingOk: true) { id name config }
   }
 }"""
+# The same, and how far the run is; a summary may be large.
+_RUN_STATUS: Final = _RUN.replace("{ id name", "{ id name group summaryMetrics historyLineCount")
+
+
+class RunStatus(NamedTuple):
+    """A run as the server has it.
+
+    Attributes:
+        group: its group.
+        config: its config.
+        rows: how many rows it has.
+        summary: its summary.
+    """
+
+    group: str
+    config: dict[str, Any]
+    rows: int
+    summary: dict[str, Any]
 
 
 class Server:
@@ -52,6 +70,10 @@ class Server:
         secret: the key.
         patience: seconds for which a request is repeated while the server is away or busy.
         settings: W&B settings that were given; the others are this process's own.
+
+    Attributes:
+        obstacle: why the last request got no answer that can be used, though wandb itself may be
+            able to reach the server; empty if it got one.
     """
 
     def __init__(
@@ -64,6 +86,7 @@ class Server:
         self._transport = Transport(base_url, settings)
         self._secret = secret
         self._patience = patience
+        self.obstacle = ""
 
     def check(self) -> None:
         """Check that the server is there and accepts the key.
@@ -72,9 +95,7 @@ class Server:
             ServerUnreachableError: when it is away or broken.
             CredentialsError: when it refuses the key.
         """
-        data = self._ask(_VIEWER, {})
-        if data is not None and "viewer" in data and not self._part(data, "viewer"):
-            raise CredentialsError(f"{self._transport.shown} does not know the API key")
+        self._viewer()
 
     def default_entity(self) -> str | None:
         """The user or team that the key's runs belong to by default.
@@ -83,9 +104,16 @@ class Server:
             ServerUnreachableError: when the server is away or broken.
             CredentialsError: when it refuses the key.
         """
-        viewer = (self._ask(_VIEWER, {}) or {}).get("viewer")
-        entity = viewer.get("entity") if isinstance(viewer, dict) else None
+        entity = self._viewer().get("entity")
         return entity if isinstance(entity, str) else None
+
+    def _viewer(self) -> dict[str, Any]:
+        """Whose key it is; empty if only wandb itself can ask."""
+        data = self._ask(_VIEWER, {})
+        viewer = self._part(data, "viewer")
+        if data is not None and "viewer" in data and not viewer:
+            raise CredentialsError(f"{self._transport.shown} does not know the API key")
+        return viewer or {}
 
     def run_config(self, entity: str | None, project: str, run_id: str) -> dict[str, Any] | None:
         """The config of the run with this id; None if there is no such run.
@@ -94,15 +122,28 @@ class Server:
             ServerUnreachableError: when the server is away or broken.
             CredentialsError: when it refuses the key.
         """
-        names = {"entity": entity, "project": project, "name": run_id}
-        bucket = self._part(self._part(self._ask(_RUN, names), "model"), "bucket")
-        if not bucket:
+        bucket = self._bucket(_RUN, entity, project, run_id)
+        return None if bucket is None else _config(bucket)
+
+    def run_status(self, entity: str | None, project: str, run_id: str) -> RunStatus | None:
+        """The run with this id, as far as the server has it; None if there is no such run.
+
+        Raises:
+            ServerUnreachableError: when the server is away or broken.
+            CredentialsError: when it refuses the key.
+        """
+        bucket = self._bucket(_RUN_STATUS, entity, project, run_id)
+        if bucket is None:
             return None
-        config: Any = {}
-        with contextlib.suppress(ValueError, TypeError, RecursionError):  # not wandb's, so not ours
-            config = json.loads(bucket.get("config") or "{}")
-        items = config.items() if isinstance(config, dict) else ()
-        return {key: item.get("value") for key, item in items if isinstance(item, dict)}
+        rows, summary = bucket.get("historyLineCount"), _mapping(bucket.get("summaryMetrics"))
+        group = str(bucket.get("group") or "")
+        return RunStatus(group, _config(bucket), rows if type(rows) is int else 0, summary)
+
+    def _bucket(
+        self, query: str, entity: str | None, project: str, run_id: str
+    ) -> dict[str, Any] | None:
+        names = {"entity": entity, "project": project, "name": run_id}
+        return self._part(self._part(self._ask(query, names), "model"), "bucket") or None
 
     def do(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Ask the server to do something, once: it may have done it even if no answer arrives.
@@ -144,7 +185,8 @@ class Server:
         if answer is None:
             return None
         if answer.status != http.HTTPStatus.OK:
-            logger.info("wbtune: %s answers with HTTP %d", self._transport.shown, answer.status)
+            self.obstacle = f"it answers with HTTP {answer.status}"
+            logger.info("wbtune: %s: %s", self._transport.shown, self.obstacle)
             return None
         content = answer.content if isinstance(answer.content, dict) else {"data": answer.content}
         return self._part(content, "data")
@@ -159,6 +201,7 @@ class Server:
             )
         except (ssl.SSLError, CannotAskError) as error:
             # wandb-core has its own certificates, and supports further kinds of proxies.
+            self.obstacle = str(error)
             logger.info("wbtune: %s can't be asked (%s)", shown, error)
             return None
         except UnreadableError as error:
@@ -182,6 +225,19 @@ class Server:
             msg = f"{self._transport.shown} does not answer as a W&B server does ({got})"
             raise ServerUnreachableError(msg)
         return part
+
+
+def _config(bucket: dict[str, Any]) -> dict[str, Any]:
+    config = _mapping(bucket.get("config"))
+    return {key: item.get("value") for key, item in config.items() if isinstance(item, dict)}
+
+
+def _mapping(text: Any) -> dict[str, Any]:
+    """The mapping that is written in JSON; empty for anything else, which is not wandb's."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        found = json.loads(text or "{}")
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _reason(answer: Answer) -> str:

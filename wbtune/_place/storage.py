@@ -2,8 +2,9 @@
 
 W&B writes a run into a local folder. If the experiment's storage is remote, that is a
 staging folder of the node, and an offline run is copied to ``<experiment>/wandb`` in the
-storage when it is closed. In the other direction, the logs of earlier attempts are fetched, so that
-a retried trial knows of them on any node.
+storage when it is closed, and now and then before (:mod:`wbtune._run.live_copies`). In the other
+direction, the logs of earlier attempts are fetched, so that a retried trial knows of them on any
+node.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ logger = logging.getLogger("wbtune")
 
 #: The beginning of the name of an offline run's folder, which ends in the run's id.
 OFFLINE: Final = "offline-run-"
+#: How many bytes of a file are read at once.
+_AT_ONCE: Final = 1 << 20
 
 
 class Remote(NamedTuple):
@@ -45,6 +48,7 @@ class Remote(NamedTuple):
         run_id: str = "",
         seconds: float = timeouts.COPY_S,
         is_interrupted: Callable[[], bool] = bool,
+        after: Callable[[], object] = bool,
     ) -> bool:
         """Copy offline runs to the storage; a failure is logged.
 
@@ -53,6 +57,7 @@ class Remote(NamedTuple):
             run_id: copy all segments of this run; if empty, those of every run.
             seconds: how long to wait.
             is_interrupted: whether to stop waiting.
+            after: waits until nobody else copies these runs.
 
         Returns:
             Whether everything was copied.
@@ -63,7 +68,12 @@ class Remote(NamedTuple):
         # one's folder has a number after the id.
         log = f"run-{glob.escape(run_id)}.wandb" if run_id else "*.wandb"
         runs = {path.parent for path in wandb.glob(f"{OFFLINE}*/{log}")}
-        error = _within(seconds, lambda: self._deliver(wandb, runs), is_interrupted)
+
+        def work() -> None:
+            after()
+            self._deliver(wandb, runs)
+
+        error = _within(seconds, work, is_interrupted)
         if error is not None:
             logger.warning(
                 "wbtune: not copied to %s: %s: %s. Send it from this node: wandb sync %s",
@@ -92,27 +102,39 @@ class Remote(NamedTuple):
         for run in sorted(runs):
             for file in sorted(run.rglob("*")):
                 if file.is_file():  # it may be W&B's link to a log that is gone
-                    self._copy(file, f"{self.path}/{file.relative_to(wandb).as_posix()}")
+                    self.copy(file, wandb)
 
-    def _copy(self, file: Path, target: str) -> None:
-        from pyarrow import fs  # noqa: PLC0415 - needed with remote storage only
+    def copy(self, file: Path, wandb: Path, size: int | None = None) -> None:
+        """Copy a file of a run.
 
+        Args:
+            file: the file, below ``wandb``.
+            wandb: the local folder of the runs.
+            size: copy only this many bytes of it.
+
+        Raises:
+            Exception: whatever the file system raises.
+        """
+        self._copy(file, f"{self.path}/{file.relative_to(wandb).as_posix()}", size)
+
+    def _copy(self, file: Path, target: str, size: int | None = None) -> None:
         there = self.filesystem.get_file_info(target)
+        left = file.stat().st_size if size is None else size
         # A run's log only grows: one of the same or a greater size there has all of this one.
-        if file.suffix == ".wandb" and (there.size or 0) >= file.stat().st_size:
+        if file.suffix == ".wandb" and (there.size or 0) >= left:
             return
-        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
-        # Threads and S3 can end in a deadlock: https://github.com/apache/arrow/issues/32372
-        fs.copy_files(
-            str(file),
-            target,
-            source_filesystem=fs.LocalFileSystem(),
-            destination_filesystem=self.filesystem,
-            use_threads=False,
-        )
+        if not there.is_file:
+            self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        with (
+            file.open("rb") as source,
+            self.filesystem.open_output_stream(target, compression=None) as sink,
+        ):
+            while data := source.read(min(left, _AT_ONCE)):
+                sink.write(data)
+                left -= len(data)
 
     def fetch(self, folder: Path | str, run_id: str = "", seconds: float = timeouts.COPY_S) -> None:
-        """Copy from the storage the runs' logs that are not here; a failure is logged.
+        """Copy from the storage the runs' logs that are not here, or not all; a failure is logged.
 
         Args:
             folder: the local folder, which contains ``wandb/``.
@@ -133,10 +155,12 @@ class Remote(NamedTuple):
         from pyarrow import fs  # noqa: PLC0415 - as above
 
         for run in self.runs():
-            if not wanted.fullmatch(run) or (wandb / run).exists():
+            # A run that was written here has files besides its log. That of another node may have
+            # been fetched while it was written.
+            if not wanted.fullmatch(run) or (wandb / run / "files").exists():
                 continue
             for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.path}/{run}")):
-                if info.extension == "wandb":
+                if info.extension == "wandb" and info.size > _size(wandb / run / info.base_name):
                     (wandb / run).mkdir(parents=True, exist_ok=True)
                     part = wandb / run / f"{info.base_name}.part"
                     fs.copy_files(
@@ -172,6 +196,11 @@ class Remote(NamedTuple):
         found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         names = [info.base_name for info in found if info.type == fs.FileType.Directory]
         return [name for name in names if name.startswith(OFFLINE)]
+
+
+def _size(path: Path) -> int:
+    """The size of a file; -1 if there is none."""
+    return path.stat().st_size if path.exists() else -1
 
 
 def _within(

@@ -8,5 +8,6 @@ a `RunSpec`, rows and an outcome; out goes a run that contains all of it, on dis
 - What protects it when wandb-core dies or hangs: `guard` (reopens the run), `sending`,
   `replay` (what was sent recently), `core`, `watchdog`, `forks`, `segments`.
 - Its files: `run_files` (where they are, how they ended); `run_log` reads one run back, with
-  `log_rows`, `log_summary`, `log_records` and `log_file`; `without_core` writes, with `log_writer`.
+  `log_rows`, `log_summary`, `log_records` and `log_file`; `without_core` writes, with `log_writer`,
+  and so does `relay`, for `wbtune sync`.
 """

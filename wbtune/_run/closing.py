@@ -178,7 +178,7 @@ def _close_here(
         # The user called `finish` (or `wandb.finish`), before it was known how the trial ends.
         _note_timeout(run)
         segments.wait_for_end(run)
-        segment = protection.reopen()
+        segment = protection.reopen(on_disk=segments.has_rest_on_disk(run))
         _close(segment, outcome, notes)
         _note_timeout(segment)
         return
@@ -193,6 +193,19 @@ def _close_here(
     _complete(run, outcome, dict(notes))
 
 
+def leave_to_another(run: Run) -> None:
+    """Close a run's segment because another process is about to continue the run.
+
+    `close_run` opens the next segment after that process's, with the outcome.
+    """
+    wandb_finish.let_finish(run)
+    run.finish()
+    _note_timeout(run)
+    segments.wait_for_end(run)
+    for path in Path(run.dir).parent.glob("*.wandb"):
+        segments.wait_for_next_name(path)
+
+
 def discard_unused(run: Run) -> bool:
     """Delete the folder of an offline run that has ended, if nothing was ever logged to it."""
     folder = Path(run.dir).parent
@@ -202,6 +215,26 @@ def discard_unused(run: Run) -> bool:
     if unused:
         shutil.rmtree(folder, ignore_errors=True)
     return unused
+
+
+def upload_cut_off(folder: Path, base_url: str, seconds: float) -> None:
+    """Upload a segment whose process was killed: its wandb-core has not sent the last rows.
+
+    If that can't be done in time, it is left to the experiment's end, and the run's next segment
+    is kept on disk, too: W&B drops rows whose step goes back.
+
+    Args:
+        folder: the segment's.
+        base_url: the server.
+        seconds: how long to wait.
+    """
+    run_files.note_not_uploaded(folder)
+    key = wandb_auth.found_key(base_url)
+    if key is not None:
+        try:
+            Waiting(partial(wandb_auth.sync, [folder], base_url, key)).done_within(seconds)
+        except BaseException as error:  # noqa: BLE001 - W&B's command may even exit
+            logger.info("wbtune: %s is not uploaded: %s", folder, error)
 
 
 def _note_timeout(run: Run) -> None:

@@ -95,8 +95,12 @@ def of_experiment(options: RunOptions, login: Login, experiment: str) -> Place |
             return None  # the runs will give a warning of the same trouble
     if not entity:
         return None
-    group = options.group or experiment
-    return Place(_without_login(wandb_settings.app_url(base_url)), entity, options.project, group)
+    return place(base_url, entity, options.project, options.group or experiment)
+
+
+def place(base_url: str, entity: str, project: str, group: str) -> Place:
+    """Return where the runs of a group are, by the address of the server's API."""
+    return Place(_without_login(wandb_settings.app_url(base_url)), entity, project, group)
 
 
 def print_experiment(place: Place) -> None:
@@ -158,9 +162,21 @@ def sync_command(folder: Path) -> str:
     >>> sync_command(Path("/tmp/two words/wandb"))
     "wandb sync '/tmp/two words/wandb'/offline-run-*"
     """
+    return f"wandb sync {_shown(folder)}/{OFFLINE}*"
+
+
+def experiment_sync_command(directory: Path) -> str:
+    """Return the command that uploads an experiment's offline runs, from the current directory.
+
+    >>> experiment_sync_command(Path("/tmp/two words"))
+    "wbtune sync '/tmp/two words'"
+    """
+    return f"wbtune sync {_shown(directory)}"
+
+
+def _shown(folder: Path) -> str:
     here = Path.cwd()
-    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    return f"wandb sync {shlex.quote(str(shown))}/{OFFLINE}*"
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def print_line(text: str) -> None:

@@ -60,6 +60,33 @@ def payloads(path: Path, *, last_blocks: int | None = None) -> Iterator[bytes]:
         yield from _joined(chunks, begun=not begin)
 
 
+def growing(path: Path, at: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the records of a file that may still grow, from a place on; each with the place behind.
+
+    Args:
+        path: the file.
+        at: where a record begins: 0, or a place behind one.
+
+    Raises:
+        OSError: if it can't be opened.
+    """
+    with path.open("rb") as file:
+        if not at and _read(file, _HEADER.size) != _HEADER.pack(b":W&B", 0xBEE1, 0):
+            return  # nothing is written yet
+        place = at = max(at, _HEADER.size)
+
+        def chunks() -> Iterator[tuple[int, bytes]]:
+            nonlocal place
+            for kind, data in _chunks(file, at % BLOCK):
+                rest = BLOCK - place % BLOCK
+                place += (rest if rest < _CHUNK.size else 0) + _CHUNK.size + len(data)
+                yield kind, data
+
+        file.seek(at // BLOCK * BLOCK)
+        for record in _joined(chunks(), begun=True):
+            yield record, place
+
+
 def _joined(chunks: Iterator[tuple[int, bytes]], *, begun: bool) -> Iterator[bytes]:
     """Yield the records that these chunks are parts of.
 

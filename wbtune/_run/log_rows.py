@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from wbtune._run.log_records import DAMAGE, ITEM, ROWS, inner_dict, json_value, payloads, records
+from wbtune._run.log_records import (
+    DAMAGE,
+    ITEM,
+    ROW_OR_SUMMARY,
+    ROWS,
+    inner_dict,
+    json_value,
+    payloads,
+    records,
+)
 from wbtune._upstream import wandb_records
 
 #: W&B's own key for the time when a row was logged, which also identifies the row.
@@ -37,9 +46,14 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _row(history: Any, free: int) -> dict[str, Any]:
     row = _nested(history.item)
-    step = history.step.num if history.HasField("step") else row.get("_step")
-    row["_step"] = step if type(step) is int and step >= 0 else free
+    row["_step"] = step_of(history, free)
     return row
+
+
+def step_of(history: Any, free: int) -> int:
+    """Return the step in a row's record; ``free`` if it has none."""
+    step = history.step.num if history.HasField("step") else _nested(history.item).get("_step")
+    return step if type(step) is int and step >= 0 else free
 
 
 def _nested(items: Any) -> dict[str, Any]:
@@ -95,6 +109,28 @@ def numbers(paths: Iterable[Path], *names: str) -> Iterator[tuple[int | float | 
                 yield tuple([number.of(payload) for number in wanted])
             except (*DAMAGE, wandb_records.not_a_record()):
                 break
+
+
+def stamped(path: Path) -> Iterator[tuple[int | float | None, int | float | None]]:
+    """Yield the time and the step of each row of a log, up to where it is damaged.
+
+    Unlike `numbers`, it yields nothing for other records, so that rows can be counted.
+    """
+    stamp, step = _Number(STAMP), _Number("_step")
+    for payload in payloads(path, ROWS):
+        try:
+            if _is_row(payload):
+                yield stamp.of(payload), step.of(payload)
+        except (*DAMAGE, wandb_records.not_a_record()):
+            return
+
+
+def _is_row(payload: bytes) -> bool:
+    found = ROW_OR_SUMMARY(payload)
+    if found is not None:
+        return bool(found[1] == ROWS)
+    record = wandb_records.record_type().FromString(payload)
+    return bool(record.WhichOneof("record_type") == "history")
 
 
 def steps(path: Path) -> Iterator[int]:

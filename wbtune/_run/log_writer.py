@@ -34,8 +34,10 @@ class LogWriter:
     def append(self, **fields: Any) -> None:
         """Append one record with these fields."""
         self._number += 1
-        record = self._new_record(num=self._number, **fields)
-        data = record.SerializeToString()
+        self.append_bytes(self._new_record(num=self._number, **fields).SerializeToString())
+
+    def append_bytes(self, data: bytes) -> None:
+        """Append one record, as the bytes that it has in another log."""
         is_first = True
         while is_first or data:
             room = _BLOCK - self._at % _BLOCK - _CHUNK.size

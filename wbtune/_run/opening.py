@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wbtune")
 RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
 
-#: For a run of the driver: the trial is elsewhere, so this process's own data is not recorded.
-_DRIVER_SETTINGS: Final = {
+#: For a run whose trial, or program, is in another process: this one's own data is not recorded.
+ELSEWHERE: Final = {
     "x_disable_stats": True,
     "x_disable_meta": True,
     "x_disable_machine_info": True,
@@ -165,7 +165,7 @@ def _init(
 ) -> Run:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    ours = _DRIVER_SETTINGS if for_trial_elsewhere else _TRIAL_SETTINGS
+    ours = ELSEWHERE if for_trial_elsewhere else _TRIAL_SETTINGS
     settings = {**ours, **({} if spec.plain else outer_job.OVERRIDES), **spec.settings}
     if on_stop is not None:
         # A plain function: wandb deep-copies its settings, and would copy a method's object too.
@@ -209,7 +209,7 @@ def prepare_for_many() -> None:
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
     wandb_core.keep_core_from_debugging()
-    common = wandb_settings.known({**run_spec.SETTINGS, **_DRIVER_SETTINGS})
+    common = wandb_settings.known({**run_spec.SETTINGS, **ELSEWHERE})
     wandb_core.ensure_core(own=True)
     wandb.setup(wandb.Settings(**common))
     logging.getLogger("wandb").setLevel(logging.WARNING)

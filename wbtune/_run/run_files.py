@@ -28,10 +28,10 @@ def logs(directory: Path | str, run_id: str | None = None) -> list[Path]:
     else:
         found = [wandb / name / f"run-{run_id}.wandb" for name in folders if run_id in name]
         found = [path for path in found if path.exists()]
-    return sorted(found, key=_begun)
+    return sorted(found, key=begun)
 
 
-def _begun(path: Path) -> str:
+def begun(path: Path) -> str:
     """Return when a log was begun, by its folder's name: (offline-)run-<time>-<id>."""
     return path.parent.name.partition("run-")[2]
 
@@ -89,6 +89,11 @@ def note_not_uploaded(folder: Path) -> None:
     """Mark a run's folder: not all of it is at the server."""
     with contextlib.suppress(OSError):  # a full disk: the run's guard warns of that
         (folder / _NOT_UPLOADED).touch()
+
+
+def is_left(folder: Path) -> bool:
+    """Return whether a run's folder was marked by `note_not_uploaded`."""
+    return (folder / _NOT_UPLOADED).exists()
 
 
 def not_uploaded(directory: Path | str) -> list[Path]:

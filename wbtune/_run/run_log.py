@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wbtune._data.sweep import JOB_TYPE
 from wbtune._run import log_records, log_rows, log_summary, run_files
 
 
@@ -46,6 +47,8 @@ class RunLog:
         project: its project.
         entity: the project's entity, if it was given.
         group: its group.
+        job_type: its job type.
+        sweep: the id of the sweep that it belongs to; empty for none.
         notes: its notes.
         tags: its tags.
         changed: which of name and notes were changed after it was opened.
@@ -62,6 +65,8 @@ class RunLog:
     project: str = ""
     entity: str = ""
     group: str = ""
+    job_type: str = ""
+    sweep: str = ""
     notes: str = ""
     tags: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
@@ -110,6 +115,23 @@ def read(path: Path) -> RunLog:
     return log
 
 
+def head(path: Path) -> RunLog | None:
+    """Read what a run was opened with; None if that is not in its log yet, or nobody can read it.
+
+    Args:
+        path: the file.
+    """
+    log = RunLog(paths=[path])
+    for record in log_records.records(path):
+        if record.WhichOneof("record_type") == "run":
+            try:
+                _add_run(log, record.run)
+            except log_records.DAMAGE:
+                return None
+            return log
+    return None
+
+
 def _add_record(log: RunLog, record: Any) -> None:
     match record.WhichOneof("record_type"):
         case "run":
@@ -131,7 +153,7 @@ def _add_run(log: RunLog, run: Any) -> None:
         log.changed |= {"name"} if log.name != run.display_name else set()
         log.changed |= {"notes"} if log.notes != run.notes else set()
     log.id, log.project, log.tags = run.run_id, run.project, list(run.tags)
-    log.entity = run.entity
+    log.entity, log.job_type, log.sweep = run.entity, run.job_type, run.sweep_id
     log.name, log.group, log.notes = run.display_name, run.run_group, run.notes
     log.started = log.started or run.start_time.ToMicroseconds() / 1e6
     _add_config(log, run.config)
@@ -168,12 +190,17 @@ def read_runs(directory: Path | str, run_id: str | None = None) -> dict[str, Run
     by_id: dict[str, list[RunLog]] = {}
     for part in _read_all(run_files.logs(directory, run_id)):
         by_id.setdefault(part.id, []).append(part)
-    return {run_id: _merged(parts) for run_id, parts in by_id.items()}
+    return {run_id: merge(parts) for run_id, parts in by_id.items()}
 
 
 def merged(paths: Iterable[Path]) -> RunLog:
     """Read the segments of one run, the oldest first, and merge them."""
-    return _merged(_read_all(paths))
+    return merge(_read_all(paths))
+
+
+def is_whole(run: RunLog) -> bool:
+    """Is it the run for a whole experiment, which says what was searched?"""
+    return run.job_type == JOB_TYPE and isinstance(run.config.get("space"), dict)
 
 
 def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
@@ -184,12 +211,14 @@ def _read_all(paths: Iterable[Path]) -> Iterator[RunLog]:
                 yield log
 
 
-def _merged(parts: Iterable[RunLog]) -> RunLog:
+def merge(parts: Iterable[RunLog]) -> RunLog:
+    """Merge the segments of one run, the oldest first."""
     run = RunLog()
     for part in parts:
         run.id, run.started = part.id, run.started or part.started
         run.name, run.project = part.name or run.name, part.project or run.project
-        run.entity = part.entity or run.entity
+        run.entity, run.sweep = part.entity or run.entity, part.sweep or run.sweep
+        run.job_type = part.job_type or run.job_type
         run.group, run.notes = part.group or run.group, part.notes or run.notes
         run.tags = part.tags
         run.changed |= part.changed

@@ -67,6 +67,22 @@ def wait_for_newest(run: Run) -> None:
                 run_files.wait_for_end(newest)
 
 
+def has_rest_on_disk(run: Run) -> bool:
+    """Return whether the run has a segment that has yet to be uploaded."""
+    directory = Path(run.dir).parents[2]
+    marked = set(run_files.not_uploaded(directory))
+    return any(path.parent in marked for path in run_files.logs(directory, run.id))
+
+
+def wait_for_next_name(path: Path) -> None:
+    """Wait until a new segment would not have the folder of one that was begun just now.
+
+    A folder's name has only the second, and wandb would write into the one that is there.
+    """
+    while run_files.begun(path).startswith(time.strftime("%Y%m%d_%H%M%S")):
+        time.sleep(0.01)
+
+
 def carry_over(run: Run) -> None:
     """Set in a newly opened run what its earlier segments contain.
 

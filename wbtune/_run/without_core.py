@@ -1,9 +1,9 @@
-"""Write segments of runs without wandb-core, on a driver that has no helper process.
+"""Write segments of runs without wandb-core: records in a log, which `wandb sync` reads.
 
-If the helper process can't be started, or hangs, a thread of the driver does its work. It must not
-disturb the driver: it uses no core, no login and no run of wandb's. All it has to do is append
-records to a log, which `wandb sync` reads (:mod:`wbtune._run.log_writer`). What only wandb-core can
-do, media and uploads, is left out with a warning.
+There are two uses. If the helper process can't be started, or hangs, a thread of the driver does
+its work, which must not disturb the driver: it uses no core, no login and no run of wandb's. And
+`wbtune import` writes runs that are long over: wandb-core would give each row the time at which it
+is imported. What only wandb-core can do, media and uploads, is left out with a warning.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data.outcomes import OUTCOME_TAGS, Outcome
+from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS, Outcome
 from wbtune._place import storage
-from wbtune._run import media, run_files, run_log, run_spec
+from wbtune._run import log_rows, media, run_files, run_log, run_spec
+from wbtune._run.log_rows import STAMP
 from wbtune._run.log_writer import LogWriter
 from wbtune._upstream import wandb_settings
 
@@ -45,16 +46,19 @@ class Segment:
 
     Args:
         spec: the run.
+        started: when the run began, in seconds since the epoch, if it is long over: then it lasts
+            until its last row. None for now.
     """
 
-    def __init__(self, spec: run_spec.RunSpec) -> None:
+    def __init__(self, spec: run_spec.RunSpec, started: float | None = None) -> None:
         self.id = str(spec.init["id"])
         self.offline = True
         self.starting_step = self.step = 0
         self.tags = tuple(spec.init.get("tags") or ())
         self._spec = spec
         self._objective = spec.objective
-        self._started = time.time()
+        self._started = time.time() if started is None else started
+        self._ended = started
         directory = spec.init.get("dir") or "."
         before = run_log.read_runs(directory, self.id).get(self.id)
         self.folder = _new_folder(Path(directory, "wandb"), self.id)
@@ -62,9 +66,11 @@ class Segment:
         self._log = LogWriter(self.folder / f"run-{self.id}.wandb")
         # Only the summary of the last segment counts, so it has to be complete.
         self.summary = _Changes()
-        for row in before.rows if before else ():
+        for row in log_rows.rows(before.paths) if before else ():
             self._sum_up(row)
         self.summary.update(before.summary if before else {})
+        for key in OUTCOME_KEYS:  # this segment gets its own
+            self.summary.pop(key, None)
         experiment = {run_spec.EXPERIMENT_KEY: spec.experiment} if spec.experiment else {}
         self.config = _Changes({**spec.config, **experiment})
         self._describe()
@@ -109,9 +115,12 @@ class Segment:
 
     def log(self, row: dict[str, Any], step: int) -> None:
         """Log one row."""
-        now = time.time()
-        row = {"_timestamp": now, **row, "_runtime": now - self._started, "_step": step}
-        self._log.append(history={"item": _items(row), "step": {"num": step}})
+        now = row.get(STAMP) or time.time()
+        lasted = max(0.0, now - self._started)
+        row = {STAMP: now, **row, "_runtime": lasted, "_step": step}
+        self._log.append(history={"item": _items_of_row(row), "step": {"num": step}})
+        if self._ended is not None:
+            self._ended = max(now, self._ended)
         self._sum_up(row)
 
     def _sum_up(self, row: Mapping[str, Any]) -> None:
@@ -132,8 +141,13 @@ class Segment:
     def end(self, exit_code: int) -> None:
         """Close it."""
         self._describe()  # again, because its tags now include the outcome
-        self._log.append(summary={"update": _items(self.summary)})
-        self._log.append(exit={"exit_code": exit_code, "runtime": int(time.time() - self._started)})
+        ended = time.time() if self._ended is None else self._ended
+        lasted = int(ended - self._started)
+        self.summary["_wandb"] = {"runtime": lasted}  # as wandb-core writes it at the end
+        # What an earlier segment says of how the run ended would stay beside this one's.
+        gone = [{"key": key} for key in OUTCOME_KEYS if key not in self.summary]
+        self._log.append(summary={"update": _items(self.summary), "remove": gone})
+        self._log.append(exit={"exit_code": exit_code, "runtime": lasted})
         self._log.close()
 
 
@@ -142,9 +156,10 @@ def _new_folder(below: Path, run_id: str) -> Path:
     for more in ("", *(f"-{number}" for number in range(1, 100))):
         try:
             folder = below / f"{name}{more}"
-            (folder / "files").mkdir(parents=True)
+            folder.mkdir(parents=True)  # one that was fetched has no files
         except FileExistsError:
             continue
+        (folder / "files").mkdir()
         return folder
     msg = f"there are a hundred folders {below / name}"
     raise FileExistsError(msg)
@@ -152,6 +167,11 @@ def _new_folder(below: Path, run_id: str) -> Path:
 
 def _items(values: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"key": key, "value_json": _json(value)} for key, value in values.items()]
+
+
+def _items_of_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The items of a row as wandb-core writes them, so that they are found without parsing."""
+    return [{"nested_key": [key], "value_json": _json(value)} for key, value in row.items()]
 
 
 def _json(value: Any) -> str:

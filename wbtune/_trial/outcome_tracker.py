@@ -55,8 +55,7 @@ class OutcomeTracker:
         return FINISHED if returned else self.stopped()
 
     def stopped(self) -> Outcome:
-        """The outcome when Tune stops the trial: interrupted, if the driver has noted that."""
+        """The outcome when Tune stops the trial: that of all, if the driver has noted one."""
         if self.stop_asked:
             return STOPPED_AT_WANDB
-        reason = handover.interruption(self._fit)
-        return Outcome(Kind.INTERRUPTED, reason) if reason else STOPPED
+        return handover.announced_end(self._fit) or STOPPED

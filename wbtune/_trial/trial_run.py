@@ -17,7 +17,7 @@ from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._place import identity
-from wbtune._run import closing, links, opening, run_files, segments
+from wbtune._run import closing, links, live_copies, opening, run_files, segments
 from wbtune._trial.actor_reuse import config_for_next, options_for_next
 from wbtune._trial.outcome_tracker import STOPPED, OutcomeTracker
 from wbtune._trial.process_lock import ProcessLock
@@ -78,6 +78,7 @@ class TrialRun:
         self._config: Mapping[str, Any] | None = None
         self._results: ResultLog | None = None
         self._ending = OutcomeTracker()
+        self._copies = live_copies.LiveCopies()
         self._is_open = self._left_open = False
         self._finished_with: int | None = None
         self._warned_keys: set[str] = set()
@@ -149,6 +150,7 @@ class TrialRun:
         )
         self._is_open, self._trial = True, trial
         self._results.prepare()
+        self._copies = live_copies.of_trial(trial, run, lambda: self.has_trained)
         try:
             links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a newer wandb may raise anything here
@@ -268,6 +270,7 @@ class TrialRun:
             # Tune may have started another actor for the trial, which has the trial's run too.
             unused = outcome.kind is Kind.STOPPED and not self.has_trained
             unused = unused and self._ending.error is None
+            self._copies.stop()
             try:
                 if unused:
                     outcome = segments.ended_well(run) or outcome
@@ -276,7 +279,7 @@ class TrialRun:
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
-                _deliver(self._trial, run, self.end_by)
+                _deliver(self._trial, run, self.end_by, self._copies)
 
     def _notes(self, results: ResultLog) -> dict[str, int]:
         """The entries of the summary besides the outcome."""
@@ -284,11 +287,13 @@ class TrialRun:
         return results.notes() | finish
 
 
-def _deliver(trial: identity.Identity, run: Run, end_by: Deadline) -> None:
+def _deliver(
+    trial: identity.Identity, run: Run, end_by: Deadline, copies: live_copies.LiveCopies
+) -> None:
     """Copy a closed run to the experiment's storage, if that is remote."""
     if trial.remote is None or trial.directory is None:
         return
     for newest in run_files.logs(trial.directory, run.id)[-1:]:
         run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
     seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
-    trial.remote.deliver(trial.directory, run.id, seconds=seconds)
+    trial.remote.deliver(trial.directory, run.id, seconds=seconds, after=copies.finish)

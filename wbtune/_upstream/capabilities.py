@@ -117,18 +117,21 @@ def warn_of_lost() -> None:
     lost = [capability for capability in every() if not capability.is_here]
     for package in sorted({capability.package for capability in lost}):
         of_package = [one for one in lost if one.package == package]
-        losses = [f"{one.without} ({one.since} {_had(one.since)} it)" for one in of_package]
+        losses = [
+            f"{one.without} ({one.since} {'has' if is_newer(one.since) else 'had'} it)"
+            for one in of_package
+        ]
         notice.warn_once(
             f"wbtune: every row is logged with {version(package)}, too, but "
             f"{'; '.join(dict.fromkeys(losses))}. wbtune.capabilities() lists the reasons."
         )
 
 
-def _had(since: str) -> str:
-    """Return the verb for a release: what a newer one than it lacks, it had."""
+def is_newer(since: str) -> bool:
+    """Return whether a release (``"wandb 0.31"``) is newer than the installed one."""
     package, _, oldest = since.partition(" ")
     installed = version(package).partition(" ")[2]
-    return "has" if _numbers(installed) < _numbers(oldest) else "had"
+    return _numbers(installed) < _numbers(oldest)
 
 
 def _numbers(release: str) -> list[int]:

@@ -137,7 +137,8 @@ def _observed(stopper: Any, stops: Stops, time_budget: object) -> _Observed:
         TimeoutStopper,
     )
 
-    asks, name = stopper, f"stop={type(stopper).__name__}"
+    asks = stopper
+    name = str(getattr(stopper, "wbtune_reason", "")) or f"stop={type(stopper).__name__}"
     if type(stopper) is CombinedStopper:
         # Tune combines a time budget and other stoppers, with the budget as the last.
         *others, last = stopper._stoppers or (None,)  # noqa: SLF001 - as above

@@ -38,3 +38,12 @@ def not_a_record() -> type[Exception]:
 
     error: type[Exception] = message.DecodeError
     return error
+
+
+def let_resume(run_record: Any) -> None:
+    """Let an upload of a run begin where the server's rows end.
+
+    Before wandb 0.30, uploads always do [``wandb_internal.proto``, ``RunRecord.resume``].
+    """
+    if "resume" in run_record.DESCRIPTOR.fields_by_name:
+        run_record.resume = True

@@ -112,6 +112,31 @@ def wandb_setting(name: str) -> Any:
     return without_userinfo(value) if name == "base_url" and value else value
 
 
+def refused(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return which environment variables have a value that wandb refuses, and why."""
+    import wandb  # noqa: PLC0415 - wandb is imported when first needed
+
+    found = {}
+    for name, value in environ.items():
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except ValueError as error:  # pydantic's; its own text repeats the value
+            details: Any = getattr(error, "errors", list)()
+            found[name] = str(details[0].get("msg") if details else type(error).__name__)
+    return found
+
+
+def variables() -> frozenset[str]:
+    """Return the names of the environment variables that wandb reads."""
+    from wandb import env  # noqa: PLC0415 - wandb is imported when first needed
+
+    constants = {value for value in vars(env).values() if isinstance(value, str)}
+    names = {name.upper() for name in _known_names()}
+    names |= {name.removeprefix("X") for name in names if name.startswith("X_")}
+    of_settings = {f"WANDB_{name}" for name in names}
+    return frozenset(name for name in constants | of_settings if name.startswith("WANDB_"))
+
+
 #: What reads W&B's settings files, by the releases.
 _FILES: Final = (
     "update_from_system_settings",

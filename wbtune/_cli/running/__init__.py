@@ -1,0 +1,1 @@
+"""The parts of ``wbtune run``. Runs on: driver."""
