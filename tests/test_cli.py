@@ -14,7 +14,7 @@ from wbtune._cli import main as cli
 from wbtune._cli import output
 from wbtune.errors import ConfigurationError, CredentialsError, ServerUnreachableError
 
-COMMANDS = ("import", "sync", "overview", "doctor")
+COMMANDS = ("run", "import", "sync", "overview", "doctor")
 
 
 def run(*args: str) -> click.testing.Result:

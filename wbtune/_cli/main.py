@@ -61,7 +61,7 @@ def _say(text: str) -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wbtune")
 def main() -> None:
-    """Weights & Biases for Ray Tune: what can be done beside and after an experiment.
+    """Weights & Biases for Ray Tune: sweeps from a file, and what comes beside and after them.
 
     Exit codes: 0 all was done, 1 something is left, 2 wrong use.
     """
