@@ -22,6 +22,8 @@ from wandb_server import TEST_KEY, WandbServer
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "command-line.md", ROOT / "README.md")
 RECORDED = Path(__file__).with_name("tune_folders")
+#: Variables of whoever runs this, which `wbtune doctor` would show.
+SETTINGS = ("WANDB_", "RAY_", "TUNE_")
 #: What a slow machine needs, and the pages leave out.
 MORE = {"doctor": ("--timeout", "100")}
 BLOCK = re.compile(r"```console\n(\$ wbtune .*?)```", re.DOTALL)
@@ -36,8 +38,9 @@ def prepare(folder: Path) -> None:
 def run(block: str, folder: Path, server: WandbServer) -> str:
     """Run a block's commands, and return the block with what they print."""
     shown = []
-    env = os.environ | server.env(folder, TEST_KEY) | {"HOME": str(folder), "COLUMNS": "100"}
-    env.pop("WANDB_MODE", None)
+    env = {name: text for name, text in os.environ.items() if not name.startswith(SETTINGS)}
+    env |= server.env(folder, TEST_KEY) | {"HOME": str(folder), "COLUMNS": "100"}
+    del env["WANDB_MODE"]
     for line in block.splitlines():
         if not line.startswith("$ wbtune "):
             continue
