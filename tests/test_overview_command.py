@@ -298,7 +298,7 @@ def test_what_the_runs_know(made: Made) -> None:
     made.trial(1, [1.0], model={"act": "relu"})
     made.trial(2, [2.0], model={"act": "tanh"})
     step = {"iteration": 1, "from_trial": "abc_00002", "old": {"lr": 1}, "new": {"lr": 2}}
-    log_run(made.folder, "sweep-0123abcd", WHOLE)
+    log_run(made.folder, "sweep-0123abcd", WHOLE, job_type="sweep")
     stopped = {"wbtune/outcome": "stopped", "wbtune/reason": "ASHA"}
     log_run(made.folder, "abc_00001", {"wbtune/perturbations": [step]}, stopped)
     log_run(made.folder, "abc_00002-1a2b", {"trial_id": "abc_00002"}, stopped, exit_code=None)
@@ -487,7 +487,7 @@ def test_a_remote_folder(
     address, s3 = bucket
     made.trial(1, [1.0])
     made.trial(2, [2.0])
-    log_run(made.folder, "sweep-0123abcd", WHOLE)
+    log_run(made.folder, "sweep-0123abcd", WHOLE, job_type="sweep")
     fs.copy_files(str(made.folder), "bucket/exp", destination_filesystem=s3, use_threads=False)
     monkeypatch.chdir(tmp_path)
     done = overview(address.format("exp"), "--json")
