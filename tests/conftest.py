@@ -160,6 +160,7 @@ def moto() -> Iterator[tuple[Any, str]]:
     )
     s3.create_dir("bucket")
     yield s3, f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    s3.delete_dir_contents("bucket")  # all of moto's servers in this process have the same buckets
     server.stop()
 
 

@@ -18,7 +18,6 @@ from fakes import FakeTrial, OwnsItsRun
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from programs import run_config
 from pyarrow import fs
 from ray import tune
@@ -718,26 +717,8 @@ class Trained(tune.Trainable):
             Path(checkpoint_dir, name).write_text(f"{name} of {self.i}")
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[fs.S3FileSystem]:
-    """Moto's S3, with a bucket."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3 = fs.S3FileSystem(
-        access_key="any",
-        secret_key="any",
-        region="us-east-1",
-        endpoint_override=f"http://{host}:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("bucket")
-    yield s3
-    server.stop()
-
-
 @pytest.mark.parametrize("kind", ["function", "class", "function with its own run", "S3"])
-def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
+def test_on_ray(kind, ray, server, moto, tmp_path, caplog):
     """Each checkpoint is a whole version of the trial's artifact, though Tune keeps only one."""
     # Over 40 lines: one experiment, and all that it shows.
     key_file = tmp_path / "key"
@@ -745,7 +726,7 @@ def test_on_ray(kind, ray, server, s3, tmp_path, caplog):
     here = {"project": "project", "entity": "entity", "mode": "online"}
     here |= {"settings": {"base_url": server.url}, "api_key_file": str(key_file)}
     trainable = {"class": Trained, "function with its own run": wandb_trial(function)}
-    remote = {"storage_filesystem": s3} if kind == "S3" else {}
+    remote = {"storage_filesystem": moto[0]} if kind == "S3" else {}
     config = run_config(
         "bucket" if remote else tmp_path,
         kind.replace(" ", "-"),

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -496,35 +495,12 @@ def test_memory_is_flat_and_ray_is_not_imported(tmp_path):
     assert found[1] < found[0] + 30_000
 
 
-@pytest.fixture
-def s3() -> Iterator[tuple[Any, str]]:
-    """Moto's S3, with a bucket; and what follows a path's address."""
-    from moto.server import ThreadedMotoServer
-    from pyarrow import fs
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    more = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    s3 = fs.S3FileSystem(
-        access_key="any",
-        secret_key="hidden-key",
-        region="us-east-1",
-        scheme="http",
-        endpoint_override=f"{host}:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("bucket")
-    yield s3, more
-    server.stop()
-
-
 @pytest.mark.slow
-def test_from_s3(s3, tmp_path, monkeypatch):
+def test_from_s3(moto, tmp_path, monkeypatch):
     """The runs are put into the current folder; the address's key is shown nowhere."""
     from pyarrow import fs
 
-    filesystem, more = s3
+    filesystem, more = moto
     folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(5))])
     fs.copy_files(
         str(folder),
@@ -545,11 +521,11 @@ def test_from_s3(s3, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_runs_that_are_in_s3_already(s3, tmp_path, monkeypatch):
+def test_runs_that_are_in_s3_already(moto, tmp_path, monkeypatch):
     """Those that an experiment's own driver, or somebody else, has put there are continued."""
     from pyarrow import fs
 
-    filesystem, more = s3
+    filesystem, more = moto
     folder = made_folders.experiment(tmp_path / "e", [Trial("a", results(3))])
     imported(folder)
     made_folders.experiment(folder, [Trial("a", results(5))])

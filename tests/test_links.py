@@ -84,7 +84,7 @@ def test_the_command_works_from_where_its_reader_stands(folder, tmp_path, monkey
         assert words.startswith(f"wandb sync {shown}")
         assert words.rstrip().endswith(run.name)
     monkeypatch.chdir(tmp_path)
-    for command in (links.sync_command(place / "wandb"), links.experiment_sync_command(place)):
+    for command in (links.sync_command(place / "wandb"), links.command("sync", place)):
         with WandbServer(keys={TEST_KEY}) as server:
             uploaded(f"upload them by: {command}", server, tmp_path)
             assert len(server.runs) == 1

@@ -18,7 +18,6 @@ import strategies_functions as functions
 from hypothesis import given
 from hypothesis import strategies as st
 from logs import log_of_rows
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray import tune
 from wandb_server import TEST_KEY, WandbServer
@@ -61,25 +60,6 @@ def test_a_small_log_is_never_late(copied, grown):
 
 
 # --- one process, and a storage ----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[tuple[fs.S3FileSystem, str]]:
-    """Moto's S3 with a bucket, and what follows a path in its address."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3 = fs.S3FileSystem(
-        access_key="any",
-        secret_key="any",
-        region="us-east-1",
-        scheme="http",
-        endpoint_override=f"{host}:{port}",
-        allow_bucket_creation=True,
-    )
-    s3.create_dir("bucket")
-    yield s3, f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
 
 
 @pytest.fixture

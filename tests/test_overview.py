@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 import warnings
 from array import array
@@ -23,6 +24,7 @@ from hypothesis import example, given, settings
 from overview_samples import experiment
 from strategies import examples
 
+from wbtune._driver import conclusion
 from wbtune._overview import importance, page, ped_anova, table, text
 from wbtune._overview.parameters import parameters_of, varying
 from wbtune._overview.record import Curve, ExperimentRecord, TrialRecord
@@ -442,3 +444,12 @@ def test_without_a_library(tmp_path: Path, missing: str, said: str) -> None:
     env = functions.clean_env(tmp_path)
     env["PYTHONPATH"] = str(Path(overview_samples.__file__).parent)
     assert functions.program(env, tmp_path, "-c", PROGRAM, missing) == said
+
+
+def test_the_driver_says_how_to_draw_it_later(tmp_path, monkeypatch, capsys):
+    """Without Plotly, an experiment ends as well, and its folder is enough for the page."""
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert conclusion.write_overview(overview_samples.experiment(3, 2), str(tmp_path)) is None
+    told = capsys.readouterr().out
+    assert told.startswith("wbtune: No overview.html: Plotly is not installed. Run: pip install")
+    assert told.endswith(f", then: wbtune overview {tmp_path}\n")

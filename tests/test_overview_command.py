@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray import tune
 
@@ -465,26 +464,12 @@ def test_what_is_printed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Any:
-    """The address of a bucket of moto's S3, but for its path, and its file system."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = (
-        f"s3://any:hunter2@bucket/{{}}?scheme=http&region=us-east-1&endpoint_override={host}:{port}"
-    )
-    s3, _ = fs.FileSystem.from_uri(address.format("x") + "&allow_bucket_creation=true")
-    s3.create_dir("bucket")
-    yield address, s3
-    server.stop()
-
-
 def test_a_remote_folder(
-    bucket: Any, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moto: Any, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page is written here; the runs that were copied there are asked, too."""
-    address, s3 = bucket
+    s3, more = moto
+    address = f"s3://any:hunter2@bucket/{{}}{more}"
     made.trial(1, [1.0])
     made.trial(2, [2.0])
     log_run(made.folder, "sweep-0123abcd", WHOLE, job_type="sweep")

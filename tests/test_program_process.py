@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ from hypothesis import strategies as st
 from logs import BLOCK, log_of, log_of_rows
 
 from wbtune._data import timeouts
+from wbtune._data.secret import Secret
+from wbtune._data.sweep_command import Start
 from wbtune._run import log_file
 from wbtune._run.log_tail import RowTail
+from wbtune._trial.program_environment import RunPlace, written
 from wbtune._trial.program_process import ProgramFailedError, ProgramProcess
 from wbtune._trial.program_trial import results
 
@@ -120,7 +124,8 @@ def test_a_program_does_not_outlive_its_trial(tmp_path):
     program = textwrap.dedent(HANGS.format(before=""))
     trial = f"""
         import os, pathlib, sys
-        from wbtune._trial.program_process import ProgramProcess
+        from wbtune._trial.program_environment import RunPlace, written
+from wbtune._trial.program_process import ProgramProcess
         arguments = [sys.executable, "-c", {program!r}]
         ProgramProcess(arguments, os.environ, pathlib.Path.cwd()).wait(1000)
     """
@@ -129,6 +134,16 @@ def test_a_program_does_not_outlive_its_trial(tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert ends(pid)
+
+
+def test_the_key_is_only_in_the_programs_environment(tmp_path):
+    """What describes the run can be printed, and can't be pickled."""
+    place = RunPlace(tmp_path, "a", "https://host", {"WANDB_RUN_ID": "a"}, Secret("k" * 40))
+    assert "kkkk" not in repr(place)
+    with pytest.raises(TypeError):
+        pickle.dumps(place)
+    start = Start("train.py", {"lr": 0.1}, sys.executable, str(tmp_path / "config.json"))
+    assert written(place, start, tmp_path)["WANDB_API_KEY"] == "k" * 40
 
 
 # --- its log -------------------------------------------------------------------------------------

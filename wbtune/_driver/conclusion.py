@@ -135,7 +135,8 @@ def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
     try:
         write(record, path)
     except MissingLibraryError as error:
-        links.print_line(f"wbtune: {error}")
+        then = links.command("overview", path.parent)
+        links.print_line(f"wbtune: {error}, then: {then}")
     except Exception as error:  # noqa: BLE001 - Plotly's, Optuna's, a full disk's
         logger.warning("wbtune: no %s: %s: %s", path, type(error).__name__, error)
     else:

@@ -51,7 +51,7 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
             more = "; copy that folder here and send them by: wbtune sync wandb"
         links.print_line(f"wbtune: {number} in {where}{more}")
         if offline and not more and mode not in {None, "online", "shared"}:
-            command = links.experiment_sync_command(folder.parent)
+            command = links.command("sync", folder.parent)
             links.print_line(f"wbtune: upload them by: {command}")
 
 

@@ -165,13 +165,13 @@ def sync_command(folder: Path) -> str:
     return f"wandb sync {_shown(folder)}/{OFFLINE}*"
 
 
-def experiment_sync_command(directory: Path) -> str:
-    """Return the command that uploads an experiment's offline runs, from the current directory.
+def command(name: str, directory: Path) -> str:
+    """Return a command of ``wbtune`` for an experiment's folder, from the current directory.
 
-    >>> experiment_sync_command(Path("/tmp/two words"))
+    >>> command("sync", Path("/tmp/two words"))
     "wbtune sync '/tmp/two words'"
     """
-    return f"wbtune sync {_shown(directory)}"
+    return f"wbtune {name} {_shown(directory)}"
 
 
 def _shown(folder: Path) -> str:

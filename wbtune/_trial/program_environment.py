@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import yaml
 
 from wbtune._data import timeouts
-from wbtune._place import outer_job
-from wbtune._upstream import wandb_auth
+from wbtune._data.secret import Secret
+from wbtune._place import credentials, outer_job
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -36,13 +36,15 @@ class RunPlace(NamedTuple):
         directory: the folder whose ``wandb`` has the run's segments.
         run_id: the run's id.
         base_url: the server that it is uploaded to; empty if it is kept on disk.
-        variables: the variables that describe it.
+        variables: the variables that describe it, except the key.
+        secret: the API key; None if it is kept on disk, or an identity token is used.
     """
 
     directory: Path
     run_id: str
     base_url: str
     variables: Mapping[str, str]
+    secret: Secret | None = None
 
 
 def of_run(run: Run) -> RunPlace:
@@ -62,12 +64,13 @@ def of_run(run: Run) -> RunPlace:
         "SYMLINK": "false",  # many processes would fight over one `latest-run`
     }
     found |= {"SWEEP_ID": run.sweep_id} if run.sweep_id else {"LAUNCH": "true"}
+    base_url, secret = "", None
     if not run.offline:
-        found["API_KEY"] = wandb_auth.found_key(str(run.settings.base_url))
+        base_url = str(run.settings.base_url)
+        secret = credentials.found_by_wandb(base_url)
         found["IDENTITY_TOKEN_FILE"] = run.settings.identity_token_file
     variables = {f"WANDB_{name}": str(value) for name, value in found.items() if value}
-    base_url = "" if run.offline else str(run.settings.base_url)
-    return RunPlace(directory, run.id, base_url, variables)
+    return RunPlace(directory, run.id, base_url, variables, secret)
 
 
 def written(place: RunPlace, start: Start, folder: Path) -> dict[str, str]:
@@ -88,4 +91,5 @@ def written(place: RunPlace, start: Start, folder: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in _LEFT_OUT and not name.startswith(_OF_LAUNCH)
     }
-    return {**kept, **place.variables, "WANDB_SWEEP_PARAM_PATH": str(config)}
+    key = {} if place.secret is None else {"WANDB_API_KEY": place.secret.reveal()}
+    return {**kept, **place.variables, **key, "WANDB_SWEEP_PARAM_PATH": str(config)}

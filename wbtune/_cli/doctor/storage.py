@@ -85,7 +85,7 @@ def unsent(context: Context) -> Iterator[Finding]:
     is_all_sent = True
     for experiment in _experiments(found.local):
         late, offline = len(run_files.not_uploaded(experiment)), len(_offline(experiment))
-        cure = links.experiment_sync_command(experiment)
+        cure = links.command("sync", experiment)
         if late:
             were = "was" if late == 1 else "were"
             yield problem(f"{_runs(late)} of {experiment} {were} not uploaded in time", cure)

@@ -103,7 +103,7 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
 
 
 def _print_left(output: Output, target: Target, left: Sequence[Path]) -> None:
-    command = links.experiment_sync_command(target.directory)
+    command = links.command("sync", target.directory)
     if left:
         output.warn(
             f"{_number(len(left), 'run')} could not be sent; they are on disk, and sent by the "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
 #: What messages begin with.
-NAME: Final = "run"
+NAME: Final = "wbtune run"
 
 #: The keys of a sweep that have a meaning here.
 _MEANT: Final = frozenset({"program", "command"})

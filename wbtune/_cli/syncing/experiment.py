@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wbtune._cli.output import Output
 from wbtune._cli.syncing import progress, report
@@ -18,7 +18,6 @@ from wbtune._cli.syncing.upload import RunUpload, Steps, Target
 from wbtune._cli.syncing.watch import Watch
 from wbtune._data import timeouts
 from wbtune._data.options import RunOptions
-from wbtune._data.secret import Secret
 from wbtune._place import credentials, driver_login
 from wbtune._place.credentials import Login
 from wbtune._place.server import Server
@@ -135,26 +134,22 @@ def _target(output: Output, source: Source, login: Login, *, live: bool) -> Targ
         raise CredentialsError("an identity token is not enough to send runs: an API key is.")
     server = Server(base_url, secret, timeouts.LOGIN_SERVER_S)
     entity = login.settings.get("entity") or server.default_entity()
+    settings = {
+        "base_url": base_url,
+        "mode": "online",
+        "root_dir": str(source.scratch),
+        "x_file_stream_transmit_interval": timeouts.SYNC_SENDS_S,
+    }
     return Target(
         server,
         entity,
-        _settings(base_url, secret, source.scratch),
+        settings,
+        secret,
         ExperimentSweep(server, entity, source.memory, output),
         source.scratch,
         live,
         output,
     )
-
-
-def _settings(base_url: str, secret: Secret, folder: Path) -> dict[str, Any]:
-    """W&B settings of an upload: the key is nowhere but in memory."""
-    return {
-        "api_key": secret.reveal(),
-        "base_url": base_url,
-        "mode": "online",
-        "root_dir": str(folder),
-        "x_file_stream_transmit_interval": timeouts.SYNC_SENDS_S,
-    }
 
 
 class _Experiment:

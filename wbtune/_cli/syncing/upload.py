@@ -15,6 +15,7 @@ from wbtune._cli.syncing.runs import Extent, ForeignRunError, LocalRun, extent, 
 from wbtune._cli.syncing.sweep import ExperimentSweep
 from wbtune._data import timeouts
 from wbtune._data.masking import mask_text
+from wbtune._data.secret import Secret
 from wbtune._place import arrivals
 from wbtune._place.arrivals import Arrival
 from wbtune._place.server import RefusedError, Server
@@ -37,7 +38,8 @@ class Target(NamedTuple):
     Attributes:
         server: for requests.
         entity: the user or team of runs that name none; None for the key's own.
-        settings: W&B settings for wandb-core, the key among them.
+        settings: W&B settings for wandb-core, except the key.
+        secret: the key.
         sweep: the experiment's sweep.
         folder: for logs on their way.
         live: send a run while it is still being written.
@@ -47,10 +49,15 @@ class Target(NamedTuple):
     server: Server
     entity: str | None
     settings: Mapping[str, Any]
+    secret: Secret
     sweep: ExperimentSweep
     folder: Path
     live: bool
     output: Output
+
+    def upload(self, log: Path, *, live: bool) -> LogUpload:
+        """Begin to upload a log."""
+        return LogUpload(log, {**self.settings, "api_key": self.secret.reveal()}, live=live)
 
 
 class RunUpload:
@@ -217,7 +224,7 @@ class RunUpload:
         relay = Relay(log, folder, self._left, self._change)
         upload = None
         if target.live and not self._is_done(index):
-            upload = LogUpload(relay.path, target.settings, live=True)
+            upload = target.upload(relay.path, live=True)
         while True:
             # Before the last look: nothing comes after it, or it is noticed.
             is_done, is_last, size = self._is_done(index), self._is_last(index), log.stat().st_size
@@ -228,7 +235,7 @@ class RunUpload:
             yield
         may_go_on = is_last and not relay.has_ended
         relay.end()
-        upload = upload or LogUpload(relay.path, target.settings, live=False)
+        upload = upload or target.upload(relay.path, live=False)
         yield from self._wait_for(upload)
         self.problems += map(mask_text, upload.errors())
         shutil.rmtree(folder, ignore_errors=True)
