@@ -1,8 +1,8 @@
-# make demo, test, quick, lint, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
+# make demo, test, quick, lint, docs, docs-serve, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint endings newest gone matrix bench picture clean
+.PHONY: demo test quick lint docs docs-serve endings newest gone matrix bench picture clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -32,11 +32,21 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing_examples.py
 
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --group docs --constraint constraints.txt
+	touch $@
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs-serve: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 # The newest pre-releases of Ray and wandb, instead of what the constraints pin.
 newest: .venv/ready
 	$(BIN)/python -m pip install --quiet --upgrade --pre "ray[tune]" wandb
 
-# What a release without some private name costs; an hour or more. And every door with the oldest and
+# What a release without some private name costs; an hour or more. And every way with the oldest and
 # the newest releases, in environments of their own.
 gone: .venv/ready
 	$(BIN)/python tests/gone_table.py --write docs/compatibility.md
@@ -46,7 +56,7 @@ matrix: .venv/ready
 
 # It measures: alone on the machine, please.
 endings: .venv/ready
-	$(BIN)/python tests/endings_program.py --write README.md
+	$(BIN)/python tests/endings_program.py --write docs/endings.md
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --group bench --constraint constraints.txt
@@ -55,11 +65,11 @@ endings: .venv/ready
 # The same; it ends non-zero when a bound is missed.
 bench: .venv/bench
 	$(BIN)/python benchmarks/bench.py --json benchmarks/results.json \
-		--picture benchmarks/cost.png --write README.md
+		--picture docs/pictures/cost.png --write docs/costs.md
 
 # The picture in the README: the overview that the demo leaves, by headless Chromium.
 picture: demo
-	$(BIN)/python tests/overview_picture.py demo-results/callback/overview.html docs/overview.png
+	$(BIN)/python tests/overview_picture.py demo-results/callback/overview.html docs/pictures/overview.png
 
 clean:
 	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

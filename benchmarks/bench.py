@@ -1,6 +1,6 @@
 """What logging costs: wbtune, no logging, Ray's own callback and bare wandb compared.
 
-    python benchmarks/bench.py [--quick] [--rounds N] [--only PART ...] [--write README.md]
+    python benchmarks/bench.py [--quick] [--rounds N] [--only PART ...] [--write docs/costs.md]
 
 Everything is offline. A ratio compares neighbours, which are affected alike by the machine's other
 load: it is the median of the pairs, with the least and the greatest. Every measurement reads its

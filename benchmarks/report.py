@@ -33,7 +33,7 @@ def table(bounds: list[Bound]) -> str:
 
 
 def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
-    """The README's section."""
+    """The section of docs/costs.md."""
     versions = f"Ray {about['ray']}, wandb {about['wandb']}, Python {about['Python']}"
     apart = Figure.of(measured["in-the-trial"][OURS_IN_TRIAL]["log_ratio_apart"])
     return "\n\n".join(
@@ -44,7 +44,7 @@ def section(about: Measured, measured: Measured, bounds: list[Bound]) -> str:
             f"from the least to the greatest pair; Ray's own had two trials, as its pair had. "
             "A `run.log` that comes 20 ms or more after the last is guarded by itself, and takes "
             f"{apart} of a bare one.",
-            "![What a result costs, and what is held](benchmarks/cost.png)",
+            "![What a result costs, and what is held](pictures/cost.png)",
             scale(measured),
         ]
     )

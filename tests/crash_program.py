@@ -1,4 +1,4 @@
-"""A driver to be killed or interrupted: ``python crash_program.py FOLDER DOOR``."""
+"""A driver to be killed or interrupted: ``python crash_program.py FOLDER WAY``."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
 
 
 def main():
-    folder, door = sys.argv[1:]
+    folder, way = sys.argv[1:]
     quick_workers()
     local_ray(2)
-    trainable = TRAINABLES[door]
+    trainable = TRAINABLES[way]
     run_config = tune.RunConfig(
-        name=f"crash-{door}",
+        name=f"crash-{way}",
         storage_path=folder,
         verbose=0,
         checkpoint_config=tune.CheckpointConfig(
-            checkpoint_frequency=5 if door == "WandbMixin" else 0
+            checkpoint_frequency=5 if way == "WandbMixin" else 0
         ),
     )
     space = {"trial": tune.grid_search([0, 1]), "folder": folder}
@@ -92,7 +92,7 @@ def main():
         "run_config": run_config,
         "tune_config": tune.TuneConfig(metric="score", mode="max"),
     }
-    if door == "callback":
+    if way == "callback":
         run_config.callbacks = [WandbLoggerCallback(project="crash", sweep=True)]
         tuner = tune.Tuner(trainable, **tuned)
     else:

@@ -1,9 +1,9 @@
 """The table of endings: what is left of a trial in its run, however it ended.
 
-    python tests/endings_program.py [--only ENDING ...] [--write README.md]
+    python tests/endings_program.py [--only ENDING ...] [--write docs/endings.md]
 
 The trials of `lives` end in several ways on real Ray with real wandb, offline, by each of
-wbtune's doors and by Ray's own, and what they logged is read back from disk. A cell is *rows
+wbtune's ways and by Ray's own, and what they logged is read back from disk. A cell is *rows
 found/expected · exit code · seconds from the last result (without one: the start) to the end of
 `fit()`*; expected is what was delivered to Tune, a dash means that there is no exit record. Ends
 non-zero when a cell of wbtune's is wrong.
@@ -34,13 +34,13 @@ import tables
 from drivers import local_ray
 from lives import (
     BETTER,
-    DOORS,
     PROJECT,
+    WAYS,
     WORSE,
-    Door,
     NoDiskError,
     PauseOnce,
     PlainClass,
+    Way,
     not_imported,
     plain,
     report,
@@ -66,8 +66,8 @@ class WithPeersSetup(PlainClass):
 
 
 COLUMNS = [
-    *DOORS.values(),
-    Door(
+    *WAYS.values(),
+    Way(
         "Ray's callback",
         plain,
         PlainClass,
@@ -75,7 +75,7 @@ COLUMNS = [
         callback=lambda **where: peer.WandbLoggerCallback(PROJECT, upload_timeout=20, **where),
         ours=False,
     ),
-    Door("Ray's `setup_wandb`", with_peers_setup, WithPeersSetup, ours=False),
+    Way("Ray's `setup_wandb`", with_peers_setup, WithPeersSetup, ours=False),
 ]
 
 
@@ -99,7 +99,7 @@ class Experiment:
         run: for its `RunConfig`.
         tuning: makes its `TuneConfig`.
         space: for its `param_space`.
-        trainable: which of a door's trainables it takes.
+        trainable: which of a way's trainables it takes.
         ending: how its driver is ended.
     """
 
@@ -132,7 +132,7 @@ EXPERIMENTS = [
 ]
 #: The exit codes that tell the truth; 0 for the others.
 CODES = {"raises": 1, "killed": 254, "setup raises": 1, "import fails": 254, "Ctrl-C": 130}
-#: The same where nobody on the driver watches (README, "Limits").
+#: The same where nobody on the driver watches (docs/limits.md).
 UNWATCHED = {"killed": None, "Ctrl-C": 0}
 
 
@@ -191,23 +191,23 @@ class Cell:
         return f"{text} · `fit` raises `{self.raised}`" if self.raised else text
 
 
-def build(door, experiment, folder, disk):
-    """The tuner of one experiment through one door, and what notes its results."""
-    name = name_of(door, experiment)
+def build(way, experiment, folder, disk):
+    """The tuner of one experiment through one way, and what notes its results."""
+    name = name_of(way, experiment)
     (folder / name).mkdir(exist_ok=True)
     clock = Clock(folder / f"{name}.marks", experiment.ending)
     clock.file.touch()
-    trainable = trainable_of(door, experiment)
+    trainable = trainable_of(way, experiment)
     checkpoints = tune.CheckpointConfig(checkpoint_frequency=isinstance(trainable, type))
-    tuner = door.build(
+    tuner = way.build(
         run_config(
             folder, name, callbacks=[clock], checkpoint_config=checkpoints, **experiment.run
         ),
         trainable,
-        {"dir": disk} if disk and not door.ours else None,
+        {"dir": disk} if disk and not way.ours else None,
         param_space={
             "how": tune.grid_search(list(experiment.hows)),
-            "owner": os.getpid() if door.callback else 0,
+            "owner": os.getpid() if way.callback else 0,
             "folder": str(folder / name),
             "disk": disk,
             "since": time.time(),
@@ -218,21 +218,21 @@ def build(door, experiment, folder, disk):
     return tuner, clock
 
 
-def name_of(door, experiment):
-    return f"{EXPERIMENTS.index(experiment)}-{COLUMNS.index(door)}"
+def name_of(way, experiment):
+    return f"{EXPERIMENTS.index(experiment)}-{COLUMNS.index(way)}"
 
 
-def trainable_of(door, experiment):
-    """What is run; None if the door has no such ending."""
-    found = getattr(door, experiment.trainable)
+def trainable_of(way, experiment):
+    """What is run; None if the way has no such ending."""
+    found = getattr(way, experiment.trainable)
     return found() if found and experiment.trainable == "not_imported" else found
 
 
-def measure(door, experiment, folder):
-    """Run one experiment through one door, and read back what is left of it."""
-    if trainable_of(door, experiment) is None:
+def measure(way, experiment, folder):
+    """Run one experiment through one way, and read back what is left of it."""
+    if trainable_of(way, experiment) is None:
         return dict.fromkeys(experiment.hows)
-    name = name_of(door, experiment)
+    name = name_of(way, experiment)
     with contextlib.ExitStack() as stack:
         disk = ""
         if experiment.hows == ("disk full",):
@@ -241,34 +241,34 @@ def measure(door, experiment, folder):
             (folder / name).mkdir()
             (folder / name / "wandb").symlink_to(disk + "/wandb", target_is_directory=True)
         if experiment.ending == signal.SIGKILL:
-            clock = die(door, experiment, folder)
-            tuner = door.restore(str(folder / name), door.trainable)
+            clock = die(way, experiment, folder)
+            tuner = way.restore(str(folder / name), way.trainable)
         else:
-            tuner, clock = build(door, experiment, folder, disk)
+            tuner, clock = build(way, experiment, folder, disk)
         begun, raised = time.time(), ""
         try:
             tuner.fit()
         except Exception as error:
-            if door.ours:
+            if way.ours:
                 raise
             raised = type(error).__name__  # a finding
         ended = time.time()
         marks, last = clock.read()
         seconds = ended - max(begun, last)
-        logs = find(name, folder, door, disk).values()  # they are read while there is the disk
+        logs = find(name, folder, way, disk).values()  # they are read while there is the disk
         return {
             how: judge(
-                *(door, how, [log for log in logs if log.config.get("how", how) == how]),
+                *(way, how, [log for log in logs if log.config.get("how", how) == how]),
                 *(marks.get(how, set()), seconds, raised),
             )
             for how in experiment.hows
         }
 
 
-def die(door, experiment, folder):
+def die(way, experiment, folder):
     """Run an experiment in a driver of its own, on the same Ray, that is killed in the middle."""
     address = ray.get_runtime_context().gcs_address
-    places = map(str, (COLUMNS.index(door), EXPERIMENTS.index(experiment)))
+    places = map(str, (COLUMNS.index(way), EXPERIMENTS.index(experiment)))
     done = subprocess.run(
         [sys.executable, __file__, "--die", address, str(folder), *places],
         capture_output=True,
@@ -278,12 +278,12 @@ def die(door, experiment, folder):
     )
     if done.returncode != -signal.SIGKILL:
         raise RuntimeError(f"The driver was not killed: {done.stdout}{done.stderr}")
-    return Clock(folder / f"{name_of(door, experiment)}.marks")
+    return Clock(folder / f"{name_of(way, experiment)}.marks")
 
 
-def find(name, folder, door, disk):
+def find(name, folder, way, disk):
     """The runs of an experiment; Ray's own lie in its session folder."""
-    if door.ours or disk:
+    if way.ours or disk:
         return run_log.read_runs(disk or folder / name)
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
     merged = {}
@@ -296,19 +296,19 @@ def find(name, folder, door, disk):
     return merged
 
 
-def judge(door, how, logs, expected, seconds, raised):
+def judge(way, how, logs, expected, seconds, raised):
     """Compare what is left of an ending with what should be."""
     rows = [row["mark"] for log in logs for row in log.rows if row.get("mark") in expected]
     found = len(set(rows))
     dropped = sum(log.summary.get("wbtune/dropped", 0) for log in logs)
     codes = {log.exit_code for log in logs} or {None}
     truth = CODES.get(how, 0)
-    if not door.watched:
+    if not way.watched:
         truth = UNWATCHED.get(how, truth)
-    if how == "setup raises" and door is DOORS["setup_wandb"]:
+    if how == "setup raises" and way is WAYS["setup_wandb"]:
         truth = None
     right = len(rows) == found and found + dropped == len(expected) and codes == {truth}
-    if how == "population" and door.watched:
+    if how == "population" and way.watched:
         right = right and any("wbtune/perturbations" in log.config for log in logs)
     code = next(iter(codes - {0}), 0)
     return Cell(found, len(expected), dropped, code, seconds, right, raised)
@@ -317,7 +317,7 @@ def judge(door, how, logs, expected, seconds, raised):
 def table(cells):
     """The table, as Markdown."""
     rows = [[how, *(str(cell or "") for cell in row)] for how, row in cells.items()]
-    return tables.markdown(["ending", *(door.title for door in COLUMNS)], rows)
+    return tables.markdown(["ending", *(way.title for way in COLUMNS)], rows)
 
 
 def main():
@@ -328,9 +328,9 @@ def main():
     parser.add_argument("--die", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.die:
-        address, folder, door, experiment = options.die
+        address, folder, way, experiment = options.die
         ray.init(address, log_to_driver=False, logging_level=50)
-        build(COLUMNS[int(door)], EXPERIMENTS[int(experiment)], Path(folder), "")[0].fit()
+        build(COLUMNS[int(way)], EXPERIMENTS[int(experiment)], Path(folder), "")[0].fit()
         return 1
     local_ray(4)
     cells, begun = {}, time.monotonic()
@@ -343,22 +343,22 @@ def main():
     if options.write:
         tables.write(table(cells), options.write, "endings")
     wrong = [
-        f"WRONG: {how}, {door.title}: {found}"
+        f"WRONG: {how}, {way.title}: {found}"
         for how, row in cells.items()
-        for door, found in zip(COLUMNS, row, strict=True)
-        if found and door.ours and not found.right
+        for way, found in zip(COLUMNS, row, strict=True)
+        if found and way.ours and not found.right
     ]
     print(*wrong, sep="\n")
     return bool(wrong)
 
 
 def fill(cells, experiment, folder):
-    """One experiment through every door."""
+    """One experiment through every way."""
     try:
-        for door in COLUMNS:
-            for how, found in measure(door, experiment, folder).items():
+        for way in COLUMNS:
+            for how, found in measure(way, experiment, folder).items():
                 cells.setdefault(how, []).append(found)
-                print(f"{how}, {door.title}: {found or 'has no such ending'}", flush=True)
+                print(f"{how}, {way.title}: {found or 'has no such ending'}", flush=True)
     except NoDiskError as error:
         print(f"{experiment.hows[0]} is left out: {error.__doc__}")
 

@@ -1,4 +1,4 @@
-"""Take each private name from Ray and wandb in turn, log by three doors, and look at what arrives.
+"""Take each private name from Ray and wandb in turn, log by three ways, and look at what arrives.
 
 Run as `make gone`: it takes a minute or less a name. Where a name is gone, a capability may be
 lost; never a row, a trial or an experiment.
@@ -20,16 +20,16 @@ import tables
 from wbtune import capabilities
 
 #: Who writes a run: the driver's helper, a trial's function, a trial's class.
-DOORS = ("WandbLoggerCallback", "@wandb_trial", "WandbMixin")
+WAYS = ("WandbLoggerCallback", "@wandb_trial", "WandbMixin")
 
 
 def without(names, address):
-    """What arrives by the doors without these names; by the Ray at an address, if it has them."""
+    """What arrives by the ways without these names; by the Ray at an address, if it has them."""
     address = address if names[0].startswith("wandb") else ""
     with tempfile.TemporaryDirectory(prefix="wbtune-gone-") as folder:
         path = str(gone.without(names, Path(folder)))
         how = releases.EACH_ITS_OWN
-        return releases.run_program(doors=DOORS, path=[path], how=how, ray_address=address)
+        return releases.run_program(ways=WAYS, path=[path], how=how, ray_address=address)
 
 
 def shared_ray():
@@ -60,7 +60,7 @@ def rows_in(page):
     _, _, rest = page.read_text(encoding="utf-8").partition("<!-- gone -->\n")
     lines = rest.partition("<!-- /gone -->")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return {row[0]: row for row in rows if len(row) == len(DOORS) + 2}
+    return {row[0]: row for row in rows if len(row) == len(WAYS) + 2}
 
 
 def main():
@@ -78,16 +78,16 @@ def main():
     with ThreadPoolExecutor(options.at_once) as pool:
         found_of = pool.map(lambda names: without(names, address), tried)
         for names, found in zip(tried, found_of, strict=True):
-            what, lost = what_of(names), found.lost(DOORS)
+            what, lost = what_of(names), found.lost(WAYS)
             words = lost_by(names[0]) if len(names) == 1 else "all that follows"
-            rows[what] = [what, *map(found.cell, DOORS), words]
+            rows[what] = [what, *map(found.cell, WAYS), words]
             print(" | ".join(rows[what]), flush=True)
             wrong += [f"WRONG: {what}: {one}" for one in lost]
             if lost:
                 print(found.output[-3000:], file=sys.stderr)
             if options.write:  # each time, so that what was measured is kept
                 done = [rows[what_of(one)] for one in wanted if what_of(one) in rows]
-                table = tables.markdown(["gone", *DOORS, "what is lost"], done)
+                table = tables.markdown(["gone", *WAYS, "what is lost"], done)
                 tables.write(table, options.write, "gone")
     print(*wrong, sep="\n")
     return bool(wrong)

@@ -235,7 +235,7 @@ def not_imported():
 
 
 @dataclass(frozen=True)
-class Door:
+class Way:
     """One way to log a trial.
 
     Attributes:
@@ -268,8 +268,8 @@ class Door:
         return self.tuner(trainable or self.trainable, run_config=run_config, **options)
 
 
-DOORS = {
-    "callback": Door(
+WAYS = {
+    "callback": Way(
         "`WandbLoggerCallback`",
         plain,
         PlainClass,
@@ -277,10 +277,10 @@ DOORS = {
         callback=lambda: WandbLoggerCallback(project=PROJECT),
         watched=True,
     ),
-    "setup_wandb": Door("`setup_wandb`", with_setup, WithSetup),
-    "wandb_trial": Door("`@wandb_trial`", decorated),
-    "WandbMixin": Door("`WandbMixin`", WithMixin, WithMixin),
-    "wandb_tuner": Door(
+    "setup_wandb": Way("`setup_wandb`", with_setup, WithSetup),
+    "wandb_trial": Way("`@wandb_trial`", decorated),
+    "WandbMixin": Way("`WandbMixin`", WithMixin, WithMixin),
+    "wandb_tuner": Way(
         "`wandb_tuner`, decorated",
         reports,
         not_imported=lambda: wandb_trial(project=PROJECT)(not_imported()),

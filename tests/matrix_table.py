@@ -1,4 +1,4 @@
-"""Log by every door with the corners of the window of releases, each in an environment of its own.
+"""Log by every way with the corners of the window of releases, each in an environment of its own.
 
 Run as `make matrix`. Each environment is made by pip, with what the releases themselves ask for.
 """
@@ -48,7 +48,7 @@ RAYS = ("2.44.0", "2.49.0", "2.53.0", "2.57.0")
 ALL = (*CORNERS, *(Corner("", one) for one in WANDBS), *(Corner(one, "") for one in RAYS))
 
 
-#: The doors that are tried with a server as well: one trial each.
+#: The ways that are tried with a server as well: one trial each.
 ONLINE = tuple(releases.EACH_ITS_OWN)
 
 
@@ -85,7 +85,7 @@ def released(python):
 
 
 def both(python):
-    """What arrives offline by every door, and at a server by three."""
+    """What arrives offline by every way, and at a server by three."""
     path = [str(ROOT)]
     offline = releases.run_program(python, path=path)
     with WandbServer() as server:
@@ -115,17 +115,17 @@ def main():
             wrong += [f"WRONG: {corner.name} is left out"] if "CI" in os.environ else []
             continue
         offline, online = both(str(python))
-        cells = [*(offline.cell(door) for door in releases.DOORS), online.cell(*ONLINE)]
+        cells = [*(offline.cell(way) for way in releases.WAYS), online.cell(*ONLINE)]
         rows.append([*released(python), *cells])
         print(" | ".join(rows[-1]), flush=True)
         for found, lost in (
-            (offline, offline.lost(releases.DOORS)),
+            (offline, offline.lost(releases.WAYS)),
             (online, [f"online, {one}" for one in online.lost(ONLINE)]),
         ):
             wrong += [f"WRONG: {corner.name}: {one}" for one in lost]
             if lost:
                 print(found.output[-3000:], file=sys.stderr)
-    table = tables.markdown(["Ray", "wandb", "wrapt", "Python", *releases.DOORS, "online"], rows)
+    table = tables.markdown(["Ray", "wandb", "wrapt", "Python", *releases.WAYS, "online"], rows)
     if options.write:
         tables.write(table, options.write, "matrix")
     print(*wrong, sep="\n")

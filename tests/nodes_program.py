@@ -1,6 +1,6 @@
 """A cluster of two nodes on this machine: ``python nodes_program.py FOLDER``.
 
-One experiment for each door in a shared local folder, and some in S3, whose runs are
+One experiment for each way in a shared local folder, and some in S3, whose runs are
 copied to ``FOLDER/s3`` at the end, as somebody would who wants to sync them.
 """
 

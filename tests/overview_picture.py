@@ -1,6 +1,6 @@
 """Take a picture of an overview, for the README.
 
-Run: ``python tests/overview_picture.py overview.html docs/overview.png``
+Run: ``python tests/overview_picture.py overview.html docs/pictures/overview.png``
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The trainables under test: the guide's three programs, and the same through each door."""
+"""The trainables under test: the guide's three programs, and the same through each way."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _tuner(trainable: Any, **options: Any) -> Callable[..., Any]:
 
 #: Each way to combine the pieces, with how many trials it is tried: several where the driver
 #: writes the runs and where the trials do, or one. Every trial gives a run of thirty rows.
-DOORS: dict[str, tuple[Callable[..., Any], int]] = {
+WAYS: dict[str, tuple[Callable[..., Any], int]] = {
     "callback": (_callback(train_function), 3),
     "setup_wandb in a function": (_plain(train_function_wandb), 1),
     "setup_wandb in a class": (_plain(WandbTrainable), 1),

@@ -1,4 +1,4 @@
-"""What arrives by each door with some Ray and some wandb: `releases_program`, run and looked at."""
+"""What arrives by each way with some Ray and some wandb: `releases_program`, run and looked at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wandb_server import TEST_KEY, WandbServer
 from wbtune._run import run_files, run_log
 
 PROGRAM: Final = Path(__file__).with_name("releases_program.py")
-DOORS: Final = (
+WAYS: Final = (
     "WandbLoggerCallback",
     "setup_wandb",
     "setup_wandb, class",
@@ -37,7 +37,7 @@ class Arrived(NamedTuple):
 EXPECTED: Final = {"returns": Arrived(10, 0), "is stopped": Arrived(3, 0), "raises": Arrived(5, 1)}
 
 
-#: Each door has one trial, of one of the kinds: a third of the time.
+#: Each way has one trial, of one of the kinds: a third of the time.
 EACH_ITS_OWN: Final = {
     "WandbLoggerCallback": ("raises",),
     "@wandb_trial": ("is stopped",),
@@ -49,8 +49,8 @@ class Outcome(NamedTuple):
     """How `releases_program` went.
 
     Attributes:
-        how: what the trials of each door were to do.
-        arrived: by door, and by what the trial did; a door is missing where `fit` did not return.
+        how: what the trials of each way were to do.
+        arrived: by way, and by what the trial did; a way is missing where `fit` did not return.
         output: what the program printed, all processes together.
     """
 
@@ -58,29 +58,29 @@ class Outcome(NamedTuple):
     arrived: Mapping[str, Mapping[str, Arrived]]
     output: str
 
-    def lost(self, doors: Sequence[str]) -> list[str]:
+    def lost(self, ways: Sequence[str]) -> list[str]:
         """What is not as expected, as text."""
         found = []
-        for door in doors:
-            if door not in self.arrived:
-                found.append(f"{door}: fit() raised")
+        for way in ways:
+            if way not in self.arrived:
+                found.append(f"{way}: fit() raised")
                 continue
-            for how in self.how[door]:
+            for how in self.how[way]:
                 expected = EXPECTED[how]
-                one = self.arrived[door].get(how, Arrived(0, None))
+                one = self.arrived[way].get(how, Arrived(0, None))
                 if one != expected:
                     found.append(
-                        f"{door}: a trial that {how} has {one.rows} of {expected.rows} rows, "
+                        f"{way}: a trial that {how} has {one.rows} of {expected.rows} rows, "
                         f"exit code {one.exit_code}, not {expected.exit_code}"
                     )
         return found
 
-    def cell(self, *doors: str) -> str:
-        """Doors' cell in a table: the rows that were kept of those expected, and exit codes."""
-        if not self.arrived.keys() >= {*doors}:
+    def cell(self, *ways: str) -> str:
+        """Ways' cell in a table: the rows that were kept of those expected, and exit codes."""
+        if not self.arrived.keys() >= {*ways}:
             return "**fit() raised**"
-        trials = [(door, how) for door in doors for how in self.how[door]]
-        got = [self.arrived[door].get(how, Arrived(0, None)) for door, how in trials]
+        trials = [(way, how) for way in ways for how in self.how[way]]
+        got = [self.arrived[way].get(how, Arrived(0, None)) for way, how in trials]
         expected = [EXPECTED[how] for _, how in trials]
         rows = sum(min(one.rows, want.rows) for one, want in zip(got, expected, strict=True))
         total = sum(want.rows for want in expected)
@@ -90,7 +90,7 @@ class Outcome(NamedTuple):
 
 def run_program(
     python: str = sys.executable,
-    doors: Sequence[str] = DOORS,
+    ways: Sequence[str] = WAYS,
     path: Sequence[str] = (),
     how: Mapping[str, Sequence[str]] | None = None,
     server: WandbServer | None = None,
@@ -101,14 +101,14 @@ def run_program(
 
     Args:
         python: the interpreter that has the Ray and the wandb.
-        doors: which are tried.
+        ways: which are tried.
         path: folders in front of what that interpreter has installed.
-        how: what the trials of each door do; without it, each door has a trial of each kind.
+        how: what the trials of each way do; without it, each way has a trial of each kind.
         server: where it logs to; without one, it is offline.
         ray_address: of a Ray that is running; without one, the program starts its own.
         limit_s: seconds until the program is taken to hang.
     """
-    hows = {door: list((how or {}).get(door, EXPECTED)) for door in doors}
+    hows = {way: list((how or {}).get(way, EXPECTED)) for way in ways}
     with tempfile.TemporaryDirectory(prefix="wbtune-releases-") as storage:
         environment = {
             name: value
@@ -139,8 +139,8 @@ def run_program(
         except subprocess.TimeoutExpired as error:
             output = f"{(error.stdout or b'').decode()}\nhangs for {limit_s:.0f} s"
         arrived = _on_server(server) if server else _on_disk(Path(storage))
-        fitted = [door for door in doors if Path(storage, f"fitted {door}").exists()]
-        return Outcome(hows, {door: arrived.get(door, {}) for door in fitted}, output)
+        fitted = [way for way in ways if Path(storage, f"fitted {way}").exists()]
+        return Outcome(hows, {way: arrived.get(way, {}) for way in fitted}, output)
 
 
 def _on_server(server: WandbServer) -> dict[str, dict[str, Arrived]]:
@@ -148,7 +148,7 @@ def _on_server(server: WandbServer) -> dict[str, dict[str, Arrived]]:
     for run in server.runs.values():
         rows = {row["i"] for row in run.rows if "i" in row}
         arrived = Arrived(len(rows), run.exit_code)
-        found.setdefault(run.config["door"], {})[run.config["how"]] = arrived
+        found.setdefault(run.config["way"], {})[run.config["how"]] = arrived
     return found
 
 
@@ -164,8 +164,8 @@ def _on_disk(storage: Path) -> dict[str, dict[str, Arrived]]:
             config = run_log.merged(paths).config
             rows = {row["i"] for path in paths for row in run_log.read(path).rows if "i" in row}
             arrived = Arrived(len(rows), run_files.exit_code(paths[-1]))
-            of_door, how = found.setdefault(config["door"], {}), config["how"]
-            of_door[how] = max(of_door.get(how, arrived), arrived, key=_is_whole)
+            of_way, how = found.setdefault(config["way"], {}), config["how"]
+            of_way[how] = max(of_way.get(how, arrived), arrived, key=_is_whole)
     return found
 
 

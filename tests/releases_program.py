@@ -1,4 +1,4 @@
-"""Log by every door with the Ray and wandb that are installed: `releases` looks at what arrived.
+"""Log by every way with the Ray and wandb that are installed: `releases` looks at what arrived.
 
 Nothing here is newer than the oldest releases that wbtune works with.
 """
@@ -54,7 +54,7 @@ def by_hand(config):
 
 @wandb_trial(project="releases")
 def decorated(config, run):
-    run.summary["door"] = "decorated"
+    run.summary["way"] = "decorated"
     for row in rows(config):
         run.log(row)
         tune.report(row)
@@ -97,7 +97,7 @@ class Mixed(WandbMixin, Logging, project="releases"):
 def fit(storage, name, how, trainable, *, make=tune.Tuner, callbacks=(), **more):
     tuner = make(
         tune.with_resources(trainable, {"cpu": 1}),
-        param_space={"how": tune.grid_search(how), "door": name},
+        param_space={"how": tune.grid_search(how), "way": name},
         tune_config=tune.TuneConfig(scheduler=AfterThree()),
         run_config=tune.RunConfig(
             name=name, storage_path=storage, callbacks=[*callbacks], verbose=0
@@ -108,7 +108,7 @@ def fit(storage, name, how, trainable, *, make=tune.Tuner, callbacks=(), **more)
     Path(storage, f"fitted {name}").touch()
 
 
-DOORS = {
+WAYS = {
     "WandbLoggerCallback": lambda *trials: fit(
         *trials, plain, callbacks=[WandbLoggerCallback(project="releases")]
     ),
@@ -121,7 +121,7 @@ DOORS = {
 
 
 if __name__ == "__main__":
-    storage, doors = sys.argv[1], json.loads(sys.argv[2])
+    storage, ways = sys.argv[1], json.loads(sys.argv[2])
     warnings.simplefilter("ignore")
     if "RELEASES_RAY" in os.environ:  # one that several programs share, with packages of their own
         path = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
@@ -130,6 +130,6 @@ if __name__ == "__main__":
         # What is kept in a folder of its node is then in the same place.
         quiet = {"include_dashboard": False, "logging_level": "error"}
         ray.init(num_cpus=3, _temp_dir=f"{storage}/ray", **quiet)
-    for door, how in doors.items():
-        DOORS[door](storage, door, how)
+    for way, how in ways.items():
+        WAYS[way](storage, way, how)
     ray.shutdown()

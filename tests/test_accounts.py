@@ -202,7 +202,7 @@ def test_a_trial_that_has_begun_goes_on_whatever_is_missing(ray, tmp_path):
 
 @pytest.mark.parametrize("trainable", [waits, Quick, None], ids=["wandb_trial", "mixin", "plain"])
 def test_a_key_that_tune_would_write_down_is_refused(ray, tmp_path, trainable):
-    """By every door that can't take it out, before any trial, with the cures."""
+    """By every way that can't take it out, before any trial, with the cures."""
     callbacks = [] if trainable else [WandbLoggerCallback(project="p")]
     tuner = tune.Tuner(
         trainable or (lambda config: None),

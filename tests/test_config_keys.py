@@ -33,7 +33,7 @@ def test_no_key_is_left(space: dict[str, Any]) -> None:
     before = repr(space)
     found = keys_in(space)
     try:
-        rest, key = take_key("door", space)
+        rest, key = take_key("way", space)
     except ConfigurationError:
         assert any(one.key is None for one in found), "a number, or in settings"
         return
@@ -61,8 +61,8 @@ def test_no_key_is_left(space: dict[str, Any]) -> None:
 def test_a_sampled_key_is_refused(space: dict[str, Any]) -> None:
     """An experiment has one login; the message names the place and the cures, not the key."""
     for refused in (take_key, refuse_key):
-        with pytest.raises(ConfigurationError, match=r"door: param_space.*wandb.*wandb login") as e:
-            refused("door", space)
+        with pytest.raises(ConfigurationError, match=r"way: param_space.*wandb.*wandb login") as e:
+            refused("way", space)
         assert KEY not in str(e.value)
 
 
@@ -77,5 +77,5 @@ def test_a_sampled_key_is_refused(space: dict[str, Any]) -> None:
 )
 def test_the_rest_stays(space: dict[str, Any], rest: dict[str, Any]) -> None:
     """Also a hyperparameter that is called ``wandb``; a path is no secret."""
-    assert take_key("door", space) == (rest, KEY)
-    assert take_key("door", {"wandb": {"api_key_file": "f"}})[1] is None
+    assert take_key("way", space) == (rest, KEY)
+    assert take_key("way", {"wandb": {"api_key_file": "f"}})[1] is None

@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("crash_program.py")
 ENOUGH = 7
 
 
-def start(folder, door, more=None):
+def start(folder, way, more=None):
     environment = {
         **os.environ,
         **(more or {}),
@@ -30,7 +30,7 @@ def start(folder, door, more=None):
     }
     with Path(folder, "run.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(folder), door],
+            [sys.executable, str(PROGRAM), str(folder), way],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -39,7 +39,7 @@ def start(folder, door, more=None):
 
 
 def experiment_in(folder):
-    """The experiment's folder; each door's has a name of its own.
+    """The experiment's folder; each way's has a name of its own.
 
     Ray keeps what experiments of the same name and the same second write in one folder, also after
     they are restored.
@@ -106,7 +106,7 @@ def is_ours(process):
 
 
 # SIGTERM ends the driver and its Ray at once: only the helper is left to say so.
-INTERRUPTS = [*((door, "SIGINT") for door in TRAINABLES), ("callback", "SIGTERM")]
+INTERRUPTS = [*((way, "SIGINT") for way in TRAINABLES), ("callback", "SIGTERM")]
 
 
 def begin(cases, tmp_path, environment=None):
@@ -169,7 +169,7 @@ def interrupt(tmp_path, environment):
 
 def test_killed_driver_and_restore(ray, tmp_path):
     """SIGKILL the driver, restore: the same runs, no row missing, none twice, all finished."""
-    folders, drivers, children = begin([(door,) for door in TRAINABLES], tmp_path)
+    folders, drivers, children = begin([(way,) for way in TRAINABLES], tmp_path)
     for driver in drivers.values():
         driver.kill()
         driver.wait()

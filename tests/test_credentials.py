@@ -52,7 +52,7 @@ def answer(asked):
     os.environ.update(asked["env"])
     os.chdir(os.environ["HOME"])
     try:
-        secret = credentials.find("door", **asked["arguments"])
+        secret = credentials.find("way", **asked["arguments"])
     except Exception as error:
         found = {"error": type(error).__name__, "text": str(error),
                 "traceback": "".join(traceback.format_exception(error))}
@@ -160,7 +160,7 @@ def test_without_any_key_the_message_names_every_cure(ask: Ask, mode: str | None
     """Before the first trial, and W&B's default is to talk to a server."""
     answer = ask(mode=mode)
     assert answer["error"] == "CredentialsError"
-    assert answer["text"].startswith("door: no W&B API key found. ")
+    assert answer["text"].startswith("way: no W&B API key found. ")
     assert [cure for cure in CURES if cure.lower() not in answer["text"].lower()] == []
 
 
@@ -203,7 +203,7 @@ def test_two_keys_are_one_too_many(ask: Ask, tmp_path: Path) -> None:
     for mode in ("online", "offline"):
         answer = ask(mode=mode, api_key=ARGUMENT, api_key_file=str(tmp_path / "key"))
         assert answer["error"] == "CredentialsError"
-        assert answer["text"] == "door: got both api_key= and api_key_file=. Leave one out."
+        assert answer["text"] == "way: got both api_key= and api_key_file=. Leave one out."
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_a_file_without_a_key_is_an_error_of_ours(
     if content is not None:
         Path(path).write_bytes(content)
     with pytest.raises(CredentialsError) as caught:
-        credentials.explicit_key("door", None, path)
-    assert str(caught.value).startswith("door: ")
+        credentials.explicit_key("way", None, path)
+    assert str(caught.value).startswith("way: ")
     assert words in str(caught.value)
     assert repr(path) in str(caught.value)
     assert "sss" not in "".join(traceback.format_exception(caught.value))
@@ -237,7 +237,7 @@ def test_the_file_may_be_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """``~`` is the user's, and spaces or a newline round the key are nobody's."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "key").write_text(f"\n {FILE} \n")
-    found = credentials.explicit_key("door", None, "~/key")
+    found = credentials.explicit_key("way", None, "~/key")
     assert found is not None
     assert found.reveal() == FILE
 
@@ -255,7 +255,7 @@ def test_a_hook_that_fails_is_named_and_not_quoted(ask: Ask, hook: str, words: s
     """Its own error may carry the key, so neither message nor traceback repeats it."""
     answer = ask({"WANDB_SETUP_API_KEY_HOOK": f"__main__:{hook}"}, mode="online")
     assert answer["error"] == "CredentialsError"
-    assert answer["text"] == f"door: the hook WANDB_SETUP_API_KEY_HOOK=__main__:{hook} {words}"
+    assert answer["text"] == f"way: the hook WANDB_SETUP_API_KEY_HOOK=__main__:{hook} {words}"
     assert "RuntimeError:" not in answer["traceback"]
 
 
@@ -350,7 +350,7 @@ FIT = handover.new_fit()
 
 
 def driver(options: RunOptions, key: str | None = None, fit: str = FIT) -> Login:
-    login = driver_login.log_in("door", options, key)
+    login = driver_login.log_in("way", options, key)
     driver_login.hand_over(login, fit)
     return login
 
@@ -361,7 +361,7 @@ def trial(
     """The login of a trial whose declaration says no more than this, and that is online."""
     init = {"mode": options.pop("mode", "online")}
     login, trouble = trial_login.log_in_or_offline(
-        "door",
+        "way",
         RunOptions(**options, init_kwargs={name: text for name, text in init.items() if text}),
         Identity("t", "t", "experiment", fit=fit),
         key,

@@ -1,4 +1,4 @@
-"""The examples in the docstrings run, and each door has one."""
+"""The examples in the docstrings run, and each way has one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "door",
+    "way",
     [
         "callback.WandbLoggerCallback",
         "decorator.wandb_trial",
@@ -77,6 +77,6 @@ def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
         "tuner.wandb_tuner",
     ],
 )
-def test_each_door_has_an_example(door: str, examples: dict[str, dict[str, Any]]) -> None:
-    """Each door shows how it is used, in code that was run."""
-    assert examples[f"wbtune.{door}"]["tried"]
+def test_each_way_has_an_example(way: str, examples: dict[str, dict[str, Any]]) -> None:
+    """Each way shows how it is used, in code that was run."""
+    assert examples[f"wbtune.{way}"]["tried"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lives import DOORS, ROWS, WithSetup
+from lives import ROWS, WAYS, WithSetup
 from programs import run_config
 from ray import tune
 
@@ -13,23 +13,23 @@ from wbtune import wandb_trial
 from wbtune._run import run_log
 
 #: Also a class that opens its own run.
-ALL_DOORS = {**DOORS, "setup_wandb class": replace(DOORS["setup_wandb"], trainable=WithSetup)}
+ALL_WAYS = {**WAYS, "setup_wandb class": replace(WAYS["setup_wandb"], trainable=WithSetup)}
 HOWS = ["returns", "raises", "exits", "stopped", "killed"]
 
 
-@pytest.mark.parametrize("door", ALL_DOORS)
-def test_several_endings_at_once(door, ray, tmp_path, printed):
+@pytest.mark.parametrize("way", ALL_WAYS)
+def test_several_endings_at_once(way, ray, tmp_path, printed):
     """Trials of one experiment return, raise, are stopped, are killed, can't be built."""
     # Over 40 lines: one experiment, and each of its endings.
-    hows = [*HOWS, "setup raises"] if isinstance(ALL_DOORS[door].trainable, type) else HOWS
-    tuner = ALL_DOORS[door].build(
+    hows = [*HOWS, "setup raises"] if isinstance(ALL_WAYS[way].trainable, type) else HOWS
+    tuner = ALL_WAYS[way].build(
         run_config(tmp_path, "endings", stop={"stop_me": 1.0}),
         param_space={"how": tune.grid_search(hows), "checkpoints": False},
     )
     results = tuner.fit()
 
     logs = {log.config["how"]: log for log in run_log.read_runs(tmp_path / "endings").values()}
-    if door == "setup_wandb class":  # its actor may be gone before its run is on disk
+    if way == "setup_wandb class":  # its actor may be gone before its run is on disk
         logs.setdefault("setup raises", run_log.RunLog())
     assert set(logs) == set(hows)
     rows = {how: [r["loss"] for r in log.rows if "loss" in r] for how, log in logs.items()}
@@ -61,7 +61,7 @@ def test_several_endings_at_once(door, ray, tmp_path, printed):
 
     log = logs["killed"]
     assert rows["killed"] == full
-    if ALL_DOORS[door].watched:
+    if ALL_WAYS[way].watched:
         assert (log.exit_code, said["killed"]) == (254, "lost")
     else:
         assert log.exit_code is None  # which W&B shows as crashed
@@ -69,13 +69,13 @@ def test_several_endings_at_once(door, ray, tmp_path, printed):
     if "setup raises" in logs:
         log = logs["setup raises"]
         assert log.rows == []
-        if door == "WandbMixin":
+        if way == "WandbMixin":
             assert (log.exit_code, said["setup raises"]) == (1, "failed")
             assert log.summary["wbtune/error"] == "BoomError"
         else:
             assert log.exit_code is None  # `setup_wandb` is not told: crashed, at W&B
 
-    if door == "wandb_trial":
+    if way == "wandb_trial":
         for how in ("returns", "raises", "stopped"):
             assert logs[how].rows[-1]["unwound"] == 1
 
@@ -84,11 +84,11 @@ def test_several_endings_at_once(door, ray, tmp_path, printed):
     assert "wandb:" not in printed(tmp_path / "endings")
 
 
-@pytest.mark.parametrize("door", [door for door in DOORS if DOORS[door].not_imported])
-def test_not_imported(door, ray, tmp_path):
+@pytest.mark.parametrize("way", [way for way in WAYS if WAYS[way].not_imported])
+def test_not_imported(way, ray, tmp_path):
     """A worker that cannot import a trial's function opens no run: the driver does, and says so."""
-    config, trainable = run_config(tmp_path, "imports"), DOORS[door].not_imported()
-    tuner = DOORS[door].build(config, trainable, param_space={"how": "not imported"})
+    config, trainable = run_config(tmp_path, "imports"), WAYS[way].not_imported()
+    tuner = WAYS[way].build(config, trainable, param_space={"how": "not imported"})
     results = tuner.fit()
     assert len(results.errors) == 1
     [log] = run_log.read_runs(tmp_path / "imports").values()

@@ -25,7 +25,7 @@ ALL = [kind for kind in family(WbtuneError) if kind.__module__.startswith("wbtun
 @pytest.mark.parametrize("kind", ALL)
 def test_an_error_survives_pickling(kind: type[WbtuneError]) -> None:
     """With its arguments, its message and its notes; Ray pickles what a worker raises."""
-    error = kind("door: what was wrong", 7)
+    error = kind("way: what was wrong", 7)
     error.add_note("a note")
     for back in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(back) is kind

@@ -441,9 +441,9 @@ HOOKS = {
 @pytest.fixture
 def failing_callback(monkeypatch):
     monkeypatch.setattr(experiment_start, "Experiment", FailingExperiment)
-    door = callback.WandbLoggerCallback(project="p", upload_checkpoints=True)
-    door.setup()
-    return door
+    way = callback.WandbLoggerCallback(project="p", upload_checkpoints=True)
+    way.setup()
+    return way
 
 
 @pytest.mark.parametrize("hook", HOOKS)

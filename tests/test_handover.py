@@ -119,8 +119,8 @@ def test_the_callback_takes_its_login_back(store, at_exit, tmp_path, monkeypatch
             raise ValueError("mine")
 
     monkeypatch.setattr(experiment_start, "Experiment", Failing)
-    door = callback.WandbLoggerCallback(project="p")
-    door.setup()
+    way = callback.WandbLoggerCallback(project="p")
+    way.setup()
     assert store
-    door.on_experiment_end([])
+    way.on_experiment_end([])
     assert not store

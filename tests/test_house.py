@@ -30,8 +30,8 @@ FILES = sorted(
     for path in (SOURCE.parent / folder).rglob("*.py")
 )
 
-#: From the ground up; a module imports from its own wing and from those before it.
-WINGS = (
+#: From the ground up; a module imports from its own layer and from those before it.
+LAYERS = (
     "errors",
     "_data",
     "_upstream",
@@ -42,19 +42,19 @@ WINGS = (
     "_helper",
     "_trial",
     "_driver",
-    "doors",
+    "ways",
     "_cli",
 )
 #: Neither knows the other: they are two processes.
 STRANGERS = {"_driver": {"_trial"}}
 #: None of these imports another.
-DOORS = {"decorator", "mixin", "callback", "setup"}
+WAYS = {"decorator", "mixin", "callback", "setup"}
 
 
-def wing_of(module: str) -> str:
-    """The wing that a module is in; a door's is none."""
-    wing = {"__main__": "_cli"}.get(module) or module.partition(".")[0]
-    return wing if wing in WINGS else "doors"
+def layer_of(module: str) -> str:
+    """The layer that a module is in; a way's is none."""
+    layer = {"__main__": "_cli"}.get(module) or module.partition(".")[0]
+    return layer if layer in LAYERS else "ways"
 
 
 def modules_imported(tree: ast.AST) -> Iterator[str]:
@@ -87,18 +87,18 @@ def dotted(node: ast.AST) -> str:
 
 
 def imports_upwards(name: str, tree: ast.AST) -> Iterator[str]:
-    """Modules import from their own wing and those below, and no door another."""
-    wing = wing_of(name)
-    below = set(WINGS[: WINGS.index(wing) + 1]) - STRANGERS.get(wing, set())
+    """Modules import from their own layer and those below, and no way another."""
+    layer = layer_of(name)
+    below = set(LAYERS[: LAYERS.index(layer) + 1]) - STRANGERS.get(layer, set())
     for module in modules_imported(tree):
-        a_door = name in DOORS and module in DOORS
-        if wing_of(module) not in below or a_door or (module == "__init__" and name != module):
+        a_way = name in WAYS and module in WAYS
+        if layer_of(module) not in below or a_way or (module == "__init__" and name != module):
             yield module
 
 
 def imports_private_names(name: str, tree: ast.AST) -> Iterator[str]:
     """Only `_upstream` takes a private name of Ray or wandb."""
-    if wing_of(name) == "_upstream":
+    if layer_of(name) == "_upstream":
         return
     foreign = {"ray", "wandb"}  # and what is imported from them
     for node in ast.walk(tree):
@@ -222,15 +222,15 @@ def test_the_rules_notice(rule, module, offence):
 
 
 def test_no_module_imports_itself_over_others():
-    """Within a wing, too, imports go one way."""
+    """Within a layer, too, imports go one way."""
     imports = {name: {*modules_imported(tree)} - {name} for name, tree in TREES.items()}
     assert [*graphlib.TopologicalSorter(imports).static_order()]
 
 
-@pytest.mark.parametrize("wing", [wing for wing in WINGS if wing.startswith("_")])
-def test_a_wing_says_where_it_runs(wing):
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if layer.startswith("_")])
+def test_a_layer_says_where_it_runs(layer):
     """The first thing that a stranger asks: in which process does this run?"""
-    assert "\n\nRuns in: " in ast.get_docstring(TREES[f"{wing}.__init__"])
+    assert "\n\nRuns in: " in ast.get_docstring(TREES[f"{layer}.__init__"])
 
 
 @pytest.mark.parametrize("module", [*MODULES])

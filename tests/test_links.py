@@ -20,10 +20,10 @@ from wbtune._place.credentials import Login
 from wbtune._run import links
 
 
-def by_hand(door, folder):
+def by_hand(way, folder):
     """A run outside Tune; the folder that it is in."""
     settings = {"root_dir": str(folder)}  # wandb has the test session's working directory
-    if door == "wandb_trial":
+    if way == "wandb_trial":
 
         @wandb_trial(project="p", settings=settings)
         def train(config, run):
@@ -49,10 +49,10 @@ def test_a_standard_output_that_takes_nothing_ends_nothing(is_closed, monkeypatc
     assert caplog.messages == ["wbtune: project Größe"]
 
 
-@pytest.mark.parametrize("door", ["wandb_trial", "setup_wandb"])
-def test_a_run_by_hand_says_its_folder_and_how_to_upload_it(door, tmp_path, capsys):
+@pytest.mark.parametrize("way", ["wandb_trial", "setup_wandb"])
+def test_a_run_by_hand_says_its_folder_and_how_to_upload_it(way, tmp_path, capsys):
     """In one line, with a command that uploads just this run."""
-    folder = by_hand(door, tmp_path)
+    folder = by_hand(way, tmp_path)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "wbtune" in line)
     assert f" in {folder}; upload it by: " in line
     with WandbServer(keys={TEST_KEY}) as server:

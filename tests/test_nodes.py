@@ -24,7 +24,7 @@ from wbtune._place import identity
 from wbtune._place.storage import Remote
 from wbtune._run import run_files, run_log
 
-DOORS = ("callback", "setup_wandb", "wandb_trial", "WandbMixin")
+WAYS = ("callback", "setup_wandb", "wandb_trial", "WandbMixin")
 IN_S3 = ("s3-callback", "s3-WandbMixin", "s3-wandb_trial")
 
 
@@ -35,19 +35,19 @@ def cluster(tmp_path_factory):
     return folder, fitted("nodes_program.py", folder)
 
 
-@pytest.mark.parametrize("door", [*DOORS, *IN_S3])
-def test_each_node(door, cluster):
+@pytest.mark.parametrize("way", [*WAYS, *IN_S3])
+def test_each_node(way, cluster):
     """A trial on each of two nodes: both runs, with all rows, are in the experiment's storage."""
     folder, _ = cluster
-    logs = run_log.read_runs(folder / ("s3" if door in IN_S3 else "shared") / door)
+    logs = run_log.read_runs(folder / ("s3" if way in IN_S3 else "shared") / way)
     assert {log.config["node"] for log in logs.values()} == {"node_a", "node_b"}
     assert len(logs) == 2
     assert len({log.rows[0]["on"] for log in logs.values()}) == 2
-    retried = door == "s3-wandb_trial"
+    retried = way == "s3-wandb_trial"
     for log in logs.values():
         assert [row["i"] for row in log.rows if "i" in row][-ROWS:] == list(range(ROWS))
         assert (log.exit_code, log.summary["wbtune/outcome"]) == (0, "finished")
-        assert (log.project, log.group) == (PROJECT, door)
+        assert (log.project, log.group) == (PROJECT, way)
         assert len(log.paths) == 1 + retried
         assert log.summary.get("wbtune/attempt", 1) == 1 + retried
 
@@ -55,8 +55,8 @@ def test_each_node(door, cluster):
 def test_the_closing_line(cluster):
     """The driver says where in S3 the runs are, and what to type; and has no trouble to tell."""
     _, output = cluster
-    for door in ("s3-callback", "s3-WandbMixin"):
-        line = f"wbtune: 2 runs in s3://bucket/results/{door}/wandb; copy that folder here and"
+    for way in ("s3-callback", "s3-WandbMixin"):
+        line = f"wbtune: 2 runs in s3://bucket/results/{way}/wandb; copy that folder here and"
         assert output.count(line) == 1
     assert "not copied" not in output
     assert "wandb:" not in output

@@ -72,7 +72,7 @@ def server():
 
 
 def online(server, **more):
-    """The options of a door that logs to this server."""
+    """The options of a way that logs to this server."""
     settings = {**QUICK, "base_url": server.url, **more.pop("settings", {})}
     return {"project": "p", "mode": "online", "settings": settings, **more}
 
@@ -412,14 +412,14 @@ def with_setup(config):
         tune.report({"loss": i})
 
 
-DOORS = {"wandb_trial": decorated, "WandbMixin": Mixed, "wandb_tuner": reports}
+WAYS = {"wandb_trial": decorated, "WandbMixin": Mixed, "wandb_tuner": reports}
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_sweep(door, ray, server, tmp_path, capfd, printed):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sweep(way, ray, server, tmp_path, capfd, printed):
     """The key is an argument on the driver alone, and the trials' runs arrive with it."""
     results = wandb_tuner(
-        DOORS[door],
+        WAYS[way],
         param_space={"rows": 6, "lr": tune.grid_search([1, 2]), "db": {"password": "hunter2"}},
         tune_config=tune.TuneConfig(metric="loss", mode="min"),
         run_config=run_config(tmp_path, "sweep"),
@@ -503,12 +503,12 @@ def test_a_key_that_the_server_refuses(ray, server, tmp_path):
     assert server.runs == {}
 
 
-@pytest.mark.parametrize("door", ["wandb_trial", "wandb_tuner"])
-def test_an_outage(door, ray, server, tmp_path, capfd):
+@pytest.mark.parametrize("way", ["wandb_trial", "wandb_tuner"])
+def test_an_outage(way, ray, server, tmp_path, capfd):
     """The sweep goes on; the last line says how to send what is left, and that does it."""
     go = tmp_path / "go"
     tuner = wandb_tuner(
-        DOORS[door],
+        WAYS[way],
         param_space={"rows": 6, "lr": 0, "go": str(go)},
         run_config=run_config(tmp_path, "outage"),
         api_key=TEST_KEY,
@@ -545,12 +545,12 @@ def test_an_outage(door, ray, server, tmp_path, capfd):
 
 
 def test_the_stop_button(ray, tmp_path):
-    """Pressing it ends that trial as stopped, and only that one; at each door."""
+    """Pressing it ends that trial as stopped, and only that one; at each way."""
     with contextlib.ExitStack() as stack:
-        pressed = [press_for_one_of_two(door, tmp_path / door, stack) for door in DOORS]
+        pressed = [press_for_one_of_two(way, tmp_path / way, stack) for way in WAYS]
         threading.Event().wait(STOP_S)
-        for door in DOORS:
-            (tmp_path / door / "go").touch()
+        for way in WAYS:
+            (tmp_path / way / "go").touch()
         for server, key, sweep in pressed:
             assert not sweep().errors
             stopped = server.runs.pop(key)
@@ -563,14 +563,14 @@ def test_the_stop_button(ray, tmp_path):
             assert other.summary["wbtune/outcome"] == "finished"
 
 
-def press_for_one_of_two(door, folder, stack):
+def press_for_one_of_two(way, folder, stack):
     """Start a sweep with a server of its own; the next begins when this one has begun."""
     folder.mkdir()
     server = stack.enter_context(WandbServer(keys={TEST_KEY}))
     tuner = wandb_tuner(
-        tune.with_resources(DOORS[door], {"cpu": 0.5}),
+        tune.with_resources(WAYS[way], {"cpu": 0.5}),
         param_space={"rows": 60, "lr": tune.grid_search([1, 2]), "go": str(folder / "go")},
-        run_config=run_config(folder, f"stop-{door}"),
+        run_config=run_config(folder, f"stop-{way}"),
         api_key=TEST_KEY,
         **online(server),
     )

@@ -108,7 +108,7 @@ def test_the_argument_then_the_guides_variables_then_wandbs(
         location.setenv("WANDB_PROJECT", "wandb")
         location.setenv("WANDB_RUN_GROUP", "wandb")
     options = RunOptions(project=value, group=value, log_config=True, init_kwargs={"id": "x"})
-    found = locate("door", options)
+    found = locate("way", options)
     sources = [("argument", argument), ("guide", guide), ("wandb", wandbs)]
     expected = next((name for name, there in sources if there), None)
     assert (found.project or None, found.group or None) == (expected, expected)
@@ -119,7 +119,7 @@ def test_the_argument_then_the_guides_variables_then_wandbs(
 def test_a_hook_fills_in_what_nobody_said(location: pytest.MonkeyPatch) -> None:
     """It sets the guide's variables; an argument still counts more."""
     location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:hook")
-    found = locate("door", RunOptions(group="argument"))
+    found = locate("way", RunOptions(group="argument"))
     assert (found.project, found.group) == ("by hook", "argument")
 
 
@@ -127,8 +127,8 @@ def test_a_hook_fills_in_what_nobody_said(location: pytest.MonkeyPatch) -> None:
 def test_a_hook_that_fails_is_named(location: pytest.MonkeyPatch, name: str) -> None:
     """Without a location the runs would go who knows where."""
     location.setenv("WANDB_POPULATE_RUN_LOCATION_HOOK", f"{__name__}:{name}")
-    with pytest.raises(ConfigurationError, match=f"^door: the hook WANDB_POP.*:{name} raised"):
-        locate("door", RunOptions())
+    with pytest.raises(ConfigurationError, match=f"^way: the hook WANDB_POP.*:{name} raised"):
+        locate("way", RunOptions())
 
 
 # --- what a run is opened with -------------------------------------------------------------

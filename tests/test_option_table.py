@@ -1,6 +1,6 @@
-"""One table of all options: the doors, their types and ``docs/options.md`` say the same.
+"""One table of all options: the ways, their types and ``docs/ways/options.md`` say the same.
 
-``python tests/test_option_table.py`` writes the table into ``docs/options.md``.
+``python tests/test_option_table.py`` writes the table into ``docs/ways/options.md``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import pytest
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data import keywords
-from wbtune._data.option_table import DECIDED, DOORS, INIT_OPTIONS, OPTIONS, Option
+from wbtune._data.option_table import DECIDED, INIT_OPTIONS, OPTIONS, WAYS, Option
 from wbtune._data.options import RunOptions
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
 
-PAGE = Path(__file__).parents[1] / "docs" / "options.md"
+PAGE = Path(__file__).parents[1] / "docs" / "ways" / "options.md"
 BEGIN, END = "<!-- options -->\n", "<!-- /options -->\n"
 
 ALL = {**OPTIONS, **INIT_OPTIONS}
@@ -31,7 +31,7 @@ CALLS: dict[str, Any] = {
     "WandbMixin": lambda **given: type("Train", (WandbMixin,), {}, **given),
     "setup_wandb": lambda **given: setup_wandb({}, **given),
 }
-#: A door's named parameters, and the types of the rest.
+#: A way's named parameters, and the types of the rest.
 SIGNATURES: dict[str, tuple[Any, Any]] = {
     "wandb_tuner": (wandb_tuner, keywords.TunerOptions),
     "WandbLoggerCallback": (WandbLoggerCallback, keywords.DropInOptions),
@@ -39,7 +39,7 @@ SIGNATURES: dict[str, tuple[Any, Any]] = {
     "WandbMixin": (lambda: None, keywords.DeclaredOptions),
     "setup_wandb": (setup_wandb, keywords.SetupOptions),
 }
-#: What type checkers know of a door besides what is in the table.
+#: What type checkers know of a way besides what is in the table.
 NOT_OPTIONS = {
     *("trainable", "param_space", "tune_config", "run_config", "run_arg", "init_kwargs"),
     *("config", "api_key", "save_checkpoints", "trial_id", "trial_name", "anonymous"),
@@ -62,57 +62,57 @@ def test_the_table_is_complete():
     """Everything that a declaration keeps, and every parameter of ``wandb.init``, is in it."""
     assert set(OPTIONS) == {field.name for field in fields(RunOptions)} - {"init_kwargs"}
     assert {*INIT_OPTIONS, *DECIDED, "project", "group"} == wandb_settings.init_parameters()
-    assert {door for option in ALL.values() for door in option.doors} == DOORS == set(CALLS)
+    assert {way for option in ALL.values() for way in option.ways} == WAYS == set(CALLS)
 
 
-@pytest.mark.parametrize("door", CALLS)
+@pytest.mark.parametrize("way", CALLS)
 @pytest.mark.parametrize("name", ALL)
-def test_a_door_takes_what_has_an_effect_there(door, name):
+def test_a_way_takes_what_has_an_effect_there(way, name):
     """And refuses everything else, by its name."""
     given = {name: EXAMPLES[name]}
-    if name == "checkpoint_references" and door in ALL[name].doors:
+    if name == "checkpoint_references" and way in ALL[name].ways:
         given["upload_checkpoints"] = True
-    if door not in ALL[name].doors:
+    if way not in ALL[name].ways:
         with pytest.raises(ConfigurationError, match=f"{name}= (has no effect here|names one run)"):
-            CALLS[door](**given)
-    elif name != "project" or door not in {"wandb_tuner", "WandbLoggerCallback"}:
-        if door == "setup_wandb":
+            CALLS[way](**given)
+    elif name != "project" or way not in {"wandb_tuner", "WandbLoggerCallback"}:
+        if way == "setup_wandb":
             if name in {"config", "api_key_file", "mode"}:
                 return  # named otherwise, or read at once
             given["mode"] = "disabled"
-        CALLS[door](**given)
+        CALLS[way](**given)
 
 
-@pytest.mark.parametrize("door", SIGNATURES)
-def test_type_checkers_know_the_same(door):
-    """What a door refuses is no parameter of it, and what it takes is one."""
-    function, rest = SIGNATURES[door]
+@pytest.mark.parametrize("way", SIGNATURES)
+def test_type_checkers_know_the_same(way):
+    """What a way refuses is no parameter of it, and what it takes is one."""
+    function, rest = SIGNATURES[way]
     known = {*inspect.signature(function).parameters, *rest.__annotations__} - NOT_OPTIONS
-    taken = {name for name, option in ALL.items() if door in option.doors} - NOT_OPTIONS
+    taken = {name for name, option in ALL.items() if way in option.ways} - NOT_OPTIONS
     assert known == taken
 
 
-@pytest.mark.parametrize("door", SIGNATURES)
-def test_one_default(door):
-    """Where a door has a default of its own, it is the table's; None is "not given"."""
-    for name, parameter in inspect.signature(SIGNATURES[door][0]).parameters.items():
-        if name in OPTIONS and (door, name) != ("wandb_tuner", "log_results"):
+@pytest.mark.parametrize("way", SIGNATURES)
+def test_one_default(way):
+    """Where a way has a default of its own, it is the table's; None is "not given"."""
+    for name, parameter in inspect.signature(SIGNATURES[way][0]).parameters.items():
+        if name in OPTIONS and (way, name) != ("wandb_tuner", "log_results"):
             assert parameter.default in {None, OPTIONS[name].default}
 
 
-# --- docs/options.md ----------------------------------------------------------------------
+# --- docs/ways/options.md ------------------------------------------------------------------
 
 
 def row(name: str, option: Option) -> list[str]:
     """The cells of an option."""
-    at = ["yes" if door in option.doors else "" for door in CALLS]
+    at = ["yes" if way in option.ways else "" for way in CALLS]
     default = "" if option.default is None else f"`{option.default}`"
     return [f"`{name}`", option.does, default, *at]
 
 
 def table(options: dict[str, Option]) -> str:
     """Options as a table of Markdown."""
-    head = ["option", "what it does", "default", *(f"`{door}`" for door in CALLS)]
+    head = ["option", "what it does", "default", *(f"`{way}`" for way in CALLS)]
     rows = [head, ["---"] * len(head), *(row(*item) for item in options.items())]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
 
@@ -127,7 +127,7 @@ def written() -> str:
 
 
 def test_the_page_has_the_table():
-    """``docs/options.md`` is what the code says."""
+    """``docs/ways/options.md`` is what the code says."""
     assert PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0] == written()
 
 

@@ -125,7 +125,7 @@ def test_what_is_valid_is_kept(ours: dict[str, Any], rest: dict[str, Any]) -> No
     """Each option is where it belongs, with its value; what was given is left alone."""
     written = {**ours, **rest}
     before = copy.deepcopy(written)
-    options = parse("door", written, INIT)
+    options = parse("way", written, INIT)
     for name, value in ours.items():
         expected = tuple(p.rstrip("/") for p in value) if name == "excludes" else value
         assert getattr(options, name) == expected
@@ -140,9 +140,9 @@ def test_none_is_what_nobody_said(name: str) -> None:
     """``project=None`` is no project; what wbtune decides itself is refused even so."""
     if name in REFUSED:
         with pytest.raises(ConfigurationError):
-            parse("door", {name: None}, INIT)
+            parse("way", {name: None}, INIT)
     else:
-        assert parse("door", {name: None}, INIT) == RunOptions()
+        assert parse("way", {name: None}, INIT) == RunOptions()
 
 
 @given(
@@ -158,8 +158,8 @@ def test_a_typo_is_a_type_error_that_names_the_nearest_option(
     typo = name[:at] + (name[at] * 2 if slip == "double" else "") + name[at + 1 :]
     assume(typo not in OURS | INIT)
     with pytest.raises(UnknownOptionError) as caught:
-        parse("door", {typo: 1}, INIT)
-    assert str(caught.value) == f"door: unknown option {typo}=. Did you mean {name}=?"
+        parse("way", {typo: 1}, INIT)
+    assert str(caught.value) == f"way: unknown option {typo}=. Did you mean {name}=?"
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_a_typo_is_a_type_error_that_names_the_nearest_option(
 def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
     """Also the name of the field that keeps the rest: it is no argument."""
     with pytest.raises(UnknownOptionError) as caught:
-        parse("door", {name: {}}, INIT)
-    assert str(caught.value).startswith(f"door: unknown option {name}={hint}")
+        parse("way", {name: {}}, INIT)
+    assert str(caught.value).startswith(f"way: unknown option {name}={hint}")
     assert f"{name}=?" not in str(caught.value)
 
 
@@ -247,9 +247,9 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
 def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str) -> None:
     """Before any trial, by a message that says who, what and how; never with the key."""
     with pytest.raises(ConfigurationError) as caught:
-        parse("door", written, INIT)
+        parse("way", written, INIT)
     message = str(caught.value)
-    assert message.startswith("door: ")
+    assert message.startswith("way: ")
     assert words in message
     assert "Make it [''" not in message
     assert "'True'" not in message
@@ -261,7 +261,7 @@ def test_a_value_that_cannot_work_is_refused(written: dict[str, Any], words: str
 def test_whatever_is_given_is_taken_or_refused_by_name(written: dict[str, Any]) -> None:
     """No other error, and what is taken is of a kind that W&B takes."""
     try:
-        options = parse("door", written, INIT)
+        options = parse("way", written, INIT)
     except ConfigurationError:
         return
     pickle.dumps(options)
@@ -281,7 +281,7 @@ def test_ten_thousand_inputs_are_taken_or_refused() -> None:
     for _ in range(10_000):
         with contextlib.suppress(ConfigurationError):
             written = {random.choice(names): random.choice(values)}
-            taken += isinstance(parse("door", written, INIT), RunOptions)
+            taken += isinstance(parse("way", written, INIT), RunOptions)
     assert 1000 < taken < 9000
 
 
@@ -293,9 +293,9 @@ def test_the_typed_keywords_are_those_of_wandb() -> None:
     assert set(SetupOptions.__annotations__) < known
 
 
-# --- one door and another ----------------------------------------------------------------
+# --- one way and another ----------------------------------------------------------------
 
-DOORS = {
+WAYS = {
     "wandb_trial": wandb_trial,
     "WandbMixin": lambda **given: type("Train", (WandbMixin,), {}, **given),
     "setup_wandb": lambda **given: setup_wandb({}, **given),
@@ -304,7 +304,7 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("name", "value", "at", "cure"),
     [
@@ -317,17 +317,17 @@ DOORS = {
     ],
 )
 def test_an_option_without_effect_is_refused(
-    door: str, name: str, value: Any, at: set[str], cure: str
+    way: str, name: str, value: Any, at: set[str], cure: str
 ) -> None:
-    """By its name, with the door where it has one; the doors where it has take it."""
-    if door not in at:
+    """By its name, with the way where it has one; the ways where it has take it."""
+    if way not in at:
         return
     with pytest.raises(ConfigurationError, match=re.escape(cure)) as caught:
-        DOORS[door](**{name: value})
+        WAYS[way](**{name: value})
     assert f"{name}= has no effect" in str(caught.value)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -345,10 +345,10 @@ def test_an_option_without_effect_is_refused(
         ("projct", "Did you mean project=?"),
     ],
 )
-def test_an_option_of_somebody_else_says_whose_it_is(door: str, name: str, hint: str) -> None:
-    """At every door alike: Tune's, W&B's settings, or a slip."""
+def test_an_option_of_somebody_else_says_whose_it_is(way: str, name: str, hint: str) -> None:
+    """At every way alike: Tune's, W&B's settings, or a slip."""
     with pytest.raises(UnknownOptionError, match=re.escape(hint)):
-        DOORS[door](**{name: 1})
+        WAYS[way](**{name: 1})
 
 
 @pytest.mark.parametrize("name", ["id", "project"])
@@ -360,7 +360,7 @@ def test_an_option_of_somebody_else_says_whose_it_is(door: str, name: str, hint:
 def test_a_name_that_the_client_refuses_is_refused_before_any_trial(name: str, text: str) -> None:
     """W&B's own client is asked: what passes here passes there."""
     try:
-        parse("door", {name: text}, INIT)
+        parse("way", {name: text}, INIT)
     except ConfigurationError:
         return
     wandb.Settings(**{"run_id" if name == "id" else name: text})
@@ -369,7 +369,7 @@ def test_a_name_that_the_client_refuses_is_refused_before_any_trial(name: str, t
 @pytest.mark.parametrize("tags", [["t" * 64], ("a", "b"), {"a"}, []])
 def test_tags_may_be_any_collection_of_text(tags: Any) -> None:
     """At most 64 characters each."""
-    assert parse("door", {"tags": tags}, INIT).init_kwargs["tags"] == tags
+    assert parse("way", {"tags": tags}, INIT).init_kwargs["tags"] == tags
 
 
 @pytest.mark.parametrize(
@@ -386,16 +386,16 @@ def test_tags_may_be_any_collection_of_text(tags: Any) -> None:
 )
 def test_the_mode_may_stand_in_two_places(written: dict[str, Any], mode: str | None) -> None:
     """``mode=`` itself counts before the settings'."""
-    assert parse("door", written, INIT).mode == mode
+    assert parse("way", written, INIT).mode == mode
 
 
 def test_a_settings_object_becomes_what_was_set_in_it() -> None:
     """W&B writes a run's id into the object that it is given: two runs can't share one."""
     settings = wandb.Settings(silent=True, init_timeout=7)
-    kept = parse("door", {"settings": settings}, INIT).init_kwargs["settings"]
+    kept = parse("way", {"settings": settings}, INIT).init_kwargs["settings"]
     assert kept == {"silent": True, "init_timeout": 7}
     plain = {"silent": True}
-    assert parse("door", {"settings": plain}, INIT).init_kwargs["settings"] is not plain
+    assert parse("way", {"settings": plain}, INIT).init_kwargs["settings"] is not plain
 
 
 def test_what_rays_own_takes_and_wbtune_decides_is_set_aside(
@@ -406,8 +406,8 @@ def test_what_rays_own_takes_and_wbtune_decides_is_set_aside(
     rest, taken = ignored_options.set_aside(given)
     assert (rest, taken) == ({"mode": "offline", "name": "n"}, {"reinit": True, "dir": "x"})
     assert ignored_options.set_aside({"mode": "run"}) == ({"mode": "online"}, {})
-    ignored_options.warn_without_effect("door", taken)
-    assert caplog.messages == [f"door: dir='x' has no effect: {DECIDED['dir']}."]
+    ignored_options.warn_without_effect("way", taken)
+    assert caplog.messages == [f"way: dir='x' has no effect: {DECIDED['dir']}."]
 
 
 # --- config["wandb"] -----------------------------------------------------------------------
@@ -422,8 +422,8 @@ def test_the_config_may_carry_options(
     ours = {name: value for name, value in ours.items() if name != "rank_zero_only"}
     written = {**config, "wandb": {**ours, **rest, "api_key": KEY}}
     before = copy.deepcopy(written)
-    options, kept, key = take_from_config("door", written, INIT)
-    assert options == parse("door", {**ours, **rest}, INIT)
+    options, kept, key = take_from_config("way", written, INIT)
+    assert options == parse("way", {**ours, **rest}, INIT)
     assert kept == config
     assert key == KEY
     assert KEY not in repr((options, kept))
@@ -435,15 +435,15 @@ def test_the_config_may_carry_options(
 )
 def test_a_config_without_options_is_the_config(config: dict[str, Any] | None) -> None:
     """A hyperparameter that happens to be called ``wandb`` stays one."""
-    options, kept, key = take_from_config("door", config, INIT)
+    options, kept, key = take_from_config("way", config, INIT)
     assert (options, kept, key) == (RunOptions(), config or {}, None)
     assert kept is not config
 
 
 def test_a_bad_option_in_the_config_says_where_it_stands() -> None:
     """The message names the place."""
-    with pytest.raises(UnknownOptionError, match=r'door: config\["wandb"\]: unknown option projct'):
-        take_from_config("door", {"wandb": {"projct": "p"}}, INIT)
+    with pytest.raises(UnknownOptionError, match=r'way: config\["wandb"\]: unknown option projct'):
+        take_from_config("way", {"wandb": {"projct": "p"}}, INIT)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_an_option_that_the_config_cannot_hold_is_refused(who: str, name: str) -
 def test_options_in_the_config_are_a_dict(value: Any) -> None:
     """A text or a list was meant as options, and would be logged as a hyperparameter."""
     with pytest.raises(ConfigurationError, match="expected a dict, got"):
-        take_from_config("door", {"wandb": value}, INIT)
+        take_from_config("way", {"wandb": value}, INIT)
 
 
 class Text(StrEnum):
@@ -478,7 +478,7 @@ class Text(StrEnum):
 def test_text_of_a_kind_of_its_own_becomes_plain_text() -> None:
     """An enum's value, where it stands alone or in a list or dict: any process can read it."""
     options = parse(
-        "door",
+        "way",
         {
             "project": Text.GROUP,
             "excludes": [Text.GROUP],

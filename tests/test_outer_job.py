@@ -24,20 +24,20 @@ def inside_an_agent(tmp_path_factory):
     return folder, fitted("outer_job_program.py", folder)
 
 
-@pytest.mark.parametrize("door", ["decorated", "plain", "setup_wandb"])
-def test_trials_inside_an_agent(door, inside_an_agent):
+@pytest.mark.parametrize("way", ["decorated", "plain", "setup_wandb"])
+def test_trials_inside_an_agent(way, inside_an_agent):
     """Each trial is a run of its own in the project that was declared, and no row is missing.
 
     Also when it writes again after its process was killed, and when the driver's core is killed.
     """
     folder, _ = inside_an_agent
-    logs = run_log.read_runs(folder / door)
+    logs = run_log.read_runs(folder / way)
     assert len(logs) == 2 and "agents" not in logs
-    again = list(range(5)) if door == "decorated" else []
+    again = list(range(5)) if way == "decorated" else []
     for log in logs.values():
-        key = "loss" if door == "plain" else "mine"
+        key = "loss" if way == "plain" else "mine"
         assert [row[key] for row in log.rows if key in row] == again + list(range(ROWS))
-        assert (log.project, log.group, log.exit_code) == ("p", door, 0)
+        assert (log.project, log.group, log.exit_code) == ("p", way, 0)
         assert "from-outside" in log.tags
 
 

@@ -156,11 +156,11 @@ class ByMixin(WandbMixin, tune.Trainable, project=PROJECT):
         return {}
 
 
-@pytest.mark.parametrize("door", [by_setup_wandb, by_wandb_trial, ByMixin])
-def test_finish_in_the_middle(door, ray, tmp_path):
+@pytest.mark.parametrize("way", [by_setup_wandb, by_wandb_trial, ByMixin])
+def test_finish_in_the_middle(way, ray, tmp_path):
     """A user's ``finish`` ends nothing: one segment, all rows, the summary, the trial's outcome."""
     tune.Tuner(
-        door,
+        way,
         param_space={"how": tune.grid_search(HOWS)},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=2),
         run_config=run_config(tmp_path, "finish"),
@@ -261,17 +261,17 @@ class OddMixed(WandbMixin, tune.Trainable):
 
 
 @pytest.mark.parametrize(
-    ("door", "odd"),
+    ("way", "odd"),
     [
         (odd_function, ["exit 3", "exit 0", "odd"]),
         (odd_decorated, ["exit 3", "exit 0"]),
         (OddMixed, ["exit 3", "odd"]),
     ],
 )
-def test_no_ordinary_exception(door, odd, ray, tmp_path):
+def test_no_ordinary_exception(way, odd, ray, tmp_path):
     """Tune fails a trial for any ``sys.exit`` of its own; so does its run, with what it raised."""
     wandb_tuner(
-        door,
+        way,
         project=PROJECT,
         param_space={"odd": tune.grid_search(odd)},
         run_config=run_config(tmp_path, "odd"),
@@ -283,7 +283,7 @@ def test_no_ordinary_exception(door, odd, ray, tmp_path):
         assert [row["mine"] for row in log.rows] == [1]
         assert (log.exit_code, log.summary["wbtune/outcome"]) == (1, "failed")
         assert len(log.paths) == 1
-        if door is not odd_function or what != "exit 0":  # there, Tune's own error is known
+        if way is not odd_function or what != "exit 0":  # there, Tune's own error is known
             error = "OddError" if what == "odd" else "SystemExit"
             assert log.summary["wbtune/error"] == error
             assert "in <lambda>" in log.summary["wbtune/traceback"]

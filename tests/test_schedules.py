@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from lives import DOORS, ROWS, NoDiskError, PauseOnce, small_disk
+from lives import ROWS, WAYS, NoDiskError, PauseOnce, small_disk
 from programs import run_config
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
@@ -54,11 +54,11 @@ RETRIES = {
 }
 
 
-@pytest.mark.parametrize("door", FUNCTIONS)
-def test_retry(door, ray, tmp_path):
+@pytest.mark.parametrize("way", FUNCTIONS)
+def test_retry(way, ray, tmp_path):
     """A retried trial has one run with the rows of all attempts, ended as the last one was."""
-    hows = RETRIES[door]
-    tuner = DOORS[door].build(
+    hows = RETRIES[way]
+    tuner = WAYS[way].build(
         run_config(tmp_path, "retry", failure_config=tune.FailureConfig(max_failures=1)),
         param_space={
             "how": tune.grid_search(hows),
@@ -78,7 +78,7 @@ def test_retry(door, ray, tmp_path):
         rows = [row["i"] for row in log.rows if "i" in row]
         reported = [1, 2, 3, 4, 5, 6, 7]
         again = list(range(1 if "from scratch" in how else 8, ROWS + 1))
-        if door in {"wandb_trial", "setup_wandb"}:
+        if way in {"wandb_trial", "setup_wandb"}:
             reported = [*reported, 8]  # it logged this one and died before it reported it
         assert rows == reported + again
         attempts = [row.get("wbtune/attempt") for row in log.rows if "i" in row]
@@ -88,10 +88,10 @@ def test_retry(door, ray, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Consider boosting PBT:UserWarning")  # Ray's advice
 @pytest.mark.parametrize(
-    ("door", "reuse"),
+    ("way", "reuse"),
     [("callback", False), ("wandb_tuner", True), ("WandbMixin", False), ("WandbMixin", True)],
 )
-def test_population(door, reuse, ray, tmp_path):
+def test_population(way, reuse, ray, tmp_path):
     """Exploited trials keep one run with every reported row, and say how they were changed."""
     # Over 40 lines: one experiment, and all that it shows.
     options = {
@@ -117,7 +117,7 @@ def test_population(door, reuse, ray, tmp_path):
 
     config = run_config(tmp_path, "pbt", callbacks=[Count()])
     # The class by the tuner, which logs its results to its own run.
-    built = replace(DOORS["wandb_tuner"], trainable=Mixed) if door == "WandbMixin" else DOORS[door]
+    built = replace(WAYS["wandb_tuner"], trainable=Mixed) if way == "WandbMixin" else WAYS[way]
     tuner = built.build(config, **options)
     results = tuner.fit()
     assert not results.errors
@@ -149,7 +149,7 @@ SCHEDULERS = {
 
 
 @pytest.mark.parametrize(
-    ("door", "scheduler"),
+    ("way", "scheduler"),
     [
         ("callback", "hyperband"),
         ("callback", "pause"),
@@ -157,10 +157,10 @@ SCHEDULERS = {
         ("wandb_tuner", "pause"),
     ],
 )
-def test_pause(door, scheduler, ray, tmp_path):
+def test_pause(way, scheduler, ray, tmp_path):
     """Paused and resumed trials: one run, no hole, no row twice, exit code 0."""
     rates = [0.1, 2.0] if scheduler == "hyperband" else [2.0]  # which compares trials
-    tuner = DOORS[door].build(
+    tuner = WAYS[way].build(
         run_config(tmp_path, "pause"),
         param_space={"lr": tune.grid_search(rates)},
         tune_config=tune.TuneConfig(scheduler=SCHEDULERS[scheduler]()),
@@ -175,17 +175,17 @@ def test_pause(door, scheduler, ray, tmp_path):
         assert rows == list(range(1, result.metrics["i"] + 1))
         assert log.exit_code == 0
         assert steps_grow(log)
-        if door == "callback":  # HyperBand stops one at its last result, one that is paused
+        if way == "callback":  # HyperBand stops one at its last result, one that is paused
             stopped = scheduler == "hyperband"
             assert log.summary["wbtune/outcome"] == ("stopped" if stopped else "finished")
         if scheduler == "pause":
-            assert len(log.paths) == (1 if door == "callback" else 2)
+            assert len(log.paths) == (1 if way == "callback" else 2)
 
 
-@pytest.mark.parametrize("door", ["callback", "wandb_trial", "wandb_tuner"])
-def test_early_stopping(door, ray, tmp_path):
+@pytest.mark.parametrize("way", ["callback", "wandb_trial", "wandb_tuner"])
+def test_early_stopping(way, ray, tmp_path):
     """ASHA: stopped trials are no failures, and hold what they reported."""
-    tuner = DOORS[door].build(
+    tuner = WAYS[way].build(
         run_config(tmp_path, "asha"),
         param_space={"lr": tune.grid_search([2.0, 0.1])},
         tune_config=tune.TuneConfig(
@@ -206,13 +206,13 @@ def test_early_stopping(door, ray, tmp_path):
         if result.metrics["i"] < ROWS:
             short += 1
             assert log.summary["wbtune/outcome"] == "stopped"
-            if door == "callback":
+            if way == "callback":
                 assert log.summary["wbtune/reason"] == "AsyncHyperBandScheduler"
     assert short
 
 
-@pytest.mark.parametrize("door", ["callback", "wandb_trial", "wandb_tuner"])
-def test_time_budget(door, ray, tmp_path):
+@pytest.mark.parametrize("way", ["callback", "wandb_trial", "wandb_tuner"])
+def test_time_budget(way, ray, tmp_path):
     """Out of time is no failure: exit code 0, outcome stopped, every delivered row."""
     delivered: dict[str, int] = {}
 
@@ -222,7 +222,7 @@ def test_time_budget(door, ray, tmp_path):
 
     config = run_config(tmp_path, "budget", callbacks=[Count()])
     begun = time.monotonic()
-    tuner = DOORS[door].build(
+    tuner = WAYS[way].build(
         config,
         param_space={"how": "time budget"},
         tune_config=tune.TuneConfig(time_budget_s=4),
@@ -237,17 +237,17 @@ def test_time_budget(door, ray, tmp_path):
         assert log.summary["wbtune/outcome"] == "stopped"
         rows = [row["i"] for row in log.rows if "i" in row]
         assert rows[:last] == list(range(1, last + 1))
-        if door == "callback":
+        if way == "callback":
             assert log.summary["wbtune/reason"] == "time_budget_s=4"
 
 
-@pytest.mark.parametrize("door", FUNCTIONS)
-def test_core_killed(door, ray, tmp_path):
+@pytest.mark.parametrize("way", FUNCTIONS)
+def test_core_killed(way, ray, tmp_path):
     """wandb-core is killed in the middle: the trial goes on, in the same run, no row missing."""
-    trials = [1, 2] if door == "callback" else [1]  # which share a core
-    owner = os.getpid() if door == "callback" else 0
+    trials = [1, 2] if way == "callback" else [1]  # which share a core
+    owner = os.getpid() if way == "callback" else 0
     fault = {"how": "wandb-core killed", "owner": owner, "since": time.time()}
-    tuner = DOORS[door].build(
+    tuner = WAYS[way].build(
         run_config(tmp_path, "core"),
         param_space={"n": tune.grid_search(trials), **fault},
     )
@@ -272,14 +272,14 @@ def disk(tmp_path):
         pytest.skip(str(error.__doc__))
 
 
-@pytest.mark.parametrize("door", ["callback", "wandb_trial"])
-def test_full_disk(door, ray, tmp_path, disk):
+@pytest.mark.parametrize("way", ["callback", "wandb_trial"])
+def test_full_disk(way, ray, tmp_path, disk):
     """A disk that was full for a while, and is not any more, costs nothing."""
     experiment = tmp_path / "full"
     experiment.mkdir()
     (experiment / "wandb").symlink_to(disk, target_is_directory=True)
     space = {"how": "disk full", "rows": 300, "checkpoints": False, "disk": str(disk)}
-    results = DOORS[door].build(run_config(tmp_path, "full"), param_space=space).fit()
+    results = WAYS[way].build(run_config(tmp_path, "full"), param_space=space).fit()
     assert not results.errors
     assert results[0].metrics["i"] == 300
     [log] = run_log.read_runs(experiment).values()
@@ -288,15 +288,15 @@ def test_full_disk(door, ray, tmp_path, disk):
     assert log.summary["wbtune/dropped"] == 0
 
 
-@pytest.mark.parametrize("door", ["callback", "wandb_trial"])
-def test_folder_not_writable(door, ray, tmp_path):
+@pytest.mark.parametrize("way", ["callback", "wandb_trial"])
+def test_folder_not_writable(way, ray, tmp_path):
     """Where no run can be written: an error before any trial; with no callback, a trial goes on."""
     experiment = tmp_path / "closed"
     experiment.mkdir()
     (experiment / "wandb").write_text("a file, where the folder should be")
     config = run_config(tmp_path, "closed")
-    tuner = DOORS[door].build(config, param_space={"checkpoints": False})
-    if door == "callback":
+    tuner = WAYS[way].build(config, param_space={"checkpoints": False})
+    if way == "callback":
         with pytest.raises(ConfigurationError, match="can't write runs to"):
             tuner.fit()
         return

@@ -1,4 +1,4 @@
-"""One vocabulary: the same words, defaults and order at every door; and they are explained."""
+"""One vocabulary: the same words, defaults and order at every way; and they are explained."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wa
 from wbtune._data import timeouts
 from wbtune._data.options import RunOptions
 
-DOORS = {
+WAYS = {
     "wandb_trial": wandb_trial,
     "wandb_tuner": wandb_tuner,
     "WandbLoggerCallback": WandbLoggerCallback,
     "RunOptions": RunOptions,
 }
-PUBLIC = {**DOORS, "setup_wandb": setup_wandb, "WandbMixin": WandbMixin}
+PUBLIC = {**WAYS, "setup_wandb": setup_wandb, "WandbMixin": WandbMixin}
 del PUBLIC["RunOptions"]
 
 NO = inspect.Parameter.empty
@@ -48,7 +48,7 @@ GUIDE = {
     },
 }
 
-#: Where a door's default is its own: "nobody said" is None, where declarations are merged.
+#: Where a way's default is its own: "nobody said" is None, where declarations are merged.
 DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | {
     "upload_timeout": {None, timeouts.UPLOAD_TIMEOUT_S},
     "log_results": {None, True},
@@ -58,43 +58,43 @@ DEFAULTS = {"log_config": {None, False}, "upload_checkpoints": {None, False}} | 
 }
 
 
-def parameters(door: Any) -> dict[str, inspect.Parameter]:
-    """A door's parameters by name."""
-    return dict(inspect.signature(door).parameters)
+def parameters(way: Any) -> dict[str, inspect.Parameter]:
+    """A way's parameters by name."""
+    return dict(inspect.signature(way).parameters)
 
 
-@pytest.mark.parametrize("door", GUIDE, ids=lambda door: door.__name__)
-def test_the_guides_signature(door):
+@pytest.mark.parametrize("way", GUIDE, ids=lambda way: way.__name__)
+def test_the_guides_signature(way):
     """A program written after the guide, by position or by name, means the same here."""
-    *named, rest = parameters(door).values()
-    guides = [(p.name, p.default) for p in named[: len(GUIDE[door])]]
-    assert guides == list(GUIDE[door].items())
-    assert {p.default for p in named[len(GUIDE[door]) :]} <= {None, False}
+    *named, rest = parameters(way).values()
+    guides = [(p.name, p.default) for p in named[: len(GUIDE[way])]]
+    assert guides == list(GUIDE[way].items())
+    assert {p.default for p in named[len(GUIDE[way]) :]} <= {None, False}
     assert {p.kind for p in named} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     assert rest.kind is inspect.Parameter.VAR_KEYWORD
 
 
-@pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("other", DOORS)
-def test_one_order(door, other):
-    """What two doors share stands in the same order in both."""
-    ours, theirs = list(parameters(DOORS[door])), list(parameters(DOORS[other]))
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("other", WAYS)
+def test_one_order(way, other):
+    """What two ways share stands in the same order in both."""
+    ours, theirs = list(parameters(WAYS[way])), list(parameters(WAYS[other]))
     assert [n for n in ours if n in theirs] == [n for n in theirs if n in ours]
 
 
 @pytest.mark.parametrize("name", parameters(RunOptions))
 def test_one_default(name):
-    """An option means the same when it is not given, whichever door it is not given to."""
+    """An option means the same when it is not given, whichever way it is not given to."""
     defaults = {
-        parameters(door)[name].default
-        for door in DOORS.values()
-        if name in parameters(door) and name != "init_kwargs"
+        parameters(way)[name].default
+        for way in WAYS.values()
+        if name in parameters(way) and name != "init_kwargs"
     }
     assert defaults <= DEFAULTS.get(name, {None})
 
 
 def test_one_vocabulary():
-    """No door has an option of its own, but for what only it can need."""
+    """No way has an option of its own, but for what only it can need."""
     own = {
         "wandb_trial": {"trainable", "run_arg"},
         "wandb_tuner": {"trainable", "param_space", "tune_config", "run_config", "api_key"},
@@ -102,15 +102,15 @@ def test_one_vocabulary():
         "RunOptions": set(),
     }
     words = set(parameters(RunOptions))
-    for name, door in DOORS.items():
-        assert set(parameters(door)) - words == own[name]
+    for name, way in WAYS.items():
+        assert set(parameters(way)) - words == own[name]
     for name in ("wandb_trial", "wandb_tuner"):
-        kinds = {p.kind for n, p in parameters(DOORS[name]).items() if n in words}
+        kinds = {p.kind for n, p in parameters(WAYS[name]).items() if n in words}
         assert kinds == {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
 
 
 def test_no_other_word_for_the_same():
-    """What a door takes but does not name (`wandb_trial` in ``**init_kwargs``) is the same."""
+    """What a way takes but does not name (`wandb_trial` in ``**init_kwargs``) is the same."""
     declared = wandb_trial(log_config=False, group="g", tags=["a"])
     in_class: Any = type("Train", (WandbMixin,), {}, log_config=False, group="g", tags=["a"])
     callback = WandbLoggerCallback(group="g", tags=["a"])

@@ -165,7 +165,7 @@ def by_tuner(trainable, hows, folder, tune_config):
 
 
 MIXED_ENDS = ("returns", "raises", "killed")
-DOORS = {
+WAYS = {
     "wandb_tuner": (by_tuner, function, MIXED_ENDS, {"scheduler": ASHAScheduler(grace_period=6)}),
     "wandb_trial": (by_tuner, decorated, MIXED_ENDS, {}),
     "WandbMixin": (by_callback, Mixed, ("returns",), {}),
@@ -181,10 +181,10 @@ def experiment_run(runs):
     return whole, trials
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_door_makes_a_sweep(door, ray, online, tmp_path, capfd):
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_makes_a_sweep(way, ray, online, tmp_path, capfd):
     """One sweep, finished; every trial's run in it, else as without one; the best is tagged."""
-    make, trainable, hows, tuned = DOORS[door]
+    make, trainable, hows, tuned = WAYS[way]
     before = wandbs_environment()
     results = make(trainable, hows, tmp_path, best_config(**tuned)).fit()
     assert wandbs_environment() == before

@@ -153,13 +153,13 @@ def test_two_keys(tmp_path):
     """`api_key` and `api_key_file` together are refused at once."""
     file = tmp_path / "key"
     file.write_text(KEY)
-    for door in (
+    for way in (
         lambda **kw: WandbLoggerCallback(project="p", **kw),
         lambda **kw: wandb_tuner(train, project="p", **kw),
         lambda **kw: wbtune.setup_wandb({}, **kw),
     ):
         with pytest.raises(CredentialsError, match="Leave one out"):
-            door(api_key=KEY, api_key_file=str(file))
+            way(api_key=KEY, api_key_file=str(file))
 
 
 def test_no_credentials_is_an_error_before_any_trial(ray, tmp_path, monkeypatch):
@@ -340,13 +340,13 @@ def test_what_restore_does_not_take(name, says):
         restore_wandb_tuner("/none", train, **{name: "p"})
 
 
-@pytest.mark.parametrize("door", ["wandb_tuner", "WandbLoggerCallback"])
-def test_a_folder_that_cannot_be_written_is_an_error_before_any_trial(door, ray, tmp_path):
+@pytest.mark.parametrize("way", ["wandb_tuner", "WandbLoggerCallback"])
+def test_a_folder_that_cannot_be_written_is_an_error_before_any_trial(way, ray, tmp_path):
     """A file in its place, say; with the folder's name and a cure."""
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "wandb").write_text("in the way")
     run_config = tune.RunConfig(name="e", storage_path=str(tmp_path))
-    if door == "wandb_tuner":
+    if way == "wandb_tuner":
         tuner = wandb_tuner(train, project="p", run_config=run_config)
     else:
         run_config.callbacks = [WandbLoggerCallback("p")]

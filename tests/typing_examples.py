@@ -85,7 +85,7 @@ class Slips(WandbMixin, tune.Trainable, projct="docs"):  # type: ignore[call-arg
     pass
 
 
-# --- The other doors. ---
+# --- The other ways. ---
 
 assert_type(setup_wandb(), Run)
 assert_type(setup_wandb({"lr": 0.1}, project="docs", rank_zero_only=False), Run)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from wbtune._data import notice
 from wbtune._data.option_table import DECIDED
 
-#: These doors accept every argument of Ray's own: one without effect gives a warning, not an error.
+#: These ways accept every argument of Ray's own: one without effect gives a warning, not an error.
 ACCEPTED_BY: Final = frozenset({"setup_wandb", "WandbLoggerCallback"})
 #: Values that ask for what wbtune does anyway, so that there is nothing to warn of.
 _AS_ASKED: Final = {

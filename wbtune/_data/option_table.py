@@ -1,6 +1,6 @@
 """The one table of all options: what each does, where it has an effect, which values it may have.
 
-The checks of every door read it (`refused_at`), and ``docs/options.md`` is written from it
+The checks of every way read it (`refused_at`), and ``docs/ways/options.md`` is written from it
 (``python tests/test_option_table.py``).
 """
 
@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 from wbtune._data import checks, timeouts
 
-#: The doors, by the names that their messages begin with.
+#: The ways, by the names that their messages begin with.
 IN_A_TRIAL: Final = frozenset({"wandb_trial", "WandbMixin", "setup_wandb"})
 ON_THE_DRIVER: Final = frozenset({"wandb_tuner", "WandbLoggerCallback"})
-DOORS: Final = IN_A_TRIAL | ON_THE_DRIVER
+WAYS: Final = IN_A_TRIAL | ON_THE_DRIVER
 
 #: Takes the public name, the option's name and its value, which is not None; returns the value in
 #: the form in which it is kept, or raises a `ConfigurationError`.
@@ -28,14 +28,14 @@ class Option(NamedTuple):
         does: what it does, in one line.
         check: the check of its value; None if any value will do.
         default: the value if none is given.
-        doors: where it has an effect; the others refuse it.
-        refusal: why the others refuse it, and the cure; it follows "<door>: <name>=".
+        ways: where it has an effect; the others refuse it.
+        refusal: why the others refuse it, and the cure; it follows "<way>: <name>=".
     """
 
     does: str
     check: Check | None
     default: Any = None
-    doors: frozenset[str] = DOORS
+    ways: frozenset[str] = WAYS
     refusal: str = ""
 
 
@@ -57,7 +57,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "Also log Tune's results to a trial's own run; True by default under `wandb_tuner`.",
         checks.as_flag,
         False,
-        DOORS - {"WandbLoggerCallback"},
+        WAYS - {"WandbLoggerCallback"},
         f"{_NO_EFFECT} A trial that opens its own run says it: @wandb_trial(log_results=...).",
     ),
     "video_kwargs": Option(
@@ -120,7 +120,7 @@ INIT_OPTIONS: Final[Mapping[str, Option]] = {
     "id": Option(
         "The run's id; by default the trial's. On the driver, further trials get ids made from it.",
         checks.as_id,
-        doors=ON_THE_DRIVER | {"setup_wandb"},
+        ways=ON_THE_DRIVER | {"setup_wandb"},
         refusal="names one run, and all trials of the declaration would write into it. Leave it "
         "out: a trial's id is its run's; name=, tags= and notes= are free.",
     ),
@@ -145,7 +145,7 @@ INIT_OPTIONS: Final[Mapping[str, Option]] = {
 }
 
 #: What wbtune decides itself, and why. Ray's callback and `setup_wandb` accept these arguments, so
-#: wbtune's do too, and a line says that they have no effect; the other doors refuse them.
+#: wbtune's do too, and a line says that they have no effect; the other ways refuse them.
 DECIDED: Final[Mapping[str, str]] = {
     "dir": "wbtune keeps an experiment's runs in <storage_path>/<experiment>/wandb",
     "reinit": "wbtune opens one run per trial and closes it",
@@ -162,22 +162,22 @@ def check_of(name: str) -> Check | None:
     return _ALL[name].check if name in _ALL else None
 
 
-def refused_at(door: str) -> dict[str, str]:
-    """The options that a door refuses, and why, with the cure."""
-    return {name: option.refusal for name, option in _ALL.items() if door not in option.doors}
+def refused_at(way: str) -> dict[str, str]:
+    """The options that a way refuses, and why, with the cure."""
+    return {name: option.refusal for name, option in _ALL.items() if way not in option.ways}
 
 
-def refused_in_config(door: str) -> dict[str, str]:
+def refused_in_config(way: str) -> dict[str, str]:
     """The options that ``config["wandb"]`` can't hold, and why.
 
     Options that only the driver can use are not refused in a trial: `wandb_tuner` takes them from
     there.
     """
     refused = dict.fromkeys(("rank_zero_only",), OPTIONS["rank_zero_only"].refusal)
-    if door == "WandbLoggerCallback":
+    if way == "WandbLoggerCallback":
         refused |= {
             name: f"{_NO_EFFECT} Give it to WandbLoggerCallback itself."
             for name, option in OPTIONS.items()
-            if option.doors == ON_THE_DRIVER
+            if option.ways == ON_THE_DRIVER
         }
     return refused

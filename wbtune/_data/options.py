@@ -1,6 +1,6 @@
 """`RunOptions`: the options of a declaration, as frozen plain data.
 
-Every door takes the same options under the same names and turns them into `RunOptions`. Merging
+Every way takes the same options under the same names and turns them into `RunOptions`. Merging
 two of them (``base | over``) is how a class inherits options, how `wandb_tuner` adds to those of a
 decorated function, and how ``config["wandb"]`` is applied. An option that was not given is
 None, so that merging is associative and ``RunOptions()`` is its identity.
@@ -25,7 +25,7 @@ from wbtune.errors import ConfigurationError, UnknownOptionError, WbtuneError
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The options that all doors share; None means "not given".
+    """The options that all ways share; None means "not given".
 
     Attributes:
         project: name of the W&B project.

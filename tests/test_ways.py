@@ -1,18 +1,18 @@
-"""The contract that every door keeps: the guide's programs, complete, on real Ray and wandb."""
+"""The contract that every way keeps: the guide's programs, complete, on real Ray and wandb."""
 
 from __future__ import annotations
 
 import pytest
-from programs import DOORS, PROJECT, ROWS, run_config
+from programs import PROJECT, ROWS, WAYS, run_config
 
 from wbtune._run import run_log
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_guide(door, ray, tmp_path, capfd, printed):
+@pytest.mark.parametrize("way", WAYS)
+def test_guide(way, ray, tmp_path, capfd, printed):
     """Each trial is a complete run, with the identity that the guide promises."""
-    name = "".join(char if char.isalnum() else "-" for char in door)
-    build, count = DOORS[door]
+    name = "".join(char if char.isalnum() else "-" for char in way)
+    build, count = WAYS[way]
     results = build(count, run_config(tmp_path, name)).fit()
 
     assert not results.errors
@@ -30,7 +30,7 @@ def test_guide(door, ray, tmp_path, capfd, printed):
         assert log.summary["wbtune/dropped"] == 0
         assert log.name.endswith(trial_id)
         assert log.project == PROJECT
-        explicit = door.endswith(("in a class", "WandbMixin")) and "tuner" not in door
+        explicit = way.endswith(("in a class", "WandbMixin")) and "tuner" not in way
         assert log.group == ("Example" if explicit else name)
         assert log.config["mean"] == trials[trial_id].config["mean"]
         assert log.config["sd"] == trials[trial_id].config["sd"]
@@ -40,6 +40,6 @@ def test_guide(door, ray, tmp_path, capfd, printed):
     assert "wandb:" not in everything
     assert "Traceback" not in everything
     closing = [line for line in (captured.out + captured.err).splitlines() if "wbtune" in line]
-    with_callback = "callback" in door or "tuner" in door
+    with_callback = "callback" in way or "tuner" in way
     # Where the runs are, and the command that uploads them.
     assert len(closing) == 2 * with_callback, closing
