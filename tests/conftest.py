@@ -124,7 +124,6 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def ray(home: Path) -> Iterator[Any]:
     """One Ray for the whole session; its workers end with it."""
     import ray
-    from ray.tune.execution import class_cache
 
     # By its environment: for a `runtime_env`, a job waits for workers of its own.
     with pytest.MonkeyPatch.context() as patch:
@@ -132,16 +131,8 @@ def ray(home: Path) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         # Measured, each of the hundreds of workers would start half as fast.
         patch.setenv("COVERAGE_PROCESS_CONFIG", "")
-        patch.setenv("PL_DISABLE_FORK", "1")
         local_ray(4)
-    with pytest.MonkeyPatch.context() as patch:
-        # Tune gives this variable to each trial, for which Ray starts another Python first.
-        patch.setattr(
-            class_cache._ActorClassCache,
-            "get",
-            lambda known, cls: known._cache.setdefault(cls, ray.remote(cls)),
-        )
-        yield ray
+    yield ray
     ray.shutdown()
 
 

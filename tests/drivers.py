@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import warm_workers
 
 
 def fitted(program, *arguments):
@@ -34,4 +40,17 @@ def local_ray(num_cpus, **more):
 
     os.environ.pop("RAY_ADDRESS", None)
     quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
-    ray.init("local", num_cpus=num_cpus, **quiet, **more)
+    with warm():
+        ray.init("local", num_cpus=num_cpus, **quiet, **more)
+
+
+@contextlib.contextmanager
+def warm():
+    """Raylets that are started within have quick workers."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    python, sys.executable = sys.executable, warm_workers.python(folder)
+    try:
+        yield
+    finally:
+        sys.executable = python

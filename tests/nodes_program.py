@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import ray
-from drivers import quick_workers
+from drivers import quick_workers, warm
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from ray import tune
@@ -132,11 +132,10 @@ def main(folder):
 if __name__ == "__main__":
     os.environ.pop("RAY_ADDRESS", None)
     quick_workers()
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "resources": {"node_a": 1}, "include_dashboard": False},
-    )
-    cluster.add_node(num_cpus=2, resources={"node_b": 1})
+    with warm():
+        head = {"num_cpus": 2, "resources": {"node_a": 1}, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(num_cpus=2, resources={"node_b": 1})
     ray.init(cluster.address, logging_level="error", log_to_driver=False)
     try:
         main(sys.argv[1])
