@@ -1,4 +1,4 @@
-"""The outputs in docs/command-line.md and the README: made, and held against what is there.
+"""The outputs in docs/command-line.md: made, and held against what is there.
 
 Run as a program, it writes them anew: `python tests/command_line_page.py`. Each block that begins
 with `$ wbtune` is run, from the top, in one folder that has `exp` (of Ray 2.60: three trials
@@ -20,7 +20,7 @@ from pathlib import Path
 from wandb_server import TEST_KEY, WandbServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "command-line.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "command-line.md",)
 RECORDED = Path(__file__).with_name("tune_folders")
 #: Variables of whoever runs this, which `wbtune doctor` would show.
 SETTINGS = ("WANDB_", "RAY_", "TUNE_")
