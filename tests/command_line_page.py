@@ -66,7 +66,8 @@ def written(page: str, folder: Path, server: WandbServer) -> str:
 
 def same(text: str) -> str:
     """Return a text without what differs from run to run, and from machine to machine."""
-    return re.sub(r"\d[\d.,]*", "N", re.sub(r"\b[0-9a-f]{5,}(_\d+)?\b", "N", text))
+    ids = r"\b[0-9a-f]{5,}(_\d+)?\b|(?<=_)[0-9a-f]{5}_\d{5}\b"
+    return re.sub(r"\d[\d.,]*", "N", re.sub(ids, "N", text))
 
 
 def main() -> None:
