@@ -5,10 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable
-from typing import Final
-
-#: The page of the documentation, in the repository, that has all options.
-_PAGE: Final = "docs/ways/options.md"
 
 #: Arguments of ``tune.run`` and of wbtune's other functions, and what to write instead.
 _INSTEAD = {
@@ -48,7 +44,7 @@ def option(public_name: str, name: str, known: frozenset[str]) -> str:
     if meant is None and name in _settings():
         return f"{public_name}: {name}= is a setting of W&B: settings={{{name!r}: ...}}."
     meant = meant or near(name, known)
-    hint = f"See {_PAGE} for the options." if meant is None else f"Did you mean {meant}=?"
+    hint = "See 'Options' in the documentation." if meant is None else f"Did you mean {meant}=?"
     return f"{public_name}: unknown option {name}=. {hint}"
 
 
