@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,6 +39,9 @@ os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - Ray's spe
 # Nobody reads what workers print, but Ray looks for new files ten times a second, in each cluster.
 os.environ["RAY_LOG_MONITOR_MANY_FILES_THRESHOLD"] = "1"
 os.environ["LOG_NAME_UPDATE_INTERVAL_S"] = "2"
+# A shell's background job ignores Ctrl-C, and so would all the programs that are to be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Hundreds of workers import the same modules: one of them compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -677,7 +677,8 @@ def test_the_project_of_the_file_is_the_last_resort(monkeypatch):
 
 def test_the_page_is_true(tmp_path, monkeypatch):
     """Its file is what it says in Tune's words, and its other examples are built as they stand."""
-    page = (Path(__file__).parents[1] / "docs/experiment/from-wandb-sweeps.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[1] / "docs/experiment/from-wandb-sweeps.md"
+    page = page.read_text(encoding="utf-8")
     (file,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "sweep.yaml").write_text(file, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

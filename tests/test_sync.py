@@ -302,7 +302,7 @@ def test_wrong_folders(kept, server, tmp_path):
 
 def test_two_at_once_are_refused(server, folder, tmp_path):
     """They would send the same rows."""
-    slow = server.order(Fault(delay=1.0, match="file_stream"))
+    slow = server.order(Fault(delay=100, match="file_stream"))
     first = started(server, tmp_path, str(folder))
     server.wait_for(lambda: slow.hits, 60)
     code, _, err = synced(server, tmp_path, str(folder))

@@ -121,7 +121,7 @@ class Fault:
         status: answer with this HTTP status and do nothing else.
         cut: close the connection without an answer, before or after the request is handled;
             "after" makes a client repeat what has already arrived.
-        delay: seconds to wait before anything else.
+        delay: seconds to wait before anything else, at most until it is healed.
         match: part of the method, path or GraphQL operation; empty matches every request.
         times: how many requests it hits; None is all of them.
         hits: how many it has hit so far.
@@ -240,7 +240,7 @@ class WandbServer:
         self.refusals: list[Refusal] = []
         self._faults: list[Fault] = []
         self._changed = threading.Condition(threading.RLock())
-        self._gone = threading.Event()
+        self._gone = False
         self._listening = contextlib.ExitStack()
         # Bound for good but never listening: while the server is away, connections are refused
         # and nobody else is given the port.
@@ -264,7 +264,7 @@ class WandbServer:
 
     def come_back(self) -> None:
         """Listen on the server's port, with the state kept."""
-        self._gone.clear()
+        self._gone = False
         http = _HttpServer(self._port_holder.getsockname(), self.handle)
         thread = threading.Thread(target=http.serve_forever, args=(0.02,), name="wandb-server")
         thread.start()
@@ -276,7 +276,9 @@ class WandbServer:
 
     def leave(self) -> None:
         """Close the port and every open connection, as a machine that goes down does."""
-        self._gone.set()
+        with self._changed:
+            self._gone = True
+            self._changed.notify_all()
         self._listening.close()
 
     @contextlib.contextmanager
@@ -304,6 +306,7 @@ class WandbServer:
         """Lift these faults, or all of them."""
         with self._changed:
             self._faults = [fault for fault in self._faults if faults and fault not in faults]
+            self._changed.notify_all()
 
     def stop_run(self, key: RunKey) -> None:
         """Press "Stop run": the client hears of it in the next answer to the run's file stream."""
@@ -344,7 +347,9 @@ class WandbServer:
             fault = next(due, Fault())
             fault.hits += 1
             self._changed.notify_all()
-        if fault.cut == "before" or self._gone.wait(fault.delay):
+            if fault.delay:
+                self._changed.wait_for(lambda: self._gone or fault not in self._faults, fault.delay)
+        if fault.cut == "before" or self._gone:
             return None
         if fault.status is not None:
             return fault.status, _errors(f"ordered: {fault.status}")
