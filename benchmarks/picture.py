@@ -1,4 +1,4 @@
-"""The README's picture: what a result costs, and how much memory logging takes."""
+"""The picture of docs/costs.md: what a result costs, and how much memory logging takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the figures as text: the table of the bounds, the README's section, JSON."""
+"""Write the figures as text: the table of the bounds, the section of docs/costs.md, JSON."""
 
 from __future__ import annotations
 

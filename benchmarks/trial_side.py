@@ -60,7 +60,7 @@ def peers(config: dict[str, Any], began: float) -> dict[str, float]:
 
 @wbtune.wandb_trial(project=PROJECT, mode="offline")
 def decorated(config: dict[str, Any], run: Any, began: float) -> dict[str, float]:
-    """A run as in wbtune's README."""
+    """A run as in the examples of wbtune's documentation."""
     times = log(run, began)
     if config["compare"]:
         ratios = compare(run, COMPARE_S)

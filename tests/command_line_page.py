@@ -1,4 +1,4 @@
-"""The outputs in docs/command-line.md and the README: made, and held against what is there.
+"""The outputs in docs/command-line.md: made, and held against what is there.
 
 Run as a program, it writes them anew: `python tests/command_line_page.py`. Each block that begins
 with `$ wbtune` is run, from the top, in one folder that has `exp` (of Ray 2.60: three trials
@@ -20,7 +20,7 @@ from pathlib import Path
 from wandb_server import TEST_KEY, WandbServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "docs" / "command-line.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "command-line.md",)
 RECORDED = Path(__file__).with_name("tune_folders")
 #: Variables of whoever runs this, which `wbtune doctor` would show.
 SETTINGS = ("WANDB_", "RAY_", "TUNE_")
@@ -66,7 +66,8 @@ def written(page: str, folder: Path, server: WandbServer) -> str:
 
 def same(text: str) -> str:
     """Return a text without what differs from run to run, and from machine to machine."""
-    return re.sub(r"\d[\d.,]*", "N", re.sub(r"\b[0-9a-f]{5,}(_\d+)?\b", "N", text))
+    ids = r"\b[0-9a-f]{5,}(_\d+)?\b|(?<=_)[0-9a-f]{5}_\d{5}\b"
+    return re.sub(r"\d[\d.,]*", "N", re.sub(ids, "N", text))
 
 
 def main() -> None:

@@ -164,7 +164,7 @@ def test_a_typo_is_a_type_error_that_names_the_nearest_option(
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("init_kwargs", "."), ("zzzzzz", ". See the README for the options.")],
+    [("init_kwargs", "."), ("zzzzzz", ". See 'Options' in the documentation.")],
 )
 def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
     """Also the name of the field that keeps the rest: it is no argument."""
