@@ -1,8 +1,9 @@
 """The Python examples of pages, in one process: ``pages_program.py RESULTS MARKER PAGE...``.
 
 Each is a main program of its own, as a user's file would be, and all of them have one Ray. One that
-calls ``ray.init`` starts its own. A page has a home and a current folder, both empty at first. What
-became of each is written to RESULTS, a line of JSON for each (see `page_examples.run`).
+calls ``ray.init`` starts its own. A page has a folder, empty at first, which is its home and the
+current folder. What became of each is written to RESULTS, a line of JSON for each (see
+`page_examples.run`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from drivers import local_ray, quick_workers
 from page_examples import ROOT, blocks, fenced
 
 #: For one example: seconds on a slow machine are many.
-BLOCK_S = 150
+BLOCK_S = 300
 
 
 class TooLongError(BaseException):
@@ -37,18 +38,16 @@ def main() -> None:
     for page in map(Path, pages):
         name = page.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-")
         folder = Path(results).with_name(name)
-        work, home = folder / "work", folder / "home"
-        work.mkdir(parents=True)
-        home.mkdir()
-        _write_files(page, work)
+        home = folder / "home"
+        home.mkdir(parents=True)
+        _write_files(page, home)
         for block in blocks(page, marker):
-            _write_files(page, work, before=block.line)
+            _write_files(page, home, before=block.line)
             began = time.monotonic()
-            with _place(work, home), _printing(folder / "printed.txt") as printed:
+            with _place(home), _printing(folder / "printed.txt") as printed:
                 error = _run(block)
             text = printed.read_text(encoding="utf-8", errors="replace")
-            for path in (work, home):
-                text = text.replace(str(path), "/home/user")
+            text = text.replace(str(home), "/home/user")
             result = {"name": block.name, "error": error, "printed": text, "home": str(home)}
             result["seconds"] = round(time.monotonic() - began, 1)
             with Path(results).open("a", encoding="utf-8") as file:
@@ -60,26 +59,26 @@ def _too_long(_number, _frame):
     raise TooLongError(f"an example may take {BLOCK_S} s")
 
 
-def _write_files(page, work, before=10**9):
+def _write_files(page, folder, before=10**9):
     """Write the blocks with a title; the first of a name, or the last before a line."""
     found = [one for one in fenced(page) if one.title and one.line < before]
     for block in found if before < 10**9 else reversed(found):
-        (work / block.title).write_text(block.text, encoding="utf-8")
+        (folder / block.title).write_text(block.text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _place(work, home):
+def _place(home):
     """A home, a current folder and an environment, for one example."""
     before = dict(os.environ)
     os.environ["HOME"] = str(home)
     os.environ["NETRC"] = str(home / ".netrc")
-    os.chdir(work)
+    os.chdir(home)
     sys.argv = ["example.py"]
-    sys.path.insert(0, str(work))
+    sys.path.insert(0, str(home))
     try:
         yield
     finally:
-        sys.path.remove(str(work))
+        sys.path.remove(str(home))
         os.chdir(ROOT)
         os.environ.clear()
         os.environ.update(before)
