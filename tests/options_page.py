@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
+from wbtune import WandbLoggerCallback, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.ignored_options import ACCEPTED_BY
 from wbtune._data.option_table import DECIDED, INIT_OPTIONS, OPTIONS, Option
 

@@ -105,7 +105,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "sweep": Option(
         "Make the experiment one thing at W&B: a sweep of its runs, with the best one tagged, a "
         "run for the whole, and `overview.html`. `wandb_tuner` also takes a W&B sweep's config "
-        "(a YAML file or a mapping), and runs it: [From W&B sweeps](../experiment/from-wandb-sweeps.md).",
+        "(a YAML file or a mapping), and runs it: "
+        "[From W&B sweeps](../experiment/from-wandb-sweeps.md).",
         checks.as_sweep,
         False,
         ON_THE_DRIVER,
