@@ -1,8 +1,9 @@
-# make demo, test, quick, lint, docs, docs-serve, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
+# make demo, test, quick, lint, docs, docs-serve, pages, endings, newest, gone, matrix,
+# bench, picture: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint docs docs-serve endings newest gone matrix bench picture clean
+.PHONY: demo test quick lint docs docs-serve pages endings newest gone matrix bench picture clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -32,15 +33,16 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/mypy --strict tests/typing_examples.py
 
-.venv/docs: .venv/ready
-	$(BIN)/python -m pip install --quiet --group docs --constraint constraints.txt
-	touch $@
+# Not --quiet: with it, --strict counts no warnings.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-docs: .venv/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
-
-docs-serve: .venv/docs
+docs-serve: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# The parts of the documentation that are written from the code, or by running it for a minute.
+pages: .venv/ready
+	for page in $(wildcard tests/*_page.py); do $(BIN)/python $$page || exit 1; done
 
 # The newest pre-releases of Ray and wandb, instead of what the constraints pin.
 newest: .venv/ready

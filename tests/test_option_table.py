@@ -1,26 +1,20 @@
-"""One table of all options: the ways, their types and ``docs/ways/options.md`` say the same.
-
-``python tests/test_option_table.py`` writes the table into ``docs/ways/options.md``.
-"""
+"""One table of all options: the ways, their types and the pages in docs/ways say the same."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
+import options_page
 import pytest
 
 from wbtune import WandbLoggerCallback, WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data import keywords
-from wbtune._data.option_table import DECIDED, INIT_OPTIONS, OPTIONS, WAYS, Option
+from wbtune._data.option_table import DECIDED, INIT_OPTIONS, OPTIONS, WAYS
 from wbtune._data.options import RunOptions
 from wbtune._upstream import wandb_settings
 from wbtune.errors import ConfigurationError
-
-PAGE = Path(__file__).parents[1] / "docs" / "ways" / "options.md"
-BEGIN, END = "<!-- options -->\n", "<!-- /options -->\n"
 
 ALL = {**OPTIONS, **INIT_OPTIONS}
 #: In the order of the table's columns.
@@ -100,37 +94,14 @@ def test_one_default(way):
             assert parameter.default in {None, OPTIONS[name].default}
 
 
-# --- docs/ways/options.md ------------------------------------------------------------------
+@pytest.mark.parametrize("path", options_page.pages(), ids=lambda path: path.stem)
+def test_the_pages_have_the_table(path):
+    """What they say is what the code does; ``python tests/options_page.py`` writes it."""
+    text = path.read_text(encoding="utf-8")
+    assert options_page.between(text) == options_page.pages()[path]
 
 
-def row(name: str, option: Option) -> list[str]:
-    """The cells of an option."""
-    at = ["yes" if way in option.ways else "" for way in CALLS]
-    default = "" if option.default is None else f"`{option.default}`"
-    return [f"`{name}`", option.does, default, *at]
-
-
-def table(options: dict[str, Option]) -> str:
-    """Options as a table of Markdown."""
-    head = ["option", "what it does", "default", *(f"`{way}`" for way in CALLS)]
-    rows = [head, ["---"] * len(head), *(row(*item) for item in options.items())]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
-
-
-def written() -> str:
-    """What stands between the markers."""
-    decided = "".join(f"- `{name}`: {why}.\n" for name, why in DECIDED.items())
-    return (
-        f"{table(dict(OPTIONS))}\nArguments of `wandb.init`:\n\n{table(dict(INIT_OPTIONS))}\n"
-        f"Decided by wbtune itself:\n\n{decided}"
-    )
-
-
-def test_the_page_has_the_table():
-    """``docs/ways/options.md`` is what the code says."""
-    assert PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0] == written()
-
-
-if __name__ == "__main__":
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{written()}{END}{rest.partition(END)[2]}", encoding="utf-8")
+def test_the_pages_are_of_the_ways():
+    """Each way has a page, and the tables have the columns in the same order."""
+    assert [*options_page.WAYS] == [*CALLS]
+    assert {*options_page.WAYS} == WAYS

@@ -90,7 +90,7 @@ class WandbLoggerCallback(LoggerCallback):
 
     Runs on: driver.
 
-    Example:
+    Examples:
         >>> from ray import tune
         >>> run_config = tune.RunConfig(
         ...     callbacks=[WandbLoggerCallback(project="Optimization_Project")]

@@ -20,7 +20,7 @@ def capabilities() -> list[Capability]:
 
     Runs on: anywhere; it looks at this process's Ray and wandb, and imports both.
 
-    Example:
+    Examples:
         >>> import wbtune
         >>> [one.name for one in wbtune.capabilities() if not one.is_here]
         []

@@ -98,7 +98,7 @@ def wandb_trial(
 
     Runs on: driver (the decoration) and trial (the run).
 
-    Example:
+    Examples:
         >>> @wandb_trial(project="docs", mode="offline")
         ... def train(config, run):
         ...     run.log({"loss": config["lr"] * 2})

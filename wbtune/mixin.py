@@ -41,7 +41,7 @@ class WandbMixin(ownership.OwnsRun):
 
     Runs on: driver (the declaration) and trial (the run).
 
-    Example:
+    Examples:
         >>> from ray import tune
         >>> class Train(WandbMixin, tune.Trainable, project="docs", mode="offline"):
         ...     def setup(self, config):

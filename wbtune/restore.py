@@ -55,14 +55,14 @@ def restore_wandb_tuner(
 
     Runs on: driver.
 
-    Example:
-        ::
-
-            if tune.Tuner.can_restore(path):
-                tuner = restore_wandb_tuner(path, train, resume_errored=True)
-            else:
-                tuner = wandb_tuner(train, project="mnist", run_config=run_config)
-            results = tuner.fit()
+    Examples:
+        ```python
+        if tune.Tuner.can_restore(path):
+            tuner = restore_wandb_tuner(path, train, resume_errored=True)
+        else:
+            tuner = wandb_tuner(train, project="mnist", run_config=run_config)
+        results = tuner.fit()
+        ```
 
     Source: ``tune.Tuner.restore``; for the runs, https://github.com/ray-project/ray/pull/29916.
     """

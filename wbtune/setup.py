@@ -69,7 +69,7 @@ def setup_wandb(
 
     Runs on: trial (and anywhere else, as a plain ``wandb.init``).
 
-    Example:
+    Examples:
         >>> run = setup_wandb({"lr": 0.1}, project="docs", mode="disabled")
         >>> run.log({"loss": 0.123})
         >>> run.finish()

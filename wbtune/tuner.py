@@ -115,7 +115,7 @@ def wandb_tuner(
 
     Runs on: driver.
 
-    Example:
+    Examples:
         >>> def train(config):
         ...     return {"loss": config["lr"]}
         >>> tuner = wandb_tuner(train, project="docs", mode="offline", param_space={"lr": 0.1})

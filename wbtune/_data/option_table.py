@@ -1,7 +1,7 @@
 """The one table of all options: what each does, where it has an effect, which values it may have.
 
-The checks of every way read it (`refused_at`), and ``docs/ways/options.md`` is written from it
-(``python tests/test_option_table.py``).
+The checks of every way read it (`refused_at`), and the tables in ``docs/ways`` are written from it
+(``make pages``).
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "sweep": Option(
         "Make the experiment one thing at W&B: a sweep of its runs, with the best one tagged, a "
         "run for the whole, and `overview.html`. `wandb_tuner` also takes a W&B sweep's config "
-        "(a YAML file or a mapping), and runs it: [From W&B sweeps](from-wandb-sweeps.md).",
+        "(a YAML file or a mapping), and runs it: "
+        "[From W&B sweeps](../experiment/from-wandb-sweeps.md).",
         checks.as_sweep,
         False,
         ON_THE_DRIVER,
