@@ -72,6 +72,7 @@ def as_path(public_name: str, name: str, given: Any) -> str:
 def _identifier(public_name: str, name: str, given: Any, forbidden: str) -> str:
     text = as_text(public_name, name, given)
     if len(text) > _MAX_NAME or any(char in forbidden for char in text):
+        # Cure: Write another name.
         raise ConfigurationError(
             f"{public_name}: W&B does not accept {name}={text!r}: at most {_MAX_NAME} characters, "
             f"and none of {forbidden}"

@@ -255,6 +255,7 @@ def _hyperband(source: Source) -> Hyperband | None:
     else:
         raise source.error(("early_terminate",), "expected min_iter, or max_iter and s.")
     if not rungs:
+        # Cure: Write a greater max_iter, or a smaller eta.
         problem = f"no trial would ever be compared: eta is {eta:g}, and there is no iteration"
         raise source.error(("early_terminate",), f"{problem} before max_iter {whole['max_iter']}.")
     return Hyperband(tuple(sorted(set(rungs))), eta)

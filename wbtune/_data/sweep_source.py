@@ -122,6 +122,7 @@ def _loaded(text: str, source: Source) -> tuple[Any, dict[KeyPath, int]]:
         msg = f"{source.public_name}: {source.name}{line}: this is not YAML: {problem}."
         raise ConfigurationError(msg) from error
     except RecursionError:
+        # Cure: Write less nested values.
         raise source.error((), "its values are nested too deeply.") from None
     finally:
         loader.dispose()
@@ -141,6 +142,7 @@ class _Lines:
 
     def _walk(self, node: Any, path: KeyPath) -> None:
         if id(node) in self._inside:
+            # Cure: Remove the alias.
             raise self._source._replace(lines=self._found).error(path, "it contains itself.")
         self._inside.add(id(node))
         if node.id == "mapping":

@@ -102,6 +102,8 @@ class TrialRuns:
         except handover.StoreError as error:
             # So that Tune's loop does not wait for the store again at once.
             self._store_is_away_until = time.monotonic() + timeouts.CLAIM_S
+            # Cause: Ray's head does not answer, which knows who writes a run.
+            # Cure: Use @wandb_trial instead of setup_wandb: then it is known beforehand.
             logger.warning(
                 "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
                 self._trials.public_name,

@@ -50,6 +50,9 @@ def make_requests(
         if time.monotonic() > until:
             break
     if left:
+        # Cause: The server is slow or away.
+        # Cure: Nothing to do: only tags and the sweep's state are missing. Offline runs: wbtune
+        #   sync DIR.
         warn("", f"{len(left)} more requests about the experiment were not made in time")
 
 

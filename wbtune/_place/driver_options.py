@@ -80,6 +80,7 @@ def warn_of_overrides(
     ]
     if not differ:
         return
+    # Cure: Nothing to do, if that is meant; else give the option in one place only.
     text = (
         f"{public_name}: what is given here comes before the driver's options: {', '.join(differ)}."
     )

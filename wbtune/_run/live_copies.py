@@ -162,6 +162,8 @@ class LiveCopies:
     def _warn(self, remote: Remote, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
+            # Cause: The storage is away, or can't be written.
+            # Cure: Nothing to do, unless the node may vanish before the run is closed.
             logger.warning(
                 "wbtune: %s can't be copied to %s while its runs are written: %s: %s. They are "
                 "copied when they are closed.",

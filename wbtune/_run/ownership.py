@@ -86,6 +86,9 @@ def check(public_name: str) -> None:
         return
     if launch.restored:
         if keys_in(launch.param_space):
+            # Cause: An earlier release, or Ray's own integration, wrote
+            #   `config["wandb"]["api_key"]` there.
+            # Cure: Revoke that key at W&B, and delete it from the files.
             logger.warning("%s: the experiment's files hold an API key, in clear.", public_name)
         return
     refuse_key(public_name, launch.param_space)

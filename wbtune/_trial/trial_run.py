@@ -154,6 +154,7 @@ class TrialRun:
         try:
             links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a newer wandb may raise anything here
+            # Cure: Nothing to do: the run is open.
             logger.warning("%s: can't say where run %s is: %s", self.public_name, run.id, error)
         return run
 
@@ -179,6 +180,8 @@ class TrialRun:
         try:
             opening.update_config(self.run, {k: v for k, v in kept.items() if k != "wandb"})
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            # Cause: W&B refuses a value.
+            # Cure: Correct what the error names; the rows are not affected.
             logger.warning("%s: could not update the config: %s", self.public_name, error)
         return True
 
@@ -206,6 +209,8 @@ class TrialRun:
             try:
                 self._open(trial, config)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+                # Cause: W&B could not open the run of the actor's next trial.
+                # Cure: Correct what the error names.
                 logger.warning("%s Trial %s goes on without a run.", error, trial.trial_name)
                 if self.run is not None:  # the user's code may still hold it and use it
                     wandb_run.replace_ended(self.run, opening.disabled_run())
@@ -277,6 +282,8 @@ class TrialRun:
                 results.close()
                 closing.close_run(run, outcome, self._notes(results), self.end_by)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+                # Cause: W&B raised an error at the run's end.
+                # Cure: Send its log: wbtune sync DIR.
                 logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
                 _deliver(self._trial, run, self.end_by, self._copies)

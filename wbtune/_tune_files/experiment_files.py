@@ -62,6 +62,7 @@ def read(folder: Folder) -> ExperimentFiles:
         state = state_file.read(folder, [entry.name for entry in entries])
         trials, doubled = _apart(_trials(folder, entries, state.trials))
     except OSError as error:
+        # Cure: Check your rights, and that the storage can be reached.
         raise ConfigurationError(f"{folder.shown} can't be read: {error}") from None
     if not trials and not state.file and not state.problems:
         raise ConfigurationError(_no_experiment(folder, entries))

@@ -54,6 +54,7 @@ def run(
         raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
     experiment = experiment_files.read(folder_of(folder))
     for problem in experiment.problems:
+        # Message: none
         output.warn(problem)
     objective = _objective(experiment, options, metric, objective_mode)
     target = target_of(experiment, options, _place(experiment.folder, directory), objective)

@@ -264,6 +264,8 @@ class RunUpload:
         """Say once that nothing goes on."""
         if not self._is_stalled:
             self._is_stalled = True
+            # Cause: The server is slow or away.
+            # Cure: Wait, or press Ctrl-C and run this again later: nothing is sent twice.
             text = f"run {self.run.id}: nothing has arrived for {timeouts.SYNC_STALLS_S:.0f} s"
             self._target.output.warn(f"{text} ({why})" if why else text)
 
