@@ -164,7 +164,7 @@ def test_a_typo_is_a_type_error_that_names_the_nearest_option(
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("init_kwargs", "."), ("zzzzzz", ". See the README for the options.")],
+    [("init_kwargs", "."), ("zzzzzz", ". See 'Options' in the documentation.")],
 )
 def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
     """Also the name of the field that keeps the rest: it is no argument."""
@@ -215,7 +215,7 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"tags": "one"}, "Make it ['one']"),
         ({"tags": ""}, "expected tags= to be a list of text, got ''."),
         ({"tags": 5}, "expected tags= to be a list of text, got 5"),
-        ({"tags": [""]}, "a tag has 1 to 64 characters, got ''"),
+        ({"tags": [""]}, "a tag has 1 to 64 characters, got ''. Correct it, or leave it out."),
         ({"tags": ["t" * 65]}, "a tag has 1 to 64 characters"),
         ({"tags": [5]}, "a tag has 1 to 64 characters, got 5"),
         ({"excludes": "loss"}, "Make it ['loss']"),

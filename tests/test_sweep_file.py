@@ -390,7 +390,7 @@ WRONG = [
         1,
         "method: what is custom is not in the file.",
     ),
-    ("method: random", None, "it has no parameters."),
+    ("method: random", None, "it has no parameters. Write parameters: {lr: {values: [0.1, 1.0]}}."),
     ("method: random\nparameters: {}", 2, "parameters: expected a mapping with at least one"),
     (
         "method: random\nparamters: {}",
@@ -513,7 +513,7 @@ WRONG = [
     (
         HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, min_iter: 1}",
         5,
-        "it needs a metric.",
+        "it needs a metric. Write metric: {name: ...}.",
     ),
     (
         HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}",
@@ -677,7 +677,9 @@ def test_the_project_of_the_file_is_the_last_resort(monkeypatch):
 
 def test_the_page_is_true(tmp_path, monkeypatch):
     """Its file is what it says in Tune's words, and its other examples are built as they stand."""
-    page = (Path(__file__).parents[1] / "docs/experiment/from-wandb-sweeps.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs/experiment/from-wandb-sweeps.md").read_text(
+        encoding="utf-8"
+    )
     (file,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "sweep.yaml").write_text(file, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -48,7 +48,7 @@ class _Commands(click.Group):
             _say(str(error))
             ctx.exit(LEFT)
         except KeyboardInterrupt:
-            # Message: warning
+            # Message: a warning by itself.
             # Cause: Ctrl-C.
             click.echo("wbtune: interrupted; what is done is kept, run it again to go on", err=True)
             ctx.exit(_INTERRUPTED)

@@ -217,7 +217,7 @@ class _PicklerForOthers(pickle.Pickler):
 
 def one_id(public_name: str) -> str:
     """The message for ``id=`` in a declaration that every trial opens its run with."""
-    # Message: none
+    # Message: none by itself.
     return f"{public_name}: id= {option_table.INIT_OPTIONS['id'].refusal}"
 
 

@@ -119,7 +119,9 @@ def read(public_name: str, given: Any) -> SweepFile:
             raise _not_here(source, key)
     method = _method(source)
     if "parameters" not in config:
-        raise source.error((), "it has no parameters.")
+        raise source.error(
+            (), "it has no parameters. Write parameters: {lr: {values: [0.1, 1.0]}}."
+        )
     parameters = read_parameters(source, config["parameters"], ("parameters",))
     if method == GRID:
         for path, leaf in leaves(parameters):

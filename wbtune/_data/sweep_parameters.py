@@ -46,7 +46,9 @@ def _parameter(source: Source, one: Any, path: KeyPath) -> Leaf | Tree:
     name = str(path[-1])
     if not is_name(name):
         problem = "W&B accepts letters, digits, '_', '.' and '-' in a parameter's name"
-        raise source.error(path, f"{problem}, and no digit, '.' or '-' at its beginning.")
+        raise source.error(
+            path, f"{problem}, and no digit, '.' or '-' at its beginning. Rename it."
+        )
     if name == _RESERVED and len(path) == 2:  # noqa: PLR2004 - directly below "parameters"
         raise source.error(path, 'config["wandb"] holds options of wbtune. Rename the parameter.')
     if not isinstance(one, dict):

@@ -93,7 +93,7 @@ def read(public_name: str, given: Any) -> Source:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # a directory, no UTF-8, a NUL in its name
         why = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        msg = f"{public_name}: can't read sweep={str(path)!r}: {why}."
+        msg = f"{public_name}: can't read sweep={str(path)!r}: {why}. Check the path."
         raise ConfigurationError(msg) from error
     value, lines = _loaded(text, source)
     source = source._replace(lines=lines)
@@ -119,7 +119,7 @@ def _loaded(text: str, source: Source) -> tuple[Any, dict[KeyPath, int]]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it can't be read"
         line = "" if mark is None else f", line {mark.line + 1}"
-        msg = f"{source.public_name}: {source.name}{line}: this is not YAML: {problem}."
+        msg = f"{source.public_name}: {source.name}{line}: this is not YAML: {problem}. Correct it."
         raise ConfigurationError(msg) from error
     except RecursionError:
         # Cure: Write less nested values.

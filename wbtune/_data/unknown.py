@@ -44,7 +44,7 @@ def option(public_name: str, name: str, known: frozenset[str]) -> str:
     if meant is None and name in _settings():
         return f"{public_name}: {name}= is a setting of W&B: settings={{{name!r}: ...}}."
     meant = meant or near(name, known)
-    hint = "See the README for the options." if meant is None else f"Did you mean {meant}=?"
+    hint = "See 'Options' in the documentation." if meant is None else f"Did you mean {meant}=?"
     return f"{public_name}: unknown option {name}=. {hint}"
 
 

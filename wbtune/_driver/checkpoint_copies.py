@@ -172,7 +172,7 @@ class CheckpointCopier:
             else:
                 then(saved)
             if lost is not None and not self._closed:
-                # Cause: The copy for W&B failed; Tune's own checkpoint is not affected.
+                # Cure: Raise num_to_keep=, or correct what the error names.
                 logger.warning("wbtune: %s is lost, and not uploaded: %s", what, lost)
 
 
@@ -181,7 +181,7 @@ def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
         try:
             fetch()
         except Exception:  # the next one is fetched all the same
-            # Message: none
+            # Message: none by itself.
             logger.exception("wbtune: a checkpoint is lost, and not uploaded")
 
 

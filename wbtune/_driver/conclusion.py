@@ -136,7 +136,7 @@ def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
         write(record, path)
     except MissingLibraryError as error:
         then = links.command("overview", path.parent)
-        # Message: none
+        # Message: none by itself.
         links.print_line(f"wbtune: {error}, then: {then}")
     except Exception as error:  # noqa: BLE001 - Plotly's, Optuna's, a full disk's
         # Cause: The overview could not be drawn or written.

@@ -164,7 +164,7 @@ class MessageQueue:
         self.lost += rows + self._unsent
         for upload in uploads:
             what = f"{upload.checkpoint.source} ({upload.checkpoint.name})"
-            # Message: none
+            # Message: none by itself.
             self._notices.warn(upload.key, f"{what} was not uploaded: {why}")
             upload.checkpoint.discard()
 
@@ -178,7 +178,7 @@ class MessageQueue:
             if self._current_row is not None:
                 rows[self._current_row] += 1
             else:
-                # Message: none
+                # Message: none by itself.
                 self._notices.warn("", f"a message is left out: {type(error).__name__}: {error}")
             return None
         return message

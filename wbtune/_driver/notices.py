@@ -39,7 +39,7 @@ class Notices:
             if is_new:
                 self._first[cause] = text
         if is_new:
-            # Message: none
+            # Message: none by itself.
             logger.warning("wbtune%s: %s", _of(key), text)
 
     def sum_up(self) -> None:

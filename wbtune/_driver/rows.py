@@ -39,7 +39,7 @@ class Rows:
         router = self._routers.pop(key, None)
         self._left_out.pop(key, None)
         if router is not None and router.reserved:
-            # Cure: Give the metric another name: W&B has no room for names such as _step.
+            # Cure: Give the metric another name.
             text = f"W&B keeps {sorted(router.reserved)} for itself: not logged"
             self._notices.warn(key, text)
 

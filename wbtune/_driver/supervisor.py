@@ -171,6 +171,7 @@ class Supervisor:
         elif answer.get("text") == STOP:
             self.stops.add(answer["key"])
         elif "text" in answer:
+            # Message: none by itself.
             self._notices.warn(answer["key"], answer["text"])
         elif "over" in answer:
             self._wake.set()

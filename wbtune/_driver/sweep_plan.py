@@ -63,7 +63,9 @@ def plan(
     _set_number(file, config)
     if file.hyperband is not None and config.scheduler is None:
         if not config.metric:
-            raise file.source.error(("early_terminate",), "it needs a metric.")
+            raise file.source.error(
+                ("early_terminate",), "it needs a metric. Write metric: {name: ...}."
+            )
         config.scheduler = ray_sweep.asha(file.hyperband)
     if file.metric is not None and file.metric.target is not None:
         run_config = tune.RunConfig() if run_config is None else copy.copy(run_config)
@@ -194,7 +196,7 @@ class _Space:
             try:
                 return ray_sweep.in_grid(leaf)
             except ValueError as found:
-                # Message: none
+                # Message: none by itself.
                 raise error(key_of(path), f"{found}.") from None
         if not self._search:
             return ray_sweep.at_random(leaf)

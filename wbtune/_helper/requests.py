@@ -82,7 +82,9 @@ def _what(message: ChangeSweep | TagRun) -> str:
     match message:
         case TagRun(place=(_, _, run_id), add=add, remove=remove):
             changes = [*(f"+{tag}" for tag in add), *(f"-{tag}" for tag in remove)]
+            # Cure: Nothing to do, or change the tags at W&B: the rows are not affected.
             return f"the tags of run {run_id} were not changed ({', '.join(changes)})"
         case ChangeSweep(sweep=sweep, state=state):
             what = f"is not {state}" if state else "has no parameters"
+            # Cure: Nothing to do: the runs and their rows are not affected.
             return f"the sweep {sweep.id} {what} at W&B"

@@ -53,7 +53,7 @@ class RowLogger:
                 opening.update_config(stream.run, message.config)
             self._rows.log(stream.run, row, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; count and continue
-            # Message: warning
+            # Message: a warning by itself.
             self.lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
 
     def change(self, stream: Stream, message: Configure | Conclude) -> None:

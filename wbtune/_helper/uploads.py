@@ -63,7 +63,7 @@ class Uploads:
                 closing.close_reopened(stream.run, message.reopen.exit_code)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
             # Cause: W&B raised an error at the run's end.
-            # Cure: Send its log: wbtune sync DIR.
+            # Cure: What was logged is on disk: `wandb sync`.
             self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self.settle(message.key, stream, closed=True)
 

@@ -159,8 +159,7 @@ def take_back(fit: str) -> None:
         handover.take_back(fit)
     except handover.StoreError as error:
         # Cause: Ray's head does not answer.
-        # Cure: Nothing to do: it goes with the cluster. On one shared by others, restart the
-        #   head.
+        # Cure: Nothing to do: it is gone when the cluster ends.
         logger.warning("wbtune: a login stays in the memory of Ray's head: %s", error)
 
 

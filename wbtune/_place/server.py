@@ -160,7 +160,7 @@ class Server:
         """
         answer = self._answer(query, variables, timeouts.SERVER_ANSWERS_S)
         if answer is None:
-            # Message: warning
+            # Message: a warning by itself.
             # Cause: It is inside another line, as the reason: a kind of proxy or certificate that
             #   only wandb has.
             # Cure: Set HTTPS_PROXY to an http:// proxy, and SSL_CERT_FILE.
@@ -169,7 +169,7 @@ class Server:
         content = answer.content if isinstance(answer.content, dict) else {}
         data = content.get("data")
         if answer.status != http.HTTPStatus.OK or content.get("errors") or not data:
-            # Message: warning
+            # Message: a warning by itself.
             # Cause: It is inside another line, as the reason: the key may not do this, or the
             #   server is too old.
             # Cure: Ask who runs the server; the runs are not affected.

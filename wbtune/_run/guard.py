@@ -156,7 +156,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             if not self._has_warned:
                 self._has_warned = True
-                # Cause: wandb's process dies again and again, or the disk is full.
+                # Cause: wandb-core dies again and again, or the disk is full.
                 # Cure: Free memory and disk; it is tried again with each row.
                 logger.warning(
                     "wbtune: run %s can't go on (%s: %s); what is logged is lost until it can.",
@@ -171,7 +171,7 @@ class Guard:
         Raises:
             ConnectionError: if the new cores die as well, several times in a row.
         """
-        # Cause: Something killed wandb's process: the kernel, for want of memory, or a user.
+        # Cause: Something killed wandb-core: the kernel, for want of memory, or a user.
         # Cure: Nothing to do; if it recurs, free memory on that node: no row is lost.
         logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", self._run.id)
         for _ in range(core.TRIES - 1):

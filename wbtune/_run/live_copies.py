@@ -27,6 +27,8 @@ from wbtune._run import run_files
 if TYPE_CHECKING:
     from wandb import Run
 
+    from wbtune._data.deadline import Deadline
+
 logger = logging.getLogger("wbtune")
 
 #: A log is copied again when it has grown by this share. Such copies are 4 times its final size,
@@ -180,6 +182,16 @@ def of_trial(trial: Identity, run: Run, may_begin: Callable[[], bool]) -> LiveCo
     if run.offline:
         copies.add([run.id])
     return copies
+
+
+def deliver(trial: Identity, run: Run, copies: LiveCopies, end_by: Deadline) -> None:
+    """Copy a trial's closed run to the experiment's storage, if that is remote."""
+    if trial.remote is None or trial.directory is None:
+        return
+    for newest in run_files.logs(trial.directory, run.id)[-1:]:
+        run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
+    seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
+    trial.remote.deliver(trial.directory, run.id, seconds=seconds, after=copies.finish)
 
 
 def _states(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:

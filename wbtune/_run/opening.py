@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from wbtune._data.secret import Secret
 
 logger = logging.getLogger("wbtune")
+
+# Cause: The server refuses the run: the project or entity is not yours, for example.
+# Cure: Correct what the error names, and send the runs: wbtune sync DIR.
+_OPENS_NONE: Final = "wbtune: W&B opens no run (%s); what is logged is kept on disk"
 RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
 
 #: For a run whose trial, or program, is in another process: this one's own data is not recorded.
@@ -78,9 +82,7 @@ def open_run(
         except Exception as error:
             if not online:
                 raise
-            # Cause: The server refuses the run: the project or entity is not yours, for example.
-            # Cure: Correct what the error names, and send the runs: wbtune sync DIR.
-            logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
+            logger.warning(_OPENS_NONE, error)
             if not for_trial_elsewhere:
                 wandb_core.forget_core()  # it keeps the id of a run that it could not open
             run = _init(run_spec.offline(spec), secret, on_stop, **how)

@@ -94,7 +94,7 @@ class ProgramProcess:
             code = int(said)
         except ValueError:
             # Cause: The kernel, for want of memory, or a user killed the trial's processes.
-            # Cure: Give the trial more memory: --resources.
+            # Cure: Run fewer trials at once: --max-concurrent.
             raise ProgramFailedError(said or "what runs the program was killed") from None
         if code < 0:
             with contextlib.suppress(ValueError):  # a signal without a name

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import timeouts
-from wbtune._data.deadline import NO_DEADLINE, Deadline
+from wbtune._data.deadline import NO_DEADLINE
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._place import identity
-from wbtune._run import closing, links, live_copies, opening, run_files, segments
+from wbtune._run import closing, links, live_copies, opening, segments
 from wbtune._trial.actor_reuse import config_for_next, options_for_next
 from wbtune._trial.outcome_tracker import STOPPED, OutcomeTracker
 from wbtune._trial.process_lock import ProcessLock
@@ -283,24 +282,12 @@ class TrialRun:
                 closing.close_run(run, outcome, self._notes(results), self.end_by)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
                 # Cause: W&B raised an error at the run's end.
-                # Cure: Send its log: wbtune sync DIR.
+                # Cure: What was logged is on disk: `wandb sync`.
                 logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
-                _deliver(self._trial, run, self.end_by, self._copies)
+                live_copies.deliver(self._trial, run, self._copies, self.end_by)
 
     def _notes(self, results: ResultLog) -> dict[str, int]:
         """The entries of the summary besides the outcome."""
         finish = {EXIT_CODE: self._finished_with} if self._finished_with else {}
         return results.notes() | finish
-
-
-def _deliver(
-    trial: identity.Identity, run: Run, end_by: Deadline, copies: live_copies.LiveCopies
-) -> None:
-    """Copy a closed run to the experiment's storage, if that is remote."""
-    if trial.remote is None or trial.directory is None:
-        return
-    for newest in run_files.logs(trial.directory, run.id)[-1:]:
-        run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
-    seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
-    trial.remote.deliver(trial.directory, run.id, seconds=seconds, after=copies.finish)

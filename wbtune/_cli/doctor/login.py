@@ -104,7 +104,7 @@ def _netrc(context: Context, base_url: str) -> Iterator[Finding]:
     except FileNotFoundError:
         return
     except netrc.NetrcParseError as error:  # its text may have a password's part
-        yield problem(f"{path}, line {error.lineno}, is malformed", "mend or remove that line")
+        yield problem(f"{path}, line {error.lineno}, is malformed", "correct or remove that line")
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

@@ -49,7 +49,7 @@ def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
     if unknown and target.objective is not None:
         # Cure: Nothing to do, unless you need the best one: log it yourself.
         output.warn(
-            f"which checkpoint is the best is not known of {report.named(unknown)}: no result with "
+            f"the best checkpoint is not known for {report.named(unknown)}: no result with "
             f"a value of {target.objective.metric!r} names one, as with class trainables and "
             "RLlib. The last one is logged, without the alias 'best'."
         )
@@ -84,7 +84,7 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
         one.problems.append(
             f"checkpoints of {one.trial.name} are not uploaded: {type(error).__name__}: {error}"
         )
-        # Message: none
+        # Message: none by itself.
         output.warn(one.problems[-1])
         return 0
     return len(artifacts)

@@ -54,7 +54,7 @@ def run(
         raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
     experiment = experiment_files.read(folder_of(folder))
     for problem in experiment.problems:
-        # Message: none
+        # Message: none by itself.
         output.warn(problem)
     objective = _objective(experiment, options, metric, objective_mode)
     target = target_of(experiment, options, _place(experiment.folder, directory), objective)
@@ -105,7 +105,7 @@ def _objective(
 ) -> Objective | None:
     metric = metric or experiment.metric
     if mode and not metric:
-        raise ConfigurationError("--goal is of a metric, and Tune was told none. Give --metric.")
+        raise ConfigurationError("--goal needs a metric, and Tune was given none. Give --metric.")
     objective = objective_of(metric, mode)
     if objective is None and options.checkpoints == "best":
         missing = f"--goal (of {metric})" if metric else "--metric and --goal"

@@ -106,7 +106,7 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
     for problem in unread[:_NAMED]:
         output.warn(problem)
     if len(unread) > _NAMED:
-        # Message: none
+        # Message: none by itself.
         output.warn(f"and {len(unread) - _NAMED:,} more trials whose results can't be read")
 
 

@@ -50,7 +50,7 @@ def send(target: Target, run_ids: Iterable[str], output: Output) -> list[Path]:
         return unsent(target.directory, run_ids)
     for run_id, upload in done.items():
         for problem in upload.problems:
-            # Message: none
+            # Message: none by itself.
             output.warn(f"run {run_id}: {problem}")
     return unsent(target.directory, run_ids)
 

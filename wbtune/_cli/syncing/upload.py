@@ -117,6 +117,9 @@ class RunUpload:
         except ForeignRunError:
             self.rows = extent(self.run).total
             where = f"{self._target.entity or ''}/{self.run.head.project}".lstrip("/")
+            # Cause: Another experiment, or another copy of this one, has a run with that id
+            #   there.
+            # Cure: Send it to another project: `wandb sync --project NAME --id ID FOLDER`.
             self.problems.append(f"the run of this id in {where} has other rows; nothing was sent")
         except (WbtuneError, RefusedError) as error:
             self.problems.append(str(error))
