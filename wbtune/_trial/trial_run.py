@@ -31,6 +31,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wbtune")
 
+# Cure: Nothing to do: the run is open.
+_NOT_SHOWN: Final = "%s: can't say where run %s is: %s"
+# Cause: W&B refuses a value.
+# Cure: Correct what the error names; the rows are not affected.
+_NOT_UPDATED: Final = "%s: could not update the config: %s"
+# Cause: W&B could not open the run of the actor's next trial.
+# Cure: Correct what the error names.
+_WITHOUT_RUN: Final = "%s Trial %s goes on without a run."
+# Cause: W&B raised an error at the run's end.
+# Cure: What was logged is on disk: `wandb sync`.
+_NOT_CLOSED: Final = "%s: could not close run %s: %s"
+
 #: The exit code that the trial itself gave to ``finish``, unless it was 0.
 EXIT_CODE: Final = "wbtune/exit_code"
 
@@ -153,8 +165,7 @@ class TrialRun:
         try:
             links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a newer wandb may raise anything here
-            # Cure: Nothing to do: the run is open.
-            logger.warning("%s: can't say where run %s is: %s", self.public_name, run.id, error)
+            logger.warning(_NOT_SHOWN, self.public_name, run.id, error)
         return run
 
     def _ask_to_stop(self) -> None:
@@ -179,9 +190,7 @@ class TrialRun:
         try:
             opening.update_config(self.run, {k: v for k, v in kept.items() if k != "wandb"})
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-            # Cause: W&B refuses a value.
-            # Cure: Correct what the error names; the rows are not affected.
-            logger.warning("%s: could not update the config: %s", self.public_name, error)
+            logger.warning(_NOT_UPDATED, self.public_name, error)
         return True
 
     def open_when_needed(self, trial: identity.Identity, config: Mapping[str, Any]) -> None:
@@ -208,9 +217,7 @@ class TrialRun:
             try:
                 self._open(trial, config)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-                # Cause: W&B could not open the run of the actor's next trial.
-                # Cure: Correct what the error names.
-                logger.warning("%s Trial %s goes on without a run.", error, trial.trial_name)
+                logger.warning(_WITHOUT_RUN, error, trial.trial_name)
                 if self.run is not None:  # the user's code may still hold it and use it
                     wandb_run.replace_ended(self.run, opening.disabled_run())
                     self._is_open = True
@@ -281,9 +288,7 @@ class TrialRun:
                 results.close()
                 closing.close_run(run, outcome, self._notes(results), self.end_by)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-                # Cause: W&B raised an error at the run's end.
-                # Cure: What was logged is on disk: `wandb sync`.
-                logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
+                logger.warning(_NOT_CLOSED, self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
                 live_copies.deliver(self._trial, run, self._copies, self.end_by)
 
