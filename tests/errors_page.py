@@ -74,7 +74,7 @@ SUBJECTS = (
     DOCTOR,
     LINES,
 )
-#: What stands before the tables of some subjects.
+#: What stands before the messages of some subjects.
 _INTRODUCED = {
     SWEEP: "Each begins with the way, the file and the key: `wandb_tuner: sweep.yaml, line 3: "
     "parameters.lr.min:`.",
@@ -177,37 +177,42 @@ def _shortened(said: str, subject: str) -> str:
     return re.sub(r"^<way>: <name>, line <lines>:<key> ", "… ", said) if subject == SWEEP else said
 
 
-def tables() -> str:
-    """The page's tables."""
+def entries() -> str:
+    """The page's list: a heading for each message, so that a search leads to it."""
     found = rows()
     shown = [_legend()]
     for subject in SUBJECTS:
-        shown.append(f"\n## {subject}\n")
+        shown.append(f"## {subject}")
         if subject in _INTRODUCED:
-            shown.append(f"{_INTRODUCED[subject]}\n")
-        of_subject = dict.fromkeys(_line(row) for row in found if row.subject == subject)
-        head = "| message | where |" if subject == LINES else "| message | where | what to do |"
-        shown += [head, "|---|---|" if subject == LINES else "|---|---|---|", *of_subject]
-    return "\n".join(shown) + "\n\n"
+            shown.append(_INTRODUCED[subject])
+        shown += dict.fromkeys(_entry(row) for row in found if row.subject == subject)
+    return "\n\n".join(shown) + "\n\n"
 
 
 def _legend() -> str:
+    subjects = " · ".join(f"[{one}](#{_anchor(one)})" for one in SUBJECTS)
     return (
-        "What is only known at run time is in angle brackets: `<way>` is `wandb_tuner`, "
-        "`WandbLoggerCallback`, `wandb_trial`, `WandbMixin`\nor `setup_wandb`."
+        "What is only known at run time is in angle brackets: `<way>` is `wandb_tuner`,\n"
+        "`WandbLoggerCallback`, `wandb_trial`, `WandbMixin` or `setup_wandb`.\n\n" + subjects
     )
 
 
-def _line(row: Row) -> str:
-    cells = ["<br>".join(map(_code, row.said)), "<br>".join(row.where)]
-    if row.subject != LINES:
-        cells.append("<br>".join(_prose(one) for one in (row.cause, *row.cures) if one))
-    return f"| {' | '.join(cells)} |"
+def _anchor(subject: str) -> str:
+    """As Python-Markdown makes it of a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", subject).strip().lower())
+
+
+def _entry(row: Row) -> str:
+    said, *more = map(_code, row.said)
+    also = f"Or: {', '.join(more)}\n\n" if more else ""
+    told = " ".join(_prose(one) for one in (row.cause, *row.cures) if one)
+    where = ", ".join(row.where)
+    return f"#### {said}\n\n{also}*{where}*{'<br>' if told else ''}{told}"
 
 
 def _code(text: str) -> str:
     """A message, to be found by its words."""
-    return f"`` {text} ``".replace("|", "\\|") if "`" in text else f"`{text}`".replace("|", "\\|")
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 #: A word that is code.
@@ -216,7 +221,7 @@ _COMMAND = re.compile(r"(chmod|pip|ulimit|wandb|wbtune) \S.*|[A-Z_]+=\S+")
 
 
 def _prose(text: str) -> str:
-    """A text for a cell: what is code in it is in backticks."""
+    """A text: what is code in it is in backticks."""
     text = text.removesuffix(".") if _COMMAND.fullmatch(text) else text
     if _COMMAND.fullmatch(text):
         return _code(text)
@@ -224,14 +229,14 @@ def _prose(text: str) -> str:
     parts[::2] = (_WORD.sub(r"`\g<0>`", part).replace("`, `", ", ") for part in parts[::2])
     for at in range(1, len(parts), 2):
         parts[at] = f"`{parts[at]}`"
-    shown = "".join(parts).replace("|", "\\|")
+    shown = "".join(parts)
     shown = shown if shown.startswith("wandb-core") else shown[:1].upper() + shown[1:]
     return shown if shown[-1] in ".?" else f"{shown}."
 
 
 def written(page: str) -> str:
-    """Return the page with its tables made anew."""
-    return BLOCK.sub(lambda _: f"\n{tables()}", page)
+    """Return the page with its list made anew."""
+    return BLOCK.sub(lambda _: f"\n{entries()}", page)
 
 
 def without_cure() -> Iterator[Row]:
@@ -240,7 +245,7 @@ def without_cure() -> Iterator[Row]:
 
 
 def main() -> None:
-    """Write the tables into the page."""
+    """Write the list into the page."""
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 

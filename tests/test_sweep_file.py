@@ -388,7 +388,7 @@ WRONG = [
     (
         "method: custom\nparameters: {x: {value: 1}}",
         1,
-        "method: what is custom is not in the file.",
+        "method: the custom search is not in the file.",
     ),
     ("method: random", None, "it has no parameters. Write parameters: {lr: {values: [0.1, 1.0]}}."),
     ("method: random\nparameters: {}", 2, "parameters: expected a mapping with at least one"),

@@ -175,7 +175,7 @@ def _method(source: Source) -> str:
     if method == CUSTOM:
         cure = "Write method: random, and give wandb_tuner the search: "
         cure += "tune_config=TuneConfig(search_alg=...)."
-        raise source.error(("method",), f"what is custom is not in the file. {cure}")
+        raise source.error(("method",), f"the custom search is not in the file. {cure}")
     meant = near(method, (GRID, RANDOM, BAYES)) if isinstance(method, str) else None
     cure = f" Did you mean {meant}?" if meant else ""
     raise source.error(("method",), f"expected grid, random or bayes, got {method!r}.{cure}")

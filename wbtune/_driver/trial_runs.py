@@ -105,7 +105,7 @@ class TrialRuns:
             # Cause: Ray's head does not answer, which knows who writes a run.
             # Cure: Use @wandb_trial instead of setup_wandb: then it is known beforehand.
             logger.warning(
-                "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
+                "%s: %s. A run that the trial opens by setup_wandb may get rows from both.",
                 self._trials.public_name,
                 error,
             )

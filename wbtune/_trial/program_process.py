@@ -95,7 +95,7 @@ class ProgramProcess:
         except ValueError:
             # Cause: The kernel, for want of memory, or a user killed the trial's processes.
             # Cure: Run fewer trials at once: --max-concurrent.
-            raise ProgramFailedError(said or "what runs the program was killed") from None
+            raise ProgramFailedError(said or "the program's parent process was killed") from None
         if code < 0:
             with contextlib.suppress(ValueError):  # a signal without a name
                 # Cause: The kernel, for want of memory (SIGKILL), a crash (SIGSEGV), or a user.

@@ -67,7 +67,7 @@ def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
 
     if run.disabled:
         # Cure: Look at the warning, and correct what it names.
-        msg = "the trial has no run, by whose log its program is followed (see the warning above)"
+        msg = "the trial has no run (see the warning above), so its program can't be followed"
         raise ProgramFailedError(msg)
     place = program_environment.of_run(run)
     parameters = _plain(without_tunes_keys(config))

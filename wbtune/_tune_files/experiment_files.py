@@ -95,7 +95,7 @@ def _apart(found: Iterable[TrialFiles]) -> tuple[list[TrialFiles], list[str]]:
             # Cause: Its params.json and its folder name no id: the folder was renamed, for
             #   example.
             # Cure: Nothing to do: it is imported under that id.
-            problems.append(f"{trial.name} has no id of its own; it is taken for {free}")
+            problems.append(f"{trial.name} has no id of its own; it is called {free}")
         trials.append(replace(trial, trial_id=free))
     return trials, problems
 

@@ -112,7 +112,7 @@ def _netrc(context: Context, base_url: str) -> Iterator[Finding]:
         return
     context.keys.update(password for *_, password in file.hosts.values() if password)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield note(f"others may read {path}, in which keys are", f"chmod 600 {path}")
+        yield note(f"others can read {path}, which contains keys", f"chmod 600 {path}")
     host = urlsplit(base_url).netloc
     if not context.variables.get(_KEY) and file.hosts and not file.authenticators(host):
         yield note(f"{path} has no entry for {host}", f"wandb login --host {_shown(base_url)}")

@@ -50,7 +50,7 @@ def run(
     named = {name: value for name, value in given.items() if value not in (None, (), False)}
     options = parse(NAME, named, wandb_settings.init_parameters())
     if not wandb_records.RECORDS.is_here:
-        msg = f"this release of wandb has other files of runs ({wandb_records.RECORDS.reason})."
+        msg = f"this wandb has another format of run files ({wandb_records.RECORDS.reason})."
         raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
     experiment = experiment_files.read(folder_of(folder))
     for problem in experiment.problems:

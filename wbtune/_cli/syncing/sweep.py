@@ -77,7 +77,7 @@ class ExperimentSweep:
             )
         except OSError as error:
             # Cure: Make the folder writable, and run this again: the runs themselves are sent.
-            self._missing(f"the sweep is not made, as it can't be remembered ({error})")
+            self._missing(f"no sweep is made, because it can't be recorded ({error})")
             return
         except (WbtuneError, RefusedError) as error:
             # Cure: Run this again when the server makes sweeps; the runs lack nothing else.
@@ -180,7 +180,7 @@ class ExperimentSweep:
                 self._is_forgotten = True
                 # Cure: Give a folder that can be written: another `wbtune sync` would make
                 #   another sweep.
-                self._output.warn(f"what was done to the sweep can't be remembered: {error}")
+                self._output.warn(f"what was done to the sweep can't be recorded: {error}")
 
     def _missing(self, text: str) -> None:
         self.is_missing = True
