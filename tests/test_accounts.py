@@ -218,7 +218,7 @@ def test_a_key_that_tune_would_write_down_is_refused(ray, tmp_path, trainable):
 def test_a_declaration_without_a_project_is_refused(ray, tmp_path, trainable):
     """As by `wandb_tuner` and the callback; not where each trial's config names one."""
     space = {"wandb": {"project": "p"}}
-    with pytest.raises(ConfigurationError, match=r"no project. Give project=.*'uncategorized'"):
+    with pytest.raises(ConfigurationError, match=r"no project, .*'uncategorized'. Give project="):
         tune.Tuner(trainable, run_config=run_config(tmp_path, "refused")).fit()
     if trainable is nameless:
         tuner = tune.Tuner(trainable, param_space=space, run_config=run_config(tmp_path, "named"))

@@ -214,8 +214,8 @@ def test_two_keys_are_one_too_many(ask: Ask, tmp_path: Path) -> None:
         ("nul\0", None, "can't read api_key_file="),
         (".", None, "can't read api_key_file="),
         ("binary", b"\xff\xfe" + b"s" * 40, "can't read api_key_file="),
-        ("empty", b"", "is empty. Its first line has to be the key."),
-        ("blank", b" \n\n", "is empty. Its first line has to be the key."),
+        ("empty", b"", "is empty. Write the key into its first line."),
+        ("blank", b" \n\n", "is empty. Write the key into its first line."),
     ],
 )
 def test_a_file_without_a_key_is_an_error_of_ours(

@@ -122,7 +122,7 @@ def test_trials_of_one_id_have_a_run_each(tmp_path):
     text = state.read_text(encoding="utf-8")
     state.write_text(text.replace('\\"trial_id\\": \\"b\\"', '\\"trial_id\\": \\"a\\"'), "utf-8")
     done = imported(folder)
-    assert "has no id of its own; it is taken for a-2" in done.stderr
+    assert "has no id of its own; it is called a-2" in done.stderr
     assert (rows_of(folder, "a"), rows_of(folder, "a-2")) == ([1, 2, 3], [1, 2, 3, 4, 5])
     assert as_json(folder)["rows_added"] == 0
 

@@ -215,7 +215,7 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"tags": "one"}, "Make it ['one']"),
         ({"tags": ""}, "expected tags= to be a list of text, got ''."),
         ({"tags": 5}, "expected tags= to be a list of text, got 5"),
-        ({"tags": [""]}, "a tag has 1 to 64 characters, got ''"),
+        ({"tags": [""]}, "a tag has 1 to 64 characters, got ''. Correct it, or leave it out."),
         ({"tags": ["t" * 65]}, "a tag has 1 to 64 characters"),
         ({"tags": [5]}, "a tag has 1 to 64 characters, got 5"),
         ({"excludes": "loss"}, "Make it ['loss']"),

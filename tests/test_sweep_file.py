@@ -389,9 +389,9 @@ WRONG = [
     (
         "method: custom\nparameters: {x: {value: 1}}",
         1,
-        "method: what is custom is not in the file.",
+        "method: the custom search is not in the file.",
     ),
-    ("method: random", None, "it has no parameters."),
+    ("method: random", None, "it has no parameters. Write parameters: {lr: {values: [0.1, 1.0]}}."),
     ("method: random\nparameters: {}", 2, "parameters: expected a mapping with at least one"),
     (
         "method: random\nparamters: {}",
@@ -514,7 +514,7 @@ WRONG = [
     (
         HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, min_iter: 1}",
         5,
-        "it needs a metric.",
+        "it needs a metric. Write metric: {name: ...}.",
     ),
     (
         HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}",

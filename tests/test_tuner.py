@@ -331,7 +331,7 @@ def test_nothing_to_restore(path, tmp_path):
     [
         ("project", "is stored with the experiment"),
         ("tags", "is stored with the experiment"),
-        ("metric", "is no argument of tune.Tuner.restore"),
+        ("metric", "is no argument of tune.Tuner.restore. Leave it out."),
     ],
 )
 def test_what_restore_does_not_take(name, says):

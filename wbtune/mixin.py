@@ -69,7 +69,7 @@ class WandbMixin(ownership.OwnsRun):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse ``class Train(WandbMixin(project=...))``."""
         if cls is WandbMixin:
-            msg = f"{PUBLIC_NAME} is a base, not to be called. Its options are class keywords:"
+            msg = f"{PUBLIC_NAME} is a base class. Write its options as class keywords:"
             example = "class Train(WandbMixin, tune.Trainable, project=...)."
             raise InvalidTrainableError(f"{msg} {example}")
         new = super().__new__

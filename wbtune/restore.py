@@ -90,7 +90,8 @@ def _check_restore(path: str, options: Mapping[str, Any]) -> None:
         if name in OPTION_NAMES or name in wandb_settings.init_parameters():
             msg = f"{name}= is stored with the experiment, as it was given to wandb_tuner"
             raise UnknownOptionError(f"{PUBLIC_NAME}: {msg}. Leave it out.")
-        raise UnknownOptionError(f"{PUBLIC_NAME}: {name}= is no argument of tune.Tuner.restore.")
+        msg = f"{PUBLIC_NAME}: {name}= is no argument of tune.Tuner.restore."
+        raise UnknownOptionError(f"{msg} Leave it out.")
     try:
         there = tune.Tuner.can_restore(path, options.get("storage_filesystem"))
     except (OSError, ValueError) as error:  # from pyarrow, for an address that it can't read

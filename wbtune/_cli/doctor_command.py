@@ -40,7 +40,7 @@ _HELP: Final = """Look for what keeps runs from arriving at W&B.
     default=timeouts.DOCTOR_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long to look, at most: what is not done by then is said.",
+    help="The time limit; checks that take longer are listed.",
 )
 @json_option
 @click.pass_context

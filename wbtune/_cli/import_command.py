@@ -51,11 +51,11 @@ Examples:
     type=click.Choice(["best", "last", "all"]),
     help="Log the trials' checkpoints as artifacts.",
 )
-@click.option("--metric", help="What the experiment optimises; by default what Tune was told.")
+@click.option("--metric", help="What the experiment optimises; by default Tune's own metric.")
 @click.option(
     "--goal",
     type=click.Choice([*_MODES]),
-    help="Which way it does; for the best checkpoint, the best run and the sweep.",
+    help="Whether smaller or greater is better: for the best checkpoint and run, and the sweep.",
 )
 @click.option(
     "--dir",

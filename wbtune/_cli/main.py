@@ -48,6 +48,8 @@ class _Commands(click.Group):
             _say(str(error))
             ctx.exit(LEFT)
         except KeyboardInterrupt:
+            # Message: a warning by itself.
+            # Cause: Ctrl-C.
             click.echo("wbtune: interrupted; what is done is kept, run it again to go on", err=True)
             ctx.exit(_INTERRUPTED)
 
@@ -61,7 +63,7 @@ def _say(text: str) -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wbtune")
 def main() -> None:
-    """Weights & Biases for Ray Tune: sweeps from a file, and what comes beside and after them.
+    """Weights & Biases for Ray Tune: run a sweep, import, send and draw experiments.
 
     Exit codes: 0 all was done, 1 something is left, 2 wrong use.
     """

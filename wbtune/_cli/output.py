@@ -34,11 +34,13 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print a line for people."""
         if not self._as_json:
+            # Message: none by itself.
             click.echo(text)
 
     def warn(self, text: str) -> None:
         """Print what went wrong to stderr; it is in the JSON, too."""
         self.warnings.append(mask_text(text))
+        # Message: none by itself.
         click.echo(f"wbtune: {self.warnings[-1]}", err=True)
 
     def end(self, content: Mapping[str, Any]) -> None:
@@ -69,6 +71,7 @@ class Output:
             done += steps
             if time.monotonic() >= due:
                 due = time.monotonic() + timeouts.PROGRESS_LINES_S
+                # Message: none by itself.
                 click.echo(f"wbtune: {label}: {done:,} of {total:,}", err=True)
 
         yield advance

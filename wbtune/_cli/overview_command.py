@@ -34,7 +34,7 @@ _HELP: Final = """Draw the overview of an experiment of Ray Tune.
 
 @click.command(help=_HELP)
 @click.argument("directory", metavar="DIR")
-@click.option("--metric", help="What the trials are compared by, unless the folder tells.")
+@click.option("--metric", help="The metric to compare trials by; by default Tune's own.")
 @click.option(
     "--mode",
     type=click.Choice(["min", "max"]),

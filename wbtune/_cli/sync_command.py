@@ -11,12 +11,11 @@ from wbtune._cli.output import Output, json_option
 _HELP: Final = """Send the runs of the experiment in DIR that were only kept on disk to W&B.
 
     DIR is the experiment's folder, <storage_path>/<name>, on this machine or in a remote storage
-    (s3://bucket/name). If it was declared with sweep=True, its sweep is made, its runs become
-    members of that, and the best is tagged. At the end, the rows on disk are compared with those
-    that have arrived.
+    (s3://bucket/name). An experiment with sweep=True gets its W&B sweep, with its runs in it and
+    the best one tagged. At the end, the rows on disk are compared with those that have arrived.
 
-    It may be interrupted and repeated: no row is sent twice. It stands on `wandb sync`, and leaves
-    wandb's markers for it.
+    It may be interrupted and repeated: no row is sent twice. It builds on `wandb sync`, and leaves
+    the same markers.
 
     Exit codes: 0 all has arrived, 1 something is left, 2 wrong use.
 

@@ -72,6 +72,7 @@ def as_path(public_name: str, name: str, given: Any) -> str:
 def _identifier(public_name: str, name: str, given: Any, forbidden: str) -> str:
     text = as_text(public_name, name, given)
     if len(text) > _MAX_NAME or any(char in forbidden for char in text):
+        # Cure: Write another name.
         raise ConfigurationError(
             f"{public_name}: W&B does not accept {name}={text!r}: at most {_MAX_NAME} characters, "
             f"and none of {forbidden}"
@@ -113,8 +114,10 @@ def as_flag(public_name: str, name: str, given: Any) -> bool:
 def as_sweep(public_name: str, name: str, given: Any) -> bool:
     """Whether the experiment is a sweep; a sweep's config is read before, by `wandb_tuner`."""
     if isinstance(given, (str, os.PathLike, Mapping)):
-        cure = "A sweep's config decides what is searched: wandb_tuner(train, sweep=...) takes one"
-        raise _refused(public_name, name, "True or False here", given, f"{cure}, as an argument.")
+        cure = (
+            "To run a sweep's config, give it to wandb_tuner itself: wandb_tuner(train, sweep=...)."
+        )
+        raise _refused(public_name, name, "True or False here", given, cure)
     return as_flag(public_name, name, given)
 
 
@@ -146,7 +149,7 @@ def as_tags(public_name: str, name: str, given: Any) -> Any:
     for tag in tags:
         if not isinstance(tag, str) or not 1 <= len(tag) <= _MAX_TAG:
             msg = f"{public_name}: a tag has 1 to {_MAX_TAG} characters, got {tag!r}."
-            raise ConfigurationError(msg)
+            raise ConfigurationError(f"{msg} Correct it, or leave it out.")
     return tags
 
 
@@ -220,7 +223,7 @@ def _ask_wandb(public_name: str, settings: Mapping[str, Any]) -> None:
         parts = error.errors() if hasattr(error, "errors") else []
         why = "; ".join(f"{'.'.join(map(str, p['loc']))!r}: {p['msg']}" for p in parts)
         msg = f"{public_name}: W&B does not accept these settings: {why or type(error).__name__}."
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(f"{msg} Correct them, or leave them out.") from None
 
 
 def key_in_code(public_name: str, what: str) -> str:

@@ -25,6 +25,9 @@ def never_raises(hook: Callable[P, None]) -> Callable[P, None]:
             # A result's values may raise even SystemExit when they are read. Ctrl-C gets through.
             if is_of_a_signal(error):
                 raise
+            # Cause: An error in wbtune, of which the traceback follows.
+            # Cure: Report it with the traceback. What that call would have logged is missing;
+            #   nothing else is.
             logger.exception("wbtune: %s failed; the experiment goes on", hook.__name__)
 
     return guarded

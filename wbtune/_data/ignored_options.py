@@ -37,6 +37,7 @@ def warn_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
     """Warn, once for each, that options which were set aside have no effect."""
     for name, value in taken.items():
         if value not in _AS_ASKED.get(name, ()):
+            # Cure: Leave it out.
             notice.warn_once(f"{public_name}: {name}={value!r} has no effect: {DECIDED[name]}.")
 
 

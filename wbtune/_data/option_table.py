@@ -58,7 +58,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         checks.as_flag,
         False,
         WAYS - {"WandbLoggerCallback"},
-        f"{_NO_EFFECT} A trial that opens its own run says it: @wandb_trial(log_results=...).",
+        f"{_NO_EFFECT} Give it to what opens the run: @wandb_trial(log_results=...).",
     ),
     "video_kwargs": Option(
         "For `wandb.Video`, for reported arrays (5 dimensions).", checks.as_dict
@@ -99,8 +99,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
         checks.as_flag,
         False,
         ON_THE_DRIVER,
-        f"{_NO_EFFECT} A trial's own run has them by itself: it is for wandb_tuner and "
-        "WandbLoggerCallback.",
+        f"{_NO_EFFECT} Leave it out: a trial's own run has them by itself; it is for "
+        "wandb_tuner and WandbLoggerCallback.",
     ),
     "sweep": Option(
         "Make the experiment one thing at W&B: a sweep of its runs, with the best one tagged, a "

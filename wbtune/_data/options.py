@@ -135,6 +135,7 @@ def parse(
     """
     for name in given:
         if type(name) is not str:
+            # Cure: Correct the key in `config["wandb"]`.
             msg = f"{public_name}: an option's name is text, got {plain(name)!r}."
             raise ConfigurationError(msg)
         if name in option_table.DECIDED:
@@ -216,6 +217,7 @@ class _PicklerForOthers(pickle.Pickler):
 
 def one_id(public_name: str) -> str:
     """The message for ``id=`` in a declaration that every trial opens its run with."""
+    # Message: none by itself.
     return f"{public_name}: id= {option_table.INIT_OPTIONS['id'].refusal}"
 
 

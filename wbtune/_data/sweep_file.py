@@ -119,7 +119,9 @@ def read(public_name: str, given: Any) -> SweepFile:
             raise _not_here(source, key)
     method = _method(source)
     if "parameters" not in config:
-        raise source.error((), "it has no parameters.")
+        raise source.error(
+            (), "it has no parameters. Write parameters: {lr: {values: [0.1, 1.0]}}."
+        )
     parameters = read_parameters(source, config["parameters"], ("parameters",))
     if method == GRID:
         for path, leaf in leaves(parameters):
@@ -173,7 +175,7 @@ def _method(source: Source) -> str:
     if method == CUSTOM:
         cure = "Write method: random, and give wandb_tuner the search: "
         cure += "tune_config=TuneConfig(search_alg=...)."
-        raise source.error(("method",), f"what is custom is not in the file. {cure}")
+        raise source.error(("method",), f"the custom search is not in the file. {cure}")
     meant = near(method, (GRID, RANDOM, BAYES)) if isinstance(method, str) else None
     cure = f" Did you mean {meant}?" if meant else ""
     raise source.error(("method",), f"expected grid, random or bayes, got {method!r}.{cure}")
@@ -255,6 +257,7 @@ def _hyperband(source: Source) -> Hyperband | None:
     else:
         raise source.error(("early_terminate",), "expected min_iter, or max_iter and s.")
     if not rungs:
+        # Cure: Write a greater max_iter, or a smaller eta.
         problem = f"no trial would ever be compared: eta is {eta:g}, and there is no iteration"
         raise source.error(("early_terminate",), f"{problem} before max_iter {whole['max_iter']}.")
     return Hyperband(tuple(sorted(set(rungs))), eta)

@@ -46,7 +46,9 @@ def _parameter(source: Source, one: Any, path: KeyPath) -> Leaf | Tree:
     name = str(path[-1])
     if not is_name(name):
         problem = "W&B accepts letters, digits, '_', '.' and '-' in a parameter's name"
-        raise source.error(path, f"{problem}, and no digit, '.' or '-' at its beginning.")
+        raise source.error(
+            path, f"{problem}, and no digit, '.' or '-' at its beginning. Rename it."
+        )
     if name == _RESERVED and len(path) == 2:  # noqa: PLR2004 - directly below "parameters"
         raise source.error(path, 'config["wandb"] holds options of wbtune. Rename the parameter.')
     if not isinstance(one, dict):
@@ -115,9 +117,11 @@ def _check_keys(
         if key not in _KEYS:
             raise source.unknown((*path, key), (*keys, *optional))
         what = distribution or "a parameter with nested parameters"
+        # Cure: Remove it.
         raise source.error((*path, key), f"{what} has none; it has {', '.join(keys + optional)}.")
     for key in keys:
         if key not in one:
+            # Cure: Add it.
             raise source.error(path, f"{distribution} needs {key}.")
 
 
@@ -136,9 +140,11 @@ def _listed(source: Source, one: Mapping[str, Any], path: KeyPath) -> Leaf:
         raise source.error(where, f"expected numbers, 0 or more, got {probabilities!r}.")
     if len(probabilities) != len(values):
         counts = f"{len(probabilities)} probabilities for {len(values)} values"
+        # Cure: Write one for each value.
         raise source.error(where, f"there are {counts}.")
     total = math.fsum(probabilities)
     if not math.isclose(total, 1, abs_tol=_CLOSE):
+        # Cure: Change them.
         raise source.error(where, f"their sum is {total:g}, and has to be 1.")
     return Categorical(tuple(values), tuple(map(float, probabilities)))
 
@@ -186,6 +192,7 @@ def _bounds(
     """The bounds as values."""
     low, high = given
     if low >= high:
+        # Cure: Write the smaller one as min; for a constant, write value.
         raise source.error(path, f"min has to be less than max, got {low!r} and {high!r}.")
     if distribution == "int_uniform":
         for key, value in zip(("min", "max"), given, strict=True):

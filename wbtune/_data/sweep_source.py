@@ -93,7 +93,7 @@ def read(public_name: str, given: Any) -> Source:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # a directory, no UTF-8, a NUL in its name
         why = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        msg = f"{public_name}: can't read sweep={str(path)!r}: {why}."
+        msg = f"{public_name}: can't read sweep={str(path)!r}: {why}. Check the path."
         raise ConfigurationError(msg) from error
     value, lines = _loaded(text, source)
     source = source._replace(lines=lines)
@@ -119,9 +119,10 @@ def _loaded(text: str, source: Source) -> tuple[Any, dict[KeyPath, int]]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it can't be read"
         line = "" if mark is None else f", line {mark.line + 1}"
-        msg = f"{source.public_name}: {source.name}{line}: this is not YAML: {problem}."
+        msg = f"{source.public_name}: {source.name}{line}: this is not YAML: {problem}. Correct it."
         raise ConfigurationError(msg) from error
     except RecursionError:
+        # Cure: Write less nested values.
         raise source.error((), "its values are nested too deeply.") from None
     finally:
         loader.dispose()
@@ -141,6 +142,7 @@ class _Lines:
 
     def _walk(self, node: Any, path: KeyPath) -> None:
         if id(node) in self._inside:
+            # Cure: Remove the alias.
             raise self._source._replace(lines=self._found).error(path, "it contains itself.")
         self._inside.add(id(node))
         if node.id == "mapping":

@@ -162,4 +162,6 @@ class Artifacts:
             saved.discard()
         if left:
             names = ", ".join(f"{saved.source} ({saved.name})" for saved in left)
+            # Cause: The experiment's end waits for uploads only for `upload_timeout` seconds.
+            # Cure: Give a greater upload_timeout=. The checkpoints are still in Tune's storage.
             logger.warning("%s: not uploaded in time: %s", self._trials.public_name, names)

@@ -117,6 +117,8 @@ class CheckpointCopier:
             for trial_name, sources in self._waiting.items():
                 for source in filter(None, sources):
                     what = f"{source} of {trial_name}"
+                    # Cause: The storage is slow.
+                    # Cure: Give a greater upload_timeout=, or checkpoint_references=True.
                     logger.warning("wbtune: %s was not fetched in time: not uploaded", what)
         for queue in self._queues:
             queue.put(None)
@@ -170,6 +172,7 @@ class CheckpointCopier:
             else:
                 then(saved)
             if lost is not None and not self._closed:
+                # Cure: Raise num_to_keep=, or correct what the error names.
                 logger.warning("wbtune: %s is lost, and not uploaded: %s", what, lost)
 
 
@@ -178,6 +181,7 @@ def _work(queue: SimpleQueue[Callable[[], None] | None]) -> None:
         try:
             fetch()
         except Exception:  # the next one is fetched all the same
+            # Message: none by itself.
             logger.exception("wbtune: a checkpoint is lost, and not uploaded")
 
 

@@ -136,8 +136,11 @@ def write_overview(record: ExperimentRecord, directory: str) -> Path | None:
         write(record, path)
     except MissingLibraryError as error:
         then = links.command("overview", path.parent)
+        # Message: none by itself.
         links.print_line(f"wbtune: {error}, then: {then}")
     except Exception as error:  # noqa: BLE001 - Plotly's, Optuna's, a full disk's
+        # Cause: The overview could not be drawn or written.
+        # Cure: Correct what the error names, then: wbtune overview DIR.
         logger.warning("wbtune: no %s: %s: %s", path, type(error).__name__, error)
     else:
         return path

@@ -108,6 +108,9 @@ class ExperimentEnd:
         try:
             return end.conclude(tune_trials, rest, patience.is_over)
         except Exception:  # the trials' runs are not to suffer from it
+            # Cause: An error in wbtune, of which the traceback follows.
+            # Cure: Report it with the traceback. The trials' runs are complete; the run for the
+            #   whole is not.
             logger.exception("wbtune: the experiment as a whole is not complete at W&B")
             return None
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data.checkpoint import Objective, objective_of
 from wbtune._data.options import RunOptions
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from wbtune._driver.description import Description
 
 logger = logging.getLogger("wbtune")
+
+# Cause: This release of Ray does not tell callbacks the metric.
+# Cure: Use wandb_tuner, which knows it, or another release of Ray.
+_NOT_KNOWN: Final = "%s: what is best is not known: the last checkpoints are kept."
 
 
 class Started(NamedTuple):
@@ -76,7 +80,7 @@ def start_experiment(
     sweep = ray_loop.sweep()
     objective = objective or objective_of(sweep.metric, sweep.mode)
     if options.checkpoints == "best" and objective is None and not ray_loop.SETUP.is_here:
-        logger.warning("%s: what is best is not known: the last checkpoints are kept.", public_name)
+        logger.warning(_NOT_KNOWN, public_name)
         options = replace(options, upload_checkpoints="last")
     _check_checkpoints(public_name, options, objective, sweep.filesystem)
     outer_job.warn_once(public_name, options.group or sweep.experiment)

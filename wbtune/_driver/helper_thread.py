@@ -57,6 +57,8 @@ class HelperThread:
                 helper.serve(stream)
             self._complete = True
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be reported
+            # Cause: An error in wbtune.
+            # Cure: Report it. The results are still in Tune's result.json: wbtune import DIR.
             self._warn("", f"the thread that keeps the runs on disk failed: {error!r}")
         finally:
             self._on_answer({"over": True})

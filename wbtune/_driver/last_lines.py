@@ -77,6 +77,8 @@ def print_sync_command(trials: Trials, *, complete: bool) -> None:
     all_folders = [Path(directory, "wandb") for directory in trials.folders]
     named = all_folders if len(left) > SHOWN or not left else left
     what = " ".join(shlex.quote(str(path)) for path in named)
+    # Message: a warning by itself.
+    # Cause: The experiment's end waits for uploads only for `upload_timeout` seconds.
     links.print_line(
         "wbtune: not all was uploaded in time; send it by: "
         f"{_server(trials)}wandb sync --no-skip-online {what}"

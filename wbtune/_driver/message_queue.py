@@ -137,6 +137,8 @@ class MessageQueue:
 
     def _note_unsent(self, error: BaseException) -> None:
         key = self._current_row
+        # Cause: A value could not be sent to the helper process.
+        # Cure: Report plain numbers, text, arrays or W&B's media.
         what = "a message is left out" if key is None else "a row was lost"
         self._notices.warn(key or "", f"{what}: {type(error).__name__}: {error}")
         if key is not None:
@@ -162,6 +164,7 @@ class MessageQueue:
         self.lost += rows + self._unsent
         for upload in uploads:
             what = f"{upload.checkpoint.source} ({upload.checkpoint.name})"
+            # Message: none by itself.
             self._notices.warn(upload.key, f"{what} was not uploaded: {why}")
             upload.checkpoint.discard()
 
@@ -175,6 +178,7 @@ class MessageQueue:
             if self._current_row is not None:
                 rows[self._current_row] += 1
             else:
+                # Message: none by itself.
                 self._notices.warn("", f"a message is left out: {type(error).__name__}: {error}")
             return None
         return message

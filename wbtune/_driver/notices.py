@@ -39,6 +39,7 @@ class Notices:
             if is_new:
                 self._first[cause] = text
         if is_new:
+            # Message: none by itself.
             logger.warning("wbtune%s: %s", _of(key), text)
 
     def sum_up(self) -> None:
@@ -52,6 +53,8 @@ class Notices:
             self._first.clear()
             self._count.clear()
         for key, count, text in again:
+            # Cause: The line is printed once, and at the end how often it occurred.
+            # Cure: See the line itself.
             logger.warning("wbtune%s: %d times in all: %s", _of(key), count, text)
 
 

@@ -39,6 +39,7 @@ class Rows:
         router = self._routers.pop(key, None)
         self._left_out.pop(key, None)
         if router is not None and router.reserved:
+            # Cure: Give the metric another name.
             text = f"W&B keeps {sorted(router.reserved)} for itself: not logged"
             self._notices.warn(key, text)
 
@@ -58,6 +59,9 @@ class Rows:
                 row[name] = media.described(row[name])
                 if name not in self._left_out.setdefault(key, set()):
                     self._left_out[key].add(name)
+                    # Cause: The image or video can't be sent to the helper process.
+                    # Cure: Report an array, or log the object to a trial's own run
+                    #   (@wandb_trial).
                     text = f"left out {name} ({type(error).__name__}: {error})"
                     self._notices.warn(key, text)
         # No two rows have the same stamp; a float this large resolves a quarter of a microsecond.

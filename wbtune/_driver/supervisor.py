@@ -25,6 +25,7 @@ from wbtune._helper.messages import STOP, Packed
 #: How many helper processes are started in turn before a thread takes over.
 MAX_HELPERS: Final = 3
 
+# Cure: Nothing to do; if it recurs, free memory on the driver's machine: no row is lost.
 RESTARTED: Final = "the helper process is gone (killed?); the unfinished runs go on in another one"
 BY_THREAD: Final = (
     "a thread of this process keeps the runs on disk instead, without images, videos and uploads"
@@ -170,6 +171,7 @@ class Supervisor:
         elif answer.get("text") == STOP:
             self.stops.add(answer["key"])
         elif "text" in answer:
+            # Message: none by itself.
             self._notices.warn(answer["key"], answer["text"])
         elif "over" in answer:
             self._wake.set()
@@ -205,10 +207,13 @@ class Supervisor:
             self._give_up(f"{why}; and no thread, either: {type(error).__name__}: {error}")
             return None
         if not self.gave_up_waiting or self._unacknowledged.runs or not self._queue.is_empty:
+            # Cure: Free memory on the driver's machine. Send the runs: wbtune sync DIR.
             self._notices.warn("", f"{why}; {BY_THREAD}")
         return helper
 
     def _give_up(self, why: str) -> None:
         self._queue.is_closed = True  # first, so that nothing more is put on the queue
+        # Cause: Neither a process nor a thread could be started.
+        # Cure: Free memory or raise the limits of the machine, then: wbtune import DIR.
         self._notices.warn("", f"{why}; nothing more is logged")
         self._queue.drop_all(why)

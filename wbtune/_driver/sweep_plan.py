@@ -63,13 +63,17 @@ def plan(
     _set_number(file, config)
     if file.hyperband is not None and config.scheduler is None:
         if not config.metric:
-            raise file.source.error(("early_terminate",), "it needs a metric.")
+            raise file.source.error(
+                ("early_terminate",), "it needs a metric. Write metric: {name: ...}."
+            )
         config.scheduler = ray_sweep.asha(file.hyperband)
     if file.metric is not None and file.metric.target is not None:
         run_config = tune.RunConfig() if run_config is None else copy.copy(run_config)
         run_config.stop = ray_sweep.with_target(run_config.stop, file.metric)
     if file.ignored:
         names = ", ".join(file.ignored)
+        # Cause: The keys are for W&B's agents, which are not used.
+        # Cure: Nothing to do.
         notice.warn_once(f"{public_name}: {file.source.name}: no effect here: {names}.")
     return Plan(space, config, run_config, file)
 
@@ -115,6 +119,7 @@ def _set_search(file: SweepFile, config: TuneConfig, *, has_more: bool) -> None:
     if file.method != BAYES or config.search_alg is not None:
         return
     if is_constant and not has_more:
+        # Cure: Write more than one value for a parameter.
         raise file.source.error(("parameters",), "bayes has nothing to search: all are constant.")
     if not config.metric:
         raise file.source.error(("method",), "bayes needs a metric. Write metric: {name: ...}.")
@@ -122,6 +127,7 @@ def _set_search(file: SweepFile, config: TuneConfig, *, has_more: bool) -> None:
         config.search_alg = ray_sweep.bayes()
     except ImportError as error:
         raise file.source.error(("method",), "bayes needs Optuna: pip install optuna.") from error
+    # Cure: Nothing to do; for another search, give tune_config=TuneConfig(search_alg=...).
     notice.warn_once(f"{file.source.public_name}: {file.source.name}: {_BAYES}.")
 
 
@@ -190,6 +196,7 @@ class _Space:
             try:
                 return ray_sweep.in_grid(leaf)
             except ValueError as found:
+                # Message: none by itself.
                 raise error(key_of(path), f"{found}.") from None
         if not self._search:
             return ray_sweep.at_random(leaf)

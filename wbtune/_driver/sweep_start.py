@@ -92,6 +92,7 @@ def begin(
         return before  # offline; a sweep needs a server
     request = request_of(options, login)
     if request is None:
+        # Message: none by itself.
         _warn("an identity token can't make one, an API key can")
         return None
     assert login.secret is not None  # noqa: S101 - a request has it
@@ -100,6 +101,8 @@ def begin(
     try:
         sweep = before
         if sweep is not None and not sweeps.exists(server, sweep):
+            # Cause: Somebody has deleted it.
+            # Cure: Nothing to do.
             logger.warning("wbtune: W&B has no sweep %s any more; a new one is made", sweep.id)
             sweep = None
         if sweep is None:
@@ -108,6 +111,7 @@ def begin(
                 logger.info("wbtune: W&B says of the sweep's config: %s", text)
     except Exception as error:  # noqa: BLE001 - a server may answer anything; the runs need no sweep
         known = isinstance(error, (WbtuneError, RefusedError))
+        # Message: none by itself.
         _warn(str(error) if known else f"{type(error).__name__}: {error}")
         return before
     try:
@@ -171,6 +175,8 @@ def in_sweep(login: Login, options: RunOptions, whole: Whole, objective: Objecti
 
 
 def _warn(reason: str) -> None:
+    # Cause: The server refuses sweeps, does not answer, or needs an API key for them.
+    # Cure: Nothing to do for the runs; they lack only the sweep.
     logger.warning(
         "wbtune: the experiment has no sweep at W&B (%s). Its runs are logged as without one.",
         reason,

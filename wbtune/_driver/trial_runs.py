@@ -102,8 +102,10 @@ class TrialRuns:
         except handover.StoreError as error:
             # So that Tune's loop does not wait for the store again at once.
             self._store_is_away_until = time.monotonic() + timeouts.CLAIM_S
+            # Cause: Ray's head does not answer, which knows who writes a run.
+            # Cure: Use @wandb_trial instead of setup_wandb: then it is known beforehand.
             logger.warning(
-                "%s: %s. A run that its trial opens meanwhile by setup_wandb may get rows of both.",
+                "%s: %s. A run that the trial opens by setup_wandb may get rows from both.",
                 self._trials.public_name,
                 error,
             )

@@ -131,6 +131,8 @@ class Trials:
             # Samples are drawn one by one, so this was not known before this trial. It gives one
             # warning, and none if the trial opens its run itself: there it is raised.
             if trial.trial_id not in self._states and not owns_run(trial):
+                # Cause: `config["wandb"]` of this trial has an option that can't be used.
+                # Cure: Correct the option.
                 logger.warning("%s Trial %s is logged without it.", error, trial)
             return RunOptions(), {k: v for k, v in trial.config.items() if k != "wandb"}
         return inner, config

@@ -181,5 +181,7 @@ class Writer:
             self._queue.drop_all("there was no helper process")
         self._notices.sum_up()
         for key, count in self._queue.lost.items():
+            # Cause: A line above says what happened.
+            # Cure: The results are still in Tune's result.json: wbtune import DIR.
             self._notices.warn(key, f"{count} results were not logged")
         return not (gave_up or self._queue.lost.total())

@@ -66,6 +66,8 @@ class RunCloser:
                 notes = {**message.notes, "wbtune/dropped": dropped}
                 self._backend.close_run(stream.run, message.outcome, notes)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
+            # Cause: W&B raised an error at the run's end.
+            # Cure: What was logged is on disk: `wandb sync`.
             self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self._uploads.settle(message.key, stream, closed=True)
         self._opener.end_closing()

@@ -207,6 +207,8 @@ class Helper:
         """Warn of a message that could not be read. An `End` still closes its run."""
         key, what, why = message
         if message.ending is not None:
+            # Cause: An exception or a value of the trial can't be read in the helper process.
+            # Cure: Nothing to do: the run is closed, and its rows are there.
             self._warn(key, f"how it ended could not be read in full: {why}")
             self.take(End(key, message.ending))
             return
@@ -214,10 +216,14 @@ class Helper:
             case "Log":
                 self._rows.lose(key, stream, f"a row was lost: it could not be read: {why}")
             case "Start":
+                # Cause: An option's value can't be read in the helper process.
+                # Cure: Give plain data.
                 self._warn(key, f"could not be opened: {why}")
                 self._streams.setdefault(key, Stream(run_spec.RunSpec({}), busy=False))
                 self._opener.count_open()
             case _:
+                # Cause: A value can't be read in the helper process.
+                # Cure: Report plain numbers, text, arrays or W&B's media.
                 self._warn(key, f"{what} was left out: {why}")
         if what not in {kind.__name__ for kind in get_args(OfNoRun)}:
             self._done[key] += 1
@@ -282,6 +288,8 @@ class Helper:
 
 
 #: Why a message for a run can't be carried out.
+# Cause: An error in wbtune.
+# Cure: Report it. The result is still in Tune's result.json: wbtune import DIR.
 _NOT_OPEN: Final = "a result came for a run that is not open; left out"
 
 

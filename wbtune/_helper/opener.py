@@ -112,6 +112,9 @@ class RunOpener:
             )
             opening.define_metrics(run, message.spec, logs_results=message.spec.logs_results)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
+            # Cause: W&B refuses an argument of the run, or can't write to its folder.
+            # Cure: Correct what the error names. The results are in Tune's result.json: wbtune
+            #   import DIR.
             what = "could not be opened" if run is None else "has no x-axis"
             self._warn(message.key, f"{what}: {type(error).__name__}: {error}")
         self._owner.put(partial(self._owner.is_open, message.key, run))

@@ -50,6 +50,9 @@ def make_requests(
         if time.monotonic() > until:
             break
     if left:
+        # Cause: The server is slow or away.
+        # Cure: Nothing to do: only tags and the sweep's state are missing. Offline runs: wbtune
+        #   sync DIR.
         warn("", f"{len(left)} more requests about the experiment were not made in time")
 
 
@@ -79,7 +82,9 @@ def _what(message: ChangeSweep | TagRun) -> str:
     match message:
         case TagRun(place=(_, _, run_id), add=add, remove=remove):
             changes = [*(f"+{tag}" for tag in add), *(f"-{tag}" for tag in remove)]
+            # Cure: Nothing to do, or change the tags at W&B: the rows are not affected.
             return f"the tags of run {run_id} were not changed ({', '.join(changes)})"
         case ChangeSweep(sweep=sweep, state=state):
             what = f"is not {state}" if state else "has no parameters"
+            # Cure: Nothing to do: the runs and their rows are not affected.
             return f"the sweep {sweep.id} {what} at W&B"

@@ -45,12 +45,15 @@ class RowLogger:
                 self.send()  # a video takes seconds, and the other rows should not wait
                 row, left_out = self._backend.log_media(stream.run, row, stream.spec, step)
                 for key in left_out.keys() - stream.left_out:
+                    # Cause: wandb can't encode the image or video.
+                    # Cure: Correct what the error names; the row has its other metrics.
                     self._warn(message.key, f"left out {key} ({left_out[key]})")
                 stream.left_out |= left_out.keys()
             if message.config:
                 opening.update_config(stream.run, message.config)
             self._rows.log(stream.run, row, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; count and continue
+            # Message: a warning by itself.
             self.lose(message.key, stream, f"a row was lost: {type(error).__name__}: {error}")
 
     def change(self, stream: Stream, message: Configure | Conclude) -> None:
@@ -66,6 +69,8 @@ class RowLogger:
                 table = (message.columns, message.rows)
                 self._backend.log_experiment(stream.run, *table, message.page)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises; warn and continue
+            # Cause: W&B refuses a value.
+            # Cure: Correct what the error names; the rows are not affected.
             text = f"the {what} was not updated: {type(error).__name__}: {error}"
             self._warn(message.key, text)
 

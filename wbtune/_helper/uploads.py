@@ -51,6 +51,8 @@ class Uploads:
                     message.reopen.spec, secret_of(message.secret), for_trial_elsewhere=True
                 )
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
+            # Cause: The run, which had ended, could not be reopened for its checkpoints.
+            # Cure: Correct what the error names.
             self._warn(message.key, f"could not be opened: {type(error).__name__}: {error}")
         self.upload(stream, message)
 
@@ -60,6 +62,8 @@ class Uploads:
             if stream.run is not None:
                 closing.close_reopened(stream.run, message.reopen.exit_code)
         except BaseException as error:  # noqa: BLE001 - a hook may even exit; warn and continue
+            # Cause: W&B raised an error at the run's end.
+            # Cure: What was logged is on disk: `wandb sync`.
             self._warn(message.key, f"could not be closed: {type(error).__name__}: {error}")
         self.settle(message.key, stream, closed=True)
 
@@ -90,6 +94,9 @@ class Uploads:
 
     def give_up(self, key: str, checkpoint: SavedCheckpoint, error: BaseException) -> None:
         """Warn that a checkpoint was not uploaded, and delete its copy."""
+        # Cause: W&B refused the artifact, or the upload was cut off.
+        # Cure: The checkpoint is still in Tune's storage: wbtune import DIR --upload-checkpoints
+        #   last.
         what = f"{checkpoint.source} ({checkpoint.name}) was not uploaded"
         self._warn(key, f"{what}: {type(error).__name__}: {error}")
         checkpoint.discard()
@@ -110,6 +117,8 @@ def upload_rest(message: UploadRest, until: float, warn: Callable[[str, str], No
         except wandb_media.gave_up_waiting():
             pass  # its time was up; the driver prints what is left
         except BaseException as error:  # noqa: BLE001 - W&B's command may even exit; warn
+            # Cause: W&B's own command for the rest failed.
+            # Cure: Use the command in the next line.
             warn("", f"not all was uploaded: {type(error).__name__}: {error}")
 
     # The command has no time limit of its own; runs that it does not finish stay marked on disk.

@@ -152,7 +152,7 @@ def _read(public_name: str, api_key_file: str) -> str:
     if not lines:
         msg = (
             f"{public_name}: api_key_file={api_key_file!r} is empty. "
-            "Its first line has to be the key."
+            "Write the key into its first line."
         )
         raise CredentialsError(msg)
     return lines[0]

@@ -148,6 +148,8 @@ def hand_over(
     try:
         handover.hand_over(fit, handed)
     except handover.StoreError as error:
+        # Cause: Ray's head does not answer.
+        # Cure: Set WANDB_API_KEY for the trials: ray.init(runtime_env={"env_vars": ...}).
         logger.warning("wbtune: the trials don't get the driver's login: %s", error)
 
 
@@ -156,6 +158,8 @@ def take_back(fit: str) -> None:
     try:
         handover.take_back(fit)
     except handover.StoreError as error:
+        # Cause: Ray's head does not answer.
+        # Cure: Nothing to do: it is gone when the cluster ends.
         logger.warning("wbtune: a login stays in the memory of Ray's head: %s", error)
 
 

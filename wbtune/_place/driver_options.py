@@ -74,15 +74,14 @@ def warn_of_overrides(
 ) -> None:
     """Warn, once per experiment, if a trial's own options override the driver's."""
     differ = [
-        f"{name}={mine!r} (the driver says {theirs!r})"
+        f"{name}={mine!r} (the driver has {theirs!r})"
         for name, mine, theirs in _both(drivers, own)
         if mine != theirs
     ]
     if not differ:
         return
-    text = (
-        f"{public_name}: what is given here comes before the driver's options: {', '.join(differ)}."
-    )
+    # Cure: Nothing to do, if that is meant; else give the option in one place only.
+    text = f"{public_name}: these options of the trial override the driver's: {', '.join(differ)}."
     try:
         first = handover.claim(f"{trial.fit}/warned/{public_name}", str(trial.trial_id))
     except handover.StoreError:

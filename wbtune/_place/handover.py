@@ -233,4 +233,7 @@ def ask(question: Callable[[], T], seconds: float | None = None) -> T:
         return answers[0]
     why = f"{type(trouble[-1]).__name__}: {trouble[-1]}"
     msg = f"Ray's key-value store did not answer for {seconds:g} s ({why})"
+    # Message: a warning by itself.
+    # Cause: Ray's head is overloaded or away.
+    # Cure: Nothing to do: the run is kept on disk; the line names the command that sends it.
     raise StoreError(msg)

@@ -110,6 +110,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
     else:
         trial_id, name = found["id"], found["name"]
         known = f"{name}, by the name of its folder"
+    # Cure: Nothing to do.
     notice.warn_once(
         "wbtune: this trainable does not know its trial (RLlib, for one, drops that); its run "
         f"is that of trial {trial_id}: {known}."

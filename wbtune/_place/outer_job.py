@@ -61,6 +61,7 @@ def warn_once(public_name: str, group: str | None) -> None:
     else:
         return
     run = os.environ.get(_RUN)
+    # Cure: Nothing to do, unless the trials were to log into that run: wbtune gives each its own.
     logger.warning(
         "%s: this program was started by %s%s. Each trial has a run of its own, in the group %s; "
         "the other is left alone.",

@@ -38,4 +38,6 @@ def hand_over() -> None:
     try:
         driver_login.hand_over(driver_login.of_environment(), handover.process())
     except Exception as error:  # noqa: BLE001 - pickling a function must not fail because of W&B
+        # Cause: The driver has no usable login, or Ray's head does not answer.
+        # Cure: Set WANDB_API_KEY before ray.init, or run `wandb login` on each node.
         logger.warning("wbtune: this driver's login can't be handed over: %s", type(error).__name__)

@@ -112,6 +112,8 @@ class Server:
         data = self._ask(_VIEWER, {})
         viewer = self._part(data, "viewer")
         if data is not None and "viewer" in data and not viewer:
+            # Cure: Copy it again from W&B's settings; for a server of your own, set
+            #   WANDB_BASE_URL.
             raise CredentialsError(f"{self._transport.shown} does not know the API key")
         return viewer or {}
 
@@ -158,11 +160,19 @@ class Server:
         """
         answer = self._answer(query, variables, timeouts.SERVER_ANSWERS_S)
         if answer is None:
+            # Message: a warning by itself.
+            # Cause: It is inside another line, as the reason: a kind of proxy or certificate that
+            #   only wandb has.
+            # Cure: Set HTTPS_PROXY to an http:// proxy, and SSL_CERT_FILE.
             msg = f"{self._transport.shown} can only be reached by wandb itself"
             raise RefusedError(msg)
         content = answer.content if isinstance(answer.content, dict) else {}
         data = content.get("data")
         if answer.status != http.HTTPStatus.OK or content.get("errors") or not data:
+            # Message: a warning by itself.
+            # Cause: It is inside another line, as the reason: the key may not do this, or the
+            #   server is too old.
+            # Cure: Ask who runs the server; the runs are not affected.
             msg = f"{self._transport.shown} refuses it ({_reason(answer)})"
             raise RefusedError(msg)
         return self._part(content, "data") or {}
@@ -205,14 +215,23 @@ class Server:
             logger.info("wbtune: %s can't be asked (%s)", shown, error)
             return None
         except UnreadableError as error:
+            # Cause: WANDB_BASE_URL or a proxy leads to something else.
+            # Cure: Check WANDB_BASE_URL, and the proxy.
             msg = f"{shown} does not answer as a W&B server does ({error})"
             raise ServerUnreachableError(msg) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
+            # Cause: There is no network here, a proxy lacks, or the certificate is not known.
+            # Cure: Check the network, HTTPS_PROXY and SSL_CERT_FILE, or log without a server by
+            #   mode="offline".
             msg = f"the W&B server {shown} can't be reached ({error or type(error).__name__})"
             raise ServerUnreachableError(msg) from None
         if answer.status in _REFUSED and not answer.redirected:
+            # Cure: Copy it again from W&B's settings; for a server of your own, set
+            #   WANDB_BASE_URL.
             raise CredentialsError(f"{shown} refuses the API key (HTTP {answer.status})")
         if answer.status == _BUSY or answer.status >= _BROKEN:
+            # Cause: The server, or a proxy before it, is broken or busy.
+            # Cure: Wait, or log without a server by mode="offline".
             msg = f"the W&B server {shown} answers with HTTP {answer.status}"
             raise ServerUnreachableError(msg)
         return answer
@@ -222,6 +241,8 @@ class Server:
         part = None if content is None else content.get(name)
         if part is not None and not isinstance(part, dict):
             got = f"{name} is of type {type(part).__name__}"
+            # Cause: WANDB_BASE_URL or a proxy leads to something else.
+            # Cure: Check WANDB_BASE_URL, and the proxy.
             msg = f"{self._transport.shown} does not answer as a W&B server does ({got})"
             raise ServerUnreachableError(msg)
         return part

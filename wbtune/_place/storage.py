@@ -95,6 +95,8 @@ class Remote(NamedTuple):
         if error is None:
             return f"{self.filesystem.type_name}://{target}"
         kind = type(error).__name__
+        # Cause: The storage is away, or can't be written.
+        # Cure: Copy the file yourself, or: wbtune overview DIR.
         logger.warning("wbtune: %s is not copied to %s: %s: %s", file, self, kind, error)
         return None
 
@@ -144,6 +146,8 @@ class Remote(NamedTuple):
         wanted = re.compile(rf".*-{re.escape(run_id)}(-\d+)?" if run_id else ".*")
         error = _within(seconds, lambda: self._fetch(Path(folder, "wandb"), wanted))
         if error is not None:
+            # Cause: The storage is away.
+            # Cure: Nothing to do: the run goes on, but wbtune/attempt may be too small.
             logger.warning(
                 "wbtune: could not look for earlier attempts in %s: %s: %s",
                 self,

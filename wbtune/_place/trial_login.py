@@ -133,6 +133,7 @@ def log_in_or_offline(
         if trial.trial_id is None and trial.directory is None:
             raise
         if credentials.NO_KEY in str(error):
+            # Message: a warning by itself.
             why = f"no W&B API key has reached this trial: {TRIAL_CURES}."
         else:
             why = str(error).removeprefix(f"{public_name}: ")

@@ -157,10 +157,14 @@ def close_run(
             if not run.offline:
                 run_files.note_not_uploaded(Path(run.dir).parent)
         return
+    # Cause: wandb-core hangs.
+    # Cure: Nothing to do: its rows are kept and written again.
     logger.warning("wbtune: wandb-core does not answer; run %s is closed in a new one.", run.id)
     protection.give_up_core()
     if not closing.done_within(end_by.within(timeouts.CLOSES_AGAIN_S)):
         is_left.set()
+        # Cause: The machine or its disk is very slow.
+        # Cure: Send what is there: wbtune sync DIR.
         logger.warning(
             "wbtune: run %s could not be closed in time; its last rows, %d at most, may be lost.",
             *(run.id, protection.at_risk),
@@ -275,6 +279,8 @@ def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
         lost += protection.at_risk
     if lost or why:
         why = why or "the disk was full for too long"
+        # Cause: The disk was full, or became full again.
+        # Cure: Free the disk. The results are in Tune's result.json: wbtune import DIR.
         logger.warning("wbtune: %d rows of run %s are not on disk; %s", lost, run.id, why)
 
 

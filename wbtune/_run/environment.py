@@ -88,4 +88,5 @@ def log_packages(run: Any, command: tuple[str, ...]) -> None:
     try:
         wandb_wire.send_packages(run)
     except Exception as error:  # noqa: BLE001 - trouble with W&B must not cost a run
-        logger.warning("wbtune: run %s does not say its packages: %s", run.id, error)
+        # Cure: Nothing to do: only the list of packages is missing.
+        logger.warning("wbtune: run %s has no list of packages: %s", run.id, error)

@@ -112,6 +112,8 @@ class Guard:
         self._progress.look(monotonic(), self._buffer.newest)
         if not self._progress.has_stalled:
             return
+        # Cause: A write failed, on a full disk for example.
+        # Cure: Free the disk: the rows are kept in memory, and written again.
         logger.warning("wbtune: wandb-core has stopped writing run %s.", self._run.id)
         if self._generation == CORE.generation:  # otherwise the core is dead already
             core.kill()
@@ -154,6 +156,8 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
             if not self._has_warned:
                 self._has_warned = True
+                # Cause: wandb-core dies again and again, or the disk is full.
+                # Cure: Free memory and disk; it is tried again with each row.
                 logger.warning(
                     "wbtune: run %s can't go on (%s: %s); what is logged is lost until it can.",
                     *(self._run.id, type(error).__name__, error),
@@ -167,6 +171,8 @@ class Guard:
         Raises:
             ConnectionError: if the new cores die as well, several times in a row.
         """
+        # Cause: Something killed wandb-core: the kernel, for want of memory, or a user.
+        # Cure: Nothing to do; if it recurs, free memory on that node: no row is lost.
         logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", self._run.id)
         for _ in range(core.TRIES - 1):
             with contextlib.suppress(*wandb_core.core_is_gone()):

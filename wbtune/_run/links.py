@@ -142,6 +142,8 @@ def _warn_of_no_effect(given: Mapping[str, Any]) -> None:
     other = {name: what for name, what in asked.items() if what != getattr(run, name, None)}
     if other:
         what = ", ".join(f"{name}={value!r}" for name, value in other.items())
+        # Message: a warning by itself.
+        # Cause: In a trial, W&B's run is wbtune's: a second `wandb.init` returns it.
         print_line(
             f"wbtune: wandb.init({what}) gives the run that is open here, {run.name or run.id} "
             f"in project {run.project}; its arguments have no effect. Give them where that run "

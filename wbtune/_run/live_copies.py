@@ -27,6 +27,8 @@ from wbtune._run import run_files
 if TYPE_CHECKING:
     from wandb import Run
 
+    from wbtune._data.deadline import Deadline
+
 logger = logging.getLogger("wbtune")
 
 #: A log is copied again when it has grown by this share. Such copies are 4 times its final size,
@@ -162,6 +164,8 @@ class LiveCopies:
     def _warn(self, remote: Remote, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
+            # Cause: The storage is away, or can't be written.
+            # Cure: Nothing to do, unless the node may vanish before the run is closed.
             logger.warning(
                 "wbtune: %s can't be copied to %s while its runs are written: %s: %s. They are "
                 "copied when they are closed.",
@@ -178,6 +182,16 @@ def of_trial(trial: Identity, run: Run, may_begin: Callable[[], bool]) -> LiveCo
     if run.offline:
         copies.add([run.id])
     return copies
+
+
+def deliver(trial: Identity, run: Run, copies: LiveCopies, end_by: Deadline) -> None:
+    """Copy a trial's closed run to the experiment's storage, if that is remote."""
+    if trial.remote is None or trial.directory is None:
+        return
+    for newest in run_files.logs(trial.directory, run.id)[-1:]:
+        run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
+    seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
+    trial.remote.deliver(trial.directory, run.id, seconds=seconds, after=copies.finish)
 
 
 def _states(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:

@@ -187,6 +187,8 @@ def _video(array: Any, given: dict[str, Any]) -> Any:
             reason = f" ({type(error).__name__}: {error})"
     if "PIL" in found:
         return _gif(array, given)
+    # Message: a warning by itself.
+    # Cause: It is inside another line, as the reason.
     msg = f"there is nothing to encode a video with{reason}. Run: {_CURE}"
     raise RuntimeError(msg)
 

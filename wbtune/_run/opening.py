@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from wbtune._data.secret import Secret
 
 logger = logging.getLogger("wbtune")
+
+# Cause: The server refuses the run: the project or entity is not yours, for example.
+# Cure: Correct what the error names, and send the runs: wbtune sync DIR.
+_OPENS_NONE: Final = "wbtune: W&B opens no run (%s); what is logged is kept on disk"
 RUN_INFO_HOOK: Final = "WANDB_PROCESS_RUN_INFO_HOOK"
 
 #: For a run whose trial, or program, is in another process: this one's own data is not recorded.
@@ -78,7 +82,7 @@ def open_run(
         except Exception as error:
             if not online:
                 raise
-            logger.warning("wbtune: W&B opens no run (%s); what is logged is kept on disk", error)
+            logger.warning(_OPENS_NONE, error)
             if not for_trial_elsewhere:
                 wandb_core.forget_core()  # it keeps the id of a run that it could not open
             run = _init(run_spec.offline(spec), secret, on_stop, **how)
@@ -139,6 +143,8 @@ def _placed(
         server = Server(base_url, secret, patience, spec.settings)
         theirs = server.run_config(entity, project, run_id or "none")
     except WbtuneError as error:
+        # Cause: The server did not answer when the run was opened.
+        # Cure: Send it later: wbtune sync DIR.
         logger.warning("wbtune: %s; what is logged meanwhile is kept on disk", error)
         return run_spec.offline(spec._replace(config=config)), True
     if (
@@ -147,6 +153,8 @@ def _placed(
         and theirs.get(run_spec.EXPERIMENT_KEY) != spec.experiment
     ):
         other = spec.ids[0]
+        # Cause: A run with the trial's id is there already.
+        # Cure: Nothing to do: the two are not mixed.
         logger.warning(
             "wbtune: run %s of project %s belongs to another experiment; this trial's run is %s",
             *(run_id, project, other),
@@ -256,4 +264,6 @@ def _call_run_info_hook(run: Run) -> None:
     try:
         pkgutil.resolve_name(hook)(run)
     except Exception:
+        # Cause: The function that the variable names raised the error below.
+        # Cure: Fix it, or unset the variable.
         logger.exception("The hook %s=%s failed for run %s.", RUN_INFO_HOOK, hook, run.id)

@@ -86,15 +86,16 @@ def check(public_name: str) -> None:
         return
     if launch.restored:
         if keys_in(launch.param_space):
+            # Cause: An earlier release, or Ray's own integration, wrote
+            #   `config["wandb"]["api_key"]` there.
+            # Cure: Revoke that key at W&B, and delete it from the files.
             logger.warning("%s: the experiment's files hold an API key, in clear.", public_name)
         return
     refuse_key(public_name, launch.param_space)
     options = _declared(launch.trainable)
     if options is not None and not _has_project(public_name, options, launch):
-        raise ConfigurationError(
-            f"{run_spec.no_project(public_name)} "
-            "(W&B would put its runs into the project 'uncategorized'.)"
-        )
+        then = ", and W&B would put the runs into 'uncategorized'"
+        raise ConfigurationError(run_spec.no_project(public_name, then))
 
 
 def _has_project(public_name: str, options: RunOptions, launch: ray_launch.Launch) -> bool:

@@ -103,11 +103,10 @@ def locate(public_name: str, options: RunOptions) -> RunOptions:
     )
 
 
-def no_project(public_name: str) -> str:
-    """Return the message for a callback or a tuner that was given no project."""
-    return (
-        f"{public_name}: no project. Give project=, or set the environment variable {PROJECT_ENV}."
-    )
+def no_project(public_name: str, then: str = "") -> str:
+    """Return the message for what was given no project, and what W&B does ``then``."""
+    cure = f"Give project=, or set the environment variable {PROJECT_ENV}."
+    return f"{public_name}: no project{then}. {cure}"
 
 
 def spec(

@@ -96,6 +96,8 @@ def carry_over(run: Run) -> None:
     except wandb_core.core_is_gone():
         raise
     except Exception as error:  # noqa: BLE001 - the run itself is open
+        # Cause: The log of an earlier attempt can't be read.
+        # Cure: Nothing to do: its rows are there, and later ones update the summary.
         logger.warning("wbtune: run %s begins without its earlier summary: %s", run.id, error)
 
 

@@ -137,6 +137,8 @@ class RunSender:
         except wandb_core.core_is_gone():
             if not self._has_warned:
                 self._has_warned = True
+                # Cause: wandb-core died, and a forked process can't start another.
+                # Cure: Log from the trial's own process.
                 logger.warning(
                     "wbtune: wandb-core is gone; what this forked process logs to run %s is lost.",
                     self._run.id,

@@ -120,6 +120,8 @@ class Watchdog:
             try:
                 self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, the thread continues
+                # Cause: An error in wbtune.
+                # Cure: Report it. The run is not affected, unless wandb-core hangs as well.
                 logger.warning("wbtune: the watchdog: %s: %s", type(error).__name__, error)
 
     def _look(self) -> None:
@@ -143,5 +145,7 @@ class Watchdog:
         self._silent = 0 if answers or guard.is_over else self._silent + 1
         if self._silent > 1:
             self._silent = 0
+            # Cause: wandb-core hangs.
+            # Cure: Nothing to do: the run goes on in a new one, and no row is lost.
             logger.warning("wbtune: wandb-core does not answer, and is killed.")
             kill()

@@ -66,7 +66,8 @@ def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:
     from ray import tune  # noqa: PLC0415 - the command line's other parts do not need it
 
     if run.disabled:
-        msg = "the trial has no run, by whose log its program is followed (see the warning above)"
+        # Cure: Look at the warning, and correct what it names.
+        msg = "the trial has no run (see the warning above), so its program can't be followed"
         raise ProgramFailedError(msg)
     place = program_environment.of_run(run)
     parameters = _plain(without_tunes_keys(config))

@@ -80,6 +80,8 @@ class ResultLog:
                 # Not a row of its own: it joins the next row that the trial logs.
                 self.run.log({ATTEMPT: self._attempt}, commit=False)
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+            # Cause: W&B raised an error after the run was opened.
+            # Cure: Correct what the error names; what the trial logs itself is not affected.
             logger.warning(
                 "%s: could not prepare run %s: %s", self._public_name, self.run.id, error
             )
@@ -95,6 +97,8 @@ class ResultLog:
                 raise
             self.dropped += 1
             if self.dropped == 1:
+                # Cause: W&B refuses a value of the result.
+                # Cure: Correct what the error names; `wbtune/dropped` counts the results.
                 logger.warning("%s: could not log a result: %s", self._public_name, error)
 
     def _log(self, result: Mapping[str, Any], router: Router) -> None:
@@ -113,6 +117,8 @@ class ResultLog:
             step = self._steps.next(iteration, at_least=closing.next_step(run))
             new, left_out = media.log_media(run, rest, self._spec, step)
             for key in left_out.keys() - self._warned_keys:
+                # Cause: wandb can't encode the image or video.
+                # Cure: Correct what the error names; the row has its other metrics.
                 logger.warning("%s: left out %s (%s)", self._public_name, key, left_out[key])
             self._warned_keys |= left_out.keys()
             run.log(new, step=step, commit=True)

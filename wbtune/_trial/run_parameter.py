@@ -39,8 +39,6 @@ def check(public_name: str, trainable: Any, run_arg: str) -> None:
         named = _MEANS_RUN.fullmatch(parameter.name.lower()) is not None
         typed = str(parameter.annotation).rpartition(".")[2].rstrip("'>") == "Run"
         if parameter.default is parameter.empty and (named or typed):
-            msg = (
-                f"{public_name}: Tune gives {name} no {parameter.name!r}. If that is for the run, "
-            )
+            msg = f"{public_name}: Tune gives {name} no {parameter.name!r}."
             cure = f"name it 'run', or write @wandb_trial(run_arg={parameter.name!r})."
-            raise InvalidTrainableError(msg + cure)
+            raise InvalidTrainableError(f"{msg} If it is for the run, {cure}")

@@ -88,10 +88,8 @@ def plan_run(
 def _warn(public_name: str, options: RunOptions, inner_key: str | None) -> None:
     """Warn of problems that the driver had no chance to refuse before the trial."""
     if not options.project and not wandb_settings.wandb_setting("project"):
-        logger.warning(
-            "%s W&B puts this trial's run into the project 'uncategorized'.",
-            run_spec.no_project(public_name),
-        )
+        then = ", so W&B puts this trial's run into 'uncategorized'"
+        logger.warning("%s", run_spec.no_project(public_name, then))
     if inner_key is not None and identity.rank() is None:
         logger.warning(
             '%s: config["wandb"] has an API key, and Tune has written it into the '

@@ -60,6 +60,9 @@ def start_run(
             *(public_name, trial.trial_name, public_name, timeouts.CLAIM_S),
         )
     except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
+        # Cause: W&B could not open the run.
+        # Cure: Correct what the error names. What is reported is in Tune's result.json: wbtune
+        #   import DIR.
         logger.warning(
             "%s: trial %s has no run at W&B: %s: %s. The trial continues without it.",
             *(public_name, trial.trial_name, type(error).__name__, error),

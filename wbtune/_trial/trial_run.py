@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from wbtune._data import timeouts
-from wbtune._data.deadline import NO_DEADLINE, Deadline
+from wbtune._data.deadline import NO_DEADLINE
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._place import identity
-from wbtune._run import closing, links, live_copies, opening, run_files, segments
+from wbtune._run import closing, links, live_copies, opening, segments
 from wbtune._trial.actor_reuse import config_for_next, options_for_next
 from wbtune._trial.outcome_tracker import STOPPED, OutcomeTracker
 from wbtune._trial.process_lock import ProcessLock
@@ -31,6 +30,18 @@ if TYPE_CHECKING:
     from wandb import Run
 
 logger = logging.getLogger("wbtune")
+
+# Cure: Nothing to do: the run is open.
+_NOT_SHOWN: Final = "%s: can't say where run %s is: %s"
+# Cause: W&B refuses a value.
+# Cure: Correct what the error names; the rows are not affected.
+_NOT_UPDATED: Final = "%s: could not update the config: %s"
+# Cause: W&B could not open the run of the actor's next trial.
+# Cure: Correct what the error names.
+_WITHOUT_RUN: Final = "%s Trial %s goes on without a run."
+# Cause: W&B raised an error at the run's end.
+# Cure: What was logged is on disk: `wandb sync`.
+_NOT_CLOSED: Final = "%s: could not close run %s: %s"
 
 #: The exit code that the trial itself gave to ``finish``, unless it was 0.
 EXIT_CODE: Final = "wbtune/exit_code"
@@ -154,7 +165,7 @@ class TrialRun:
         try:
             links.print_run(run)
         except Exception as error:  # noqa: BLE001 - a newer wandb may raise anything here
-            logger.warning("%s: can't say where run %s is: %s", self.public_name, run.id, error)
+            logger.warning(_NOT_SHOWN, self.public_name, run.id, error)
         return run
 
     def _ask_to_stop(self) -> None:
@@ -179,7 +190,7 @@ class TrialRun:
         try:
             opening.update_config(self.run, {k: v for k, v in kept.items() if k != "wandb"})
         except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-            logger.warning("%s: could not update the config: %s", self.public_name, error)
+            logger.warning(_NOT_UPDATED, self.public_name, error)
         return True
 
     def open_when_needed(self, trial: identity.Identity, config: Mapping[str, Any]) -> None:
@@ -206,7 +217,7 @@ class TrialRun:
             try:
                 self._open(trial, config)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-                logger.warning("%s Trial %s goes on without a run.", error, trial.trial_name)
+                logger.warning(_WITHOUT_RUN, error, trial.trial_name)
                 if self.run is not None:  # the user's code may still hold it and use it
                     wandb_run.replace_ended(self.run, opening.disabled_run())
                     self._is_open = True
@@ -277,23 +288,11 @@ class TrialRun:
                 results.close()
                 closing.close_run(run, outcome, self._notes(results), self.end_by)
             except Exception as error:  # noqa: BLE001 - W&B's trouble is not the trial's
-                logger.warning("%s: could not close run %s: %s", self.public_name, run.id, error)
+                logger.warning(_NOT_CLOSED, self.public_name, run.id, error)
             if not (unused and closing.discard_unused(run)):
-                _deliver(self._trial, run, self.end_by, self._copies)
+                live_copies.deliver(self._trial, run, self._copies, self.end_by)
 
     def _notes(self, results: ResultLog) -> dict[str, int]:
         """The entries of the summary besides the outcome."""
         finish = {EXIT_CODE: self._finished_with} if self._finished_with else {}
         return results.notes() | finish
-
-
-def _deliver(
-    trial: identity.Identity, run: Run, end_by: Deadline, copies: live_copies.LiveCopies
-) -> None:
-    """Copy a closed run to the experiment's storage, if that is remote."""
-    if trial.remote is None or trial.directory is None:
-        return
-    for newest in run_files.logs(trial.directory, run.id)[-1:]:
-        run_files.wait_for_end(newest, end_by.within(timeouts.EXIT_RECORD_S))
-    seconds = end_by.within(timeouts.TRIAL_COPY_S, keep=timeouts.CORE_KILLED_S)
-    trial.remote.deliver(trial.directory, run.id, seconds=seconds, after=copies.finish)

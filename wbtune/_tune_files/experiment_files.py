@@ -62,6 +62,7 @@ def read(folder: Folder) -> ExperimentFiles:
         state = state_file.read(folder, [entry.name for entry in entries])
         trials, doubled = _apart(_trials(folder, entries, state.trials))
     except OSError as error:
+        # Cure: Check your rights, and that the storage can be reached.
         raise ConfigurationError(f"{folder.shown} can't be read: {error}") from None
     if not trials and not state.file and not state.problems:
         raise ConfigurationError(_no_experiment(folder, entries))
@@ -91,7 +92,10 @@ def _apart(found: Iterable[TrialFiles]) -> tuple[list[TrialFiles], list[str]]:
         )
         taken.add(free)
         if free != trial.trial_id:
-            problems.append(f"{trial.name} has no id of its own; it is taken for {free}")
+            # Cause: Its params.json and its folder name no id: the folder was renamed, for
+            #   example.
+            # Cure: Nothing to do: it is imported under that id.
+            problems.append(f"{trial.name} has no id of its own; it is called {free}")
         trials.append(replace(trial, trial_id=free))
     return trials, problems
 

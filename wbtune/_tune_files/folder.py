@@ -58,6 +58,8 @@ class Folder(NamedTuple):
             ConfigurationError: if it is in a remote storage.
         """
         if not self.is_local:
+            # Cause: The command has to write there.
+            # Cure: Copy the folder to this machine, or mount it.
             raise ConfigurationError(f"{self.shown} is not a folder of this machine.")
         return Path(self.path)
 
@@ -187,12 +189,14 @@ def folder_of(text: str) -> Folder:
         kind = filesystem.get_file_info(path).type
     except (OSError, ValueError) as error:  # pyarrow's own are both
         reason = str(error).replace(text, shown)  # it may have a password
+        # Cure: Check the address, and your rights.
         raise ConfigurationError(f"{shown} can't be read: {reason}") from None
     is_local = isinstance(filesystem, fs.LocalFileSystem)
     if kind == fs.FileType.NotFound:
         here = (
             f" It is relative to {Path.cwd()}." if is_local and not Path(text).is_absolute() else ""
         )
+        # Cure: Give the experiment's folder: <storage_path>/<name>.
         raise ConfigurationError(f"{shown} does not exist.{here}")
     if kind != fs.FileType.Directory:
         raise ConfigurationError(

@@ -84,6 +84,8 @@ def read(folder: Folder, names: Iterable[str]) -> State:
             AttributeError,
             RecursionError,
         ) as error:
+            # Cause: Tune was killed while it wrote the file, or a newer Ray wrote it.
+            # Cure: Nothing to do: what the trials' own files have is taken.
             problems.append(f"{name} can't be read ({type(error).__name__}: {error})")
             continue
         runner = content.get("runner_data")

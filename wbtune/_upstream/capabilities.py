@@ -74,6 +74,8 @@ class Capability:
         """Note that using it has failed, though the names are there; the first time, warn."""
         if not self._trouble:
             self._trouble = mask_text(f"{type(error).__name__}: {error}")
+            # Cause: The installed release has changed.
+            # Cure: Nothing to do: every row is logged. Please report it.
             notice.warn_once(f"wbtune: {self.without} ({version(self.package)}: {self._trouble})")
 
 
@@ -121,6 +123,8 @@ def warn_of_lost() -> None:
             f"{one.without} ({one.since} {'has' if is_newer(one.since) else 'had'} it)"
             for one in of_package
         ]
+        # Cause: The installed release lacks something that wbtune uses if it is there.
+        # Cure: Nothing to do, or install the release that the line names.
         notice.warn_once(
             f"wbtune: every row is logged with {version(package)}, too, but "
             f"{'; '.join(dict.fromkeys(losses))}. wbtune.capabilities() lists the reasons."

@@ -179,7 +179,7 @@ def when_init_is_called(call: Callable[[Mapping[str, Any]], None]) -> None:
 
 def _warn_of_debugging() -> None:
     if os.environ.get("WANDB_DEBUG", "").lower() in {"1", "true"}:
-        notice.warn_once("wbtune: unset WANDB_DEBUG: this wandb writes the API key into its log")
+        notice.warn_once("wbtune: with WANDB_DEBUG, wandb writes the API key to its log. Unset it.")
 
 
 @functools.cache

@@ -145,7 +145,7 @@ def settings_files(context: Context) -> Iterator[Finding]:
             continue
         except (OSError, ValueError, configparser.Error) as error:  # their texts repeat the file's
             kind = getattr(error, "strerror", None) or type(error).__name__
-            yield problem(f"{path} can't be read ({kind}), and has no effect", f"mend {path}")
+            yield problem(f"{path} can't be read ({kind}), and has no effect", f"correct {path}")
             continue
         items = parser.items("default") if parser.has_section("default") else []
         given = {f"{_PREFIX}{key.upper()}": value for key, value in items}

@@ -104,7 +104,7 @@ def _netrc(context: Context, base_url: str) -> Iterator[Finding]:
     except FileNotFoundError:
         return
     except netrc.NetrcParseError as error:  # its text may have a password's part
-        yield problem(f"{path}, line {error.lineno}, is malformed", "mend or remove that line")
+        yield problem(f"{path}, line {error.lineno}, is malformed", "correct or remove that line")
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
@@ -112,7 +112,7 @@ def _netrc(context: Context, base_url: str) -> Iterator[Finding]:
         return
     context.keys.update(password for *_, password in file.hosts.values() if password)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield note(f"others may read {path}, in which keys are", f"chmod 600 {path}")
+        yield note(f"others can read {path}, which contains keys", f"chmod 600 {path}")
     host = urlsplit(base_url).netloc
     if not context.variables.get(_KEY) and file.hosts and not file.authenticators(host):
         yield note(f"{path} has no entry for {host}", f"wandb login --host {_shown(base_url)}")

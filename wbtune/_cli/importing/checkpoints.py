@@ -47,8 +47,9 @@ def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
         closing.end_core()
     unknown = [one for one in done if one.is_best_unknown]
     if unknown and target.objective is not None:
+        # Cure: Nothing to do, unless you need the best one: log it yourself.
         output.warn(
-            f"which checkpoint is the best is not known of {report.named(unknown)}: no result with "
+            f"the best checkpoint is not known for {report.named(unknown)}: no result with "
             f"a value of {target.objective.metric!r} names one, as with class trainables and "
             "RLlib. The last one is logged, without the alias 'best'."
         )
@@ -79,9 +80,11 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
         names = "".join(f"{saved.source}\n" for saved in chosen)
         (Path(run.dir).parent / _LOGGED).write_text(names, encoding="utf-8")
     except Exception as error:  # noqa: BLE001 - whatever W&B or a storage raises; the next trial's
+        # Cure: Correct what the error names, and import again: only what lacks is uploaded.
         one.problems.append(
             f"checkpoints of {one.trial.name} are not uploaded: {type(error).__name__}: {error}"
         )
+        # Message: none by itself.
         output.warn(one.problems[-1])
         return 0
     return len(artifacts)

@@ -50,10 +50,11 @@ def run(
     named = {name: value for name, value in given.items() if value not in (None, (), False)}
     options = parse(NAME, named, wandb_settings.init_parameters())
     if not wandb_records.RECORDS.is_here:
-        msg = f"this release of wandb has other files of runs ({wandb_records.RECORDS.reason})."
+        msg = f"this wandb has another format of run files ({wandb_records.RECORDS.reason})."
         raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
     experiment = experiment_files.read(folder_of(folder))
     for problem in experiment.problems:
+        # Message: none by itself.
         output.warn(problem)
     objective = _objective(experiment, options, metric, objective_mode)
     target = target_of(experiment, options, _place(experiment.folder, directory), objective)
@@ -104,7 +105,7 @@ def _objective(
 ) -> Objective | None:
     metric = metric or experiment.metric
     if mode and not metric:
-        raise ConfigurationError("--goal is of a metric, and Tune was told none. Give --metric.")
+        raise ConfigurationError("--goal needs a metric, and Tune was given none. Give --metric.")
     objective = objective_of(metric, mode)
     if objective is None and options.checkpoints == "best":
         missing = f"--goal (of {metric})" if metric else "--metric and --goal"

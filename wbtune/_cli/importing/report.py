@@ -77,6 +77,8 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
     broken = [one for one in done if one.reading.broken]
     if broken:
         lines = sum(one.reading.broken for one in broken)
+        # Cause: The driver or the disk failed while the line was written.
+        # Cure: Nothing to do: the other lines are imported.
         output.warn(
             f"{_number(lines, 'line')} of result.json can't be read, and left out, "
             f"in {named(broken)}"
@@ -84,13 +86,18 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
     without = [one for one in done if one.trial.has_results and one.without_params]
     if without:
         source = "the parameters are those of the first result, or of Tune's state"
+        # Cure: Nothing to do.
         output.warn(f"params.json can't be read in {named(without)}: {source}")
     empty = [one for one in done if not one.reading.results and not one.problems]
     empty = [one for one in empty if one.state is not State.BUSY]
     if empty:
+        # Cause: The trials reported nothing, or Tune wrote no result.json
+        #   (TUNE_DISABLE_AUTO_CALLBACK_LOGGERS).
+        # Cure: Nothing to do: they are runs without rows.
         output.warn(f"without results: {named(empty)}")
     busy = [one for one in done if one.state is State.BUSY]
     if busy:
+        # Cure: Run this again when the experiment has ended.
         output.warn(
             "left alone, as wbtune's own driver was writing their runs within the last ten "
             f"minutes: {named(busy)}"
@@ -99,12 +106,15 @@ def _print_problems(output: Output, done: Sequence[Imported]) -> None:
     for problem in unread[:_NAMED]:
         output.warn(problem)
     if len(unread) > _NAMED:
+        # Message: none by itself.
         output.warn(f"and {len(unread) - _NAMED:,} more trials whose results can't be read")
 
 
 def _print_left(output: Output, target: Target, left: Sequence[Path]) -> None:
     command = links.command("sync", target.directory)
     if left:
+        # Cure: Run that command when the server can be reached. A line above says what it
+        #   answered.
         output.warn(
             f"{_number(len(left), 'run')} could not be sent; they are on disk, and sent by the "
             f"next import, or by: {command}"

@@ -135,6 +135,7 @@ class ImportedSweep:
         try:
             sweeps.change(server, sweep, state=state)
         except (WbtuneError, RefusedError) as error:
+            # Cure: Import again; or ignore it: only the sweep's state is wrong.
             self.output.warn(f"sweep {sweep.id} is not marked as {state.lower()}: {error}")
             return
         if is_remembered:
@@ -160,6 +161,7 @@ class ImportedSweep:
             if tagged not in {"", best.run_id}:
                 sweeps.tag(server, (place.entity, place.project, tagged), (), (BEST,))
         except (WbtuneError, RefusedError) as error:
+            # Cure: Import again, or add the tag `best` at W&B.
             self.output.warn(f"run {best.run_id} is not tagged as the best: {error}")
 
 

@@ -156,6 +156,7 @@ def _add_rows(
         except StopIteration:
             break
         except OSError as error:  # of Tune's files: what was read is imported
+            # Cure: Check the storage and your rights, and import again.
             done.problems.append(f"the results of {done.trial.name} can't be read: {error}")
             break
         writing.log(result, stamp)

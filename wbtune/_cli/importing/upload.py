@@ -40,6 +40,7 @@ def send(target: Target, run_ids: Iterable[str], output: Output) -> list[Path]:
     if not folders:
         return []
     if target.login.secret is None:
+        # Cure: Set WANDB_API_KEY, and run `wbtune sync DIR`.
         output.warn("an identity token can't send the runs from here, an API key can")
         return folders
     try:
@@ -49,6 +50,7 @@ def send(target: Target, run_ids: Iterable[str], output: Output) -> list[Path]:
         return unsent(target.directory, run_ids)
     for run_id, upload in done.items():
         for problem in upload.problems:
+            # Message: none by itself.
             output.warn(f"run {run_id}: {problem}")
     return unsent(target.directory, run_ids)
 
@@ -65,4 +67,5 @@ def correct_tags(
             try:
                 sweeps.tag(target.server, run, (), OUTCOME_TAGS)
             except (WbtuneError, RefusedError) as error:
+                # Cure: Import again, or remove the tag at W&B.
                 output.warn(f"run {one.run_id} keeps the tag of an earlier outcome: {error}")

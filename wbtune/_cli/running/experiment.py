@@ -67,7 +67,7 @@ def run(
     _check_project(file, named.get("project"))
     if "mode" not in named and wandb_settings.wandb_setting("mode") == "disabled":
         cure = "Give --mode offline, or unset WANDB_MODE."
-        raise ConfigurationError(f"{NAME}: with W&B disabled, nobody knows what is logged. {cure}")
+        raise ConfigurationError(f"{NAME}: with W&B disabled, there is no log to follow. {cure}")
     from ray import tune  # noqa: PLC0415 - what is wrong before is said at once
 
     from wbtune.tuner import wandb_tuner  # noqa: PLC0415 - as above

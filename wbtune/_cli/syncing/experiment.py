@@ -97,6 +97,7 @@ def send(
 def _check(*needed: Capability) -> None:
     for one in needed:
         if not one.is_here:
+            # Cure: Upgrade wandb.
             raise ConfigurationError(f"{one.without} ({one.reason}; {one.since} has it).")
 
 
@@ -131,6 +132,7 @@ def _log_in() -> Login:
 def _target(output: Output, source: Source, login: Login, *, live: bool) -> Target:
     base_url, secret = login.settings["base_url"], login.secret
     if secret is None:
+        # Cure: Run `wandb login`, or set WANDB_API_KEY.
         raise CredentialsError("an identity token is not enough to send runs: an API key is.")
     server = Server(base_url, secret, timeouts.LOGIN_SERVER_S)
     entity = login.settings.get("entity") or server.default_entity()
@@ -208,6 +210,7 @@ class _Experiment:
             try:
                 mirror.publish_markers()
             except OSError as error:
+                # Cure: Nothing to do: nothing is sent twice.
                 self._output.warn(
                     f"{self._source.folder.shown} can't be written, so the next `wbtune sync` "
                     f"asks the server again: {error}"
@@ -223,6 +226,8 @@ class _Experiment:
                 raise
             if not self._is_away:
                 self._is_away = True
+                # Cause: The storage is away.
+                # Cure: Nothing to do: with --watch, it is tried again.
                 self._output.warn(f"{self._source.folder.shown} can't be read: {error}")
         for run_id, found in self._source.runs.look().items():
             if self._only is not None and run_id not in self._only:

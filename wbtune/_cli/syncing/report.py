@@ -74,6 +74,7 @@ def print_report(
     for upload in left[:_NAMED]:
         output.warn(_trouble(upload))
     if len(left) > _NAMED:
+        # Cure: Run this again; --json names them all.
         output.warn(f"and {len(left) - _NAMED:,} more runs are not complete")
     rows = sum(upload.rows for upload in done.values())
     arrived = sum(upload.arrived for upload in done.values())

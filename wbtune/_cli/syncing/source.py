@@ -112,6 +112,7 @@ def _entries(folder: Folder) -> list[Entry]:
     try:
         return folder.entries()
     except OSError as error:
+        # Cure: Check your rights, and that the storage can be reached.
         raise ConfigurationError(f"{folder.shown} can't be read: {error}") from None
 
 

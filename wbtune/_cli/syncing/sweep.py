@@ -76,9 +76,11 @@ class ExperimentSweep:
                 config,
             )
         except OSError as error:
-            self._missing(f"the sweep is not made, as it can't be remembered ({error})")
+            # Cure: Make the folder writable, and run this again: the runs themselves are sent.
+            self._missing(f"no sweep is made, because it can't be recorded ({error})")
             return
         except (WbtuneError, RefusedError) as error:
+            # Cure: Run this again when the server makes sweeps; the runs lack nothing else.
             self._missing(f"the experiment has no sweep at W&B ({error}); its runs are sent")
             return
         self.memory.sweep = list(sweep)
@@ -132,6 +134,8 @@ class ExperimentSweep:
             if has_ended:
                 self._tag(str(run_log.merged(whole.logs).summary.get(BEST_RUN) or ""), sweep)
         except (WbtuneError, RefusedError) as error:
+            # Cure: Run this again; or ignore it: only the sweep's state or the tag `best` is
+            #   wrong.
             self._missing(f"the sweep is not marked as it should be: {error}")
 
     def _tag(self, best: str, sweep: Sweep) -> None:
@@ -174,7 +178,9 @@ class ExperimentSweep:
         except OSError as error:
             if not self._is_forgotten:
                 self._is_forgotten = True
-                self._output.warn(f"what was done to the sweep can't be remembered: {error}")
+                # Cure: Give a folder that can be written: another `wbtune sync` would make
+                #   another sweep.
+                self._output.warn(f"what was done to the sweep can't be recorded: {error}")
 
     def _missing(self, text: str) -> None:
         self.is_missing = True

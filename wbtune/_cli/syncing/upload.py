@@ -117,6 +117,9 @@ class RunUpload:
         except ForeignRunError:
             self.rows = extent(self.run).total
             where = f"{self._target.entity or ''}/{self.run.head.project}".lstrip("/")
+            # Cause: Another experiment, or another copy of this one, has a run with that id
+            #   there.
+            # Cure: Send it to another project: `wandb sync --project NAME --id ID FOLDER`.
             self.problems.append(f"the run of this id in {where} has other rows; nothing was sent")
         except (WbtuneError, RefusedError) as error:
             self.problems.append(str(error))
@@ -264,6 +267,8 @@ class RunUpload:
         """Say once that nothing goes on."""
         if not self._is_stalled:
             self._is_stalled = True
+            # Cause: The server is slow or away.
+            # Cure: Wait, or press Ctrl-C and run this again later: nothing is sent twice.
             text = f"run {self.run.id}: nothing has arrived for {timeouts.SYNC_STALLS_S:.0f} s"
             self._target.output.warn(f"{text} ({why})" if why else text)
 
