@@ -53,20 +53,6 @@ def test_the_links_of_the_readme_work_on_a_package_index() -> None:
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
-def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    """Each is a program of its own, offline, and writes a run for each trial or worker."""
-    page = Path(__file__).parents[1] / "README.md"
-    env = functions.clean_env(tmp_path) | {"PYTHONPATH": str(Path(__file__).parent)}
-    env |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-    output = functions.program(
-        env, tmp_path, str(page.parent / "tests/readme_program.py"), str(page)
-    )
-    examples = page.read_text(encoding="utf-8").count("```python\n")
-    assert output.count(" ran\n") == examples
-    runs = list(tmp_path.glob("ray_results/*/wandb/offline-run-*"))
-    assert len(runs) == len({run.name for run in runs}) >= 2 * examples - 2
-
-
 @pytest.mark.parametrize(
     "way",
     [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page_examples
 import pytest
 import strategies_sweeps as sweeps
 import yaml
@@ -677,15 +678,15 @@ def test_the_project_of_the_file_is_the_last_resort(monkeypatch):
 
 def test_the_page_is_true(tmp_path, monkeypatch):
     """Its file is what it says in Tune's words, and its other examples are built as they stand."""
-    page = (Path(__file__).parents[1] / "docs/experiment/from-wandb-sweeps.md").read_text(encoding="utf-8")
-    (file,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    (tmp_path / "sweep.yaml").write_text(file, encoding="utf-8")
+    path = page_examples.ROOT / "docs/experiment/from-wandb-sweeps.md"
+    page = path.read_text(encoding="utf-8")
+    (file,) = (one for one in page_examples.fenced(path) if one.title == "sweep.yaml")
+    (tmp_path / "sweep.yaml").write_text(file.text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    _, *examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {"__name__": "tune"}
     found = []
-    for example in examples:
-        exec(example.replace("results = tuner.fit()\n", ""), names)
+    for example in page_examples.blocks(path):
+        names: dict[str, Any] = {"__name__": "tune"}
+        exec(example.text.replace("results = tuner.fit()\n", ""), names)
         inner = names["tuner"]._local_tuner
         found.append((declared(inner._param_space, Excludes()).parameters, inner._tune_config))
     (by_file, first), (by_words, second), (overridden, third) = found
