@@ -1,8 +1,8 @@
-# make demo, test, quick, lint, docs, docs-serve, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
+# make demo, test, quick, lint, docs, docs-serve, recipes, endings, newest, gone, matrix, bench, picture: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint docs docs-serve endings newest gone matrix bench picture clean
+.PHONY: demo test quick lint docs docs-serve recipes endings newest gone matrix bench picture clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -41,6 +41,17 @@ docs: .venv/docs
 
 docs-serve: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# RLlib, Lightning, transformers and torch: some gigabytes, if pip does not get torch's build for CPUs.
+.venv/recipes/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/recipes
+	.venv/recipes/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	.venv/recipes/bin/python -m pip install --quiet --group recipes --editable . --constraint constraints.txt
+	touch $@
+
+# The programs in docs/recipes that need these.
+recipes: .venv/recipes/ready
+	.venv/recipes/bin/python -m pytest --noconftest tests/recipes.py
 
 # The newest pre-releases of Ray and wandb, instead of what the constraints pin.
 newest: .venv/ready

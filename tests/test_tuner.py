@@ -71,6 +71,19 @@ def test_param_space_may_be_given_by_position():
         wandb_tuner(train, tune.TuneConfig(), project="p")
 
 
+def test_param_space_may_be_an_object():
+    """RLlib's ``PPOConfig`` has a ``to_dict``, which Tune uses; a key in it is taken."""
+
+    class Config:
+        def to_dict(self):
+            return {"lr": 0.1, "wandb": {"api_key": KEY, "tags": ["t"]}}
+
+    tuner = wandb_tuner(train, Config(), project="p")
+    assert tuner._local_tuner.param_space == {"lr": 0.1, "wandb": {"tags": ["t"]}}
+    with pytest.raises(ConfigurationError, match=r"param_space= to be a dict, got type\."):
+        wandb_tuner(train, Config, project="p")  # the class, not an object of it
+
+
 def test_second_callback_is_refused():
     """Ray's own callback or ours in the RunConfig: an error that says which to remove."""
     theirs = type("WandbLoggerCallback", (tune.Callback,), {"__module__": "ray.air.integrations"})
