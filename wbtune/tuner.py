@@ -147,7 +147,7 @@ def wandb_tuner(
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
-    inner, _, _ = take_from_config(PUBLIC_NAME, space, wandb_settings.init_parameters())
+    inner, _, _ = take_from_config(PUBLIC_NAME, _certain(space), wandb_settings.init_parameters())
     if api_key is not None:  # an argument overrides config["wandb"]
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
@@ -237,6 +237,26 @@ def _check_tunes_arguments(trainable: object, param_space: object) -> None:
         problem = f"expected param_space= to be a dict, got {got}"
         msg = f"{PUBLIC_NAME}: {problem}. Give the rest by its name."
         raise ConfigurationError(msg)
+
+
+def _certain(space: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A space with only those of its options for W&B that are not sampled.
+
+    A sampled one is checked when its trial starts.
+    """
+    options = None if space is None else space.get("wandb")
+    if space is None or not isinstance(options, Mapping):
+        return space
+    # Not needed, and not paid for, without options in the space.
+    from wbtune._data.search_space import Fields, is_sampled  # noqa: PLC0415 - see above
+    from wbtune._upstream import ray_spaces  # noqa: PLC0415 - see above
+
+    node = ray_spaces.read(options)
+    if not is_sampled(node):
+        return space
+    entries = node.entries if isinstance(node, Fields) else {}
+    certain = {name: options[name] for name, inner in entries.items() if not is_sampled(inner)}
+    return {**space, "wandb": certain}
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:
