@@ -1,9 +1,9 @@
-# make demo, test, quick, lint, docs, docs-serve, pages, endings, newest, gone, matrix,
+# make demo, test, quick, lint, docs, docs-serve, pages, recipes, endings, newest, gone, matrix,
 # bench, picture: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint docs docs-serve pages endings newest gone matrix bench picture clean
+.PHONY: demo test quick lint docs docs-serve pages recipes endings newest gone matrix bench picture clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
 .venv/ready: pyproject.toml constraints.txt
@@ -43,6 +43,16 @@ docs-serve: .venv/ready
 # The parts of the documentation that are written from the code, or by running it for a minute.
 pages: .venv/ready
 	for page in $(wildcard tests/*_page.py); do $(BIN)/python $$page || exit 1; done
+# RLlib, Lightning, transformers and torch: some gigabytes, if pip does not get torch's build for CPUs.
+.venv/recipes/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/recipes
+	.venv/recipes/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	.venv/recipes/bin/python -m pip install --quiet --group recipes --editable . --constraint constraints.txt
+	touch $@
+
+# The programs in docs/recipes that need these.
+recipes: .venv/recipes/ready
+	.venv/recipes/bin/python -m pytest --noconftest tests/recipes.py
 
 # The newest pre-releases of Ray and wandb, instead of what the constraints pin.
 newest: .venv/ready

@@ -65,12 +65,13 @@ def test_a_videos_format_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="accepts gif"):
         media.made(array, RunSpec({}, video_kwargs={"format": "mov"}))
     monkeypatch.setattr(media, "ENCODERS", ("PIL",))
-    video = media.made(array, RunSpec({}, video_kwargs={"fps": 10, "caption": "c"}))
     from PIL import Image
 
-    with Image.open(video._path) as gif:
-        assert (gif.format, gif.n_frames, gif.info["duration"]) == ("GIF", 3, 100)
-    assert video._caption == "c"
+    for more in ({}, {"format": "gif"}):
+        video = media.made(array, RunSpec({}, video_kwargs={"fps": 10, "caption": "c", **more}))
+        with Image.open(video._path) as gif:
+            assert (gif.format, gif.n_frames, gif.info["duration"]) == ("GIF", 3, 100)
+        assert video._caption == "c"
 
 
 def test_what_encodes_videos_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

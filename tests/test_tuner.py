@@ -10,6 +10,7 @@ import inspect
 import pickle
 
 import pytest
+from programs import run_config
 from ray import cloudpickle, tune
 from ray.tune.experiment import Experiment
 from ray.tune.trainable import wrap_function
@@ -28,6 +29,7 @@ from wbtune import (
 )
 from wbtune._data.checkpoint import Objective
 from wbtune._driver import experiment_start
+from wbtune._run import run_log
 from wbtune._run.ownership import OwnsRun
 from wbtune._trial.trial_function import WandbTrial
 
@@ -69,6 +71,65 @@ def test_param_space_may_be_given_by_position():
     assert tuner._local_tuner.param_space == {"lr": 0.1}
     with pytest.raises(ConfigurationError, match=r"param_space= to be a dict, got TuneConfig\."):
         wandb_tuner(train, tune.TuneConfig(), project="p")
+
+
+def test_param_space_may_be_an_object():
+    """RLlib's ``PPOConfig`` has a ``to_dict``, which Tune uses; a key in it is taken."""
+
+    class Config:
+        def to_dict(self):
+            return {"lr": 0.1, "wandb": {"api_key": KEY, "tags": ["t"]}}
+
+    tuner = wandb_tuner(train, Config(), project="p")
+    assert tuner._local_tuner.param_space == {"lr": 0.1, "wandb": {"tags": ["t"]}}
+    with pytest.raises(ConfigurationError, match=r"param_space= to be a dict, got type\."):
+        wandb_tuner(train, Config, project="p")  # the class, not an object of it
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        tune.sample_from(lambda spec: {"tags": ["a"]}),
+        tune.grid_search([{"tags": ["a"]}, {"tags": ["b"]}]),
+        {"name": tune.sample_from(lambda spec: f"lr={spec.config.lr}"), "notes": "n"},
+        {"tags": ["a", tune.choice(["b", "c"])]},
+        {"group": tune.grid_search(["a", "b"])},
+    ],
+)
+def test_sampled_options_are_left_to_the_trials(options):
+    """What is drawn can't be checked on the driver; what is the same for all trials is."""
+    space = {"lr": 0.1, "wandb": options}
+    assert wandb_tuner(train, space, project="p")._local_tuner.param_space == space
+
+
+def test_options_beside_sampled_ones_are_checked():
+    """Before any trial, as they are where nothing is sampled."""
+    options = {"name": tune.choice(["a", "b"]), "projct": "p"}
+    with pytest.raises(UnknownOptionError, match="projct"):
+        wandb_tuner(train, {"wandb": options}, project="p")
+
+
+def test_each_trial_has_its_own_name_and_tags(ray, tmp_path):
+    """By options that are sampled like hyperparameters."""
+    wandb_tuner(
+        train,
+        {
+            "lr": tune.grid_search([1, 2]),
+            "wandb": {
+                "name": tune.sample_from(lambda spec: f"lr={spec.config.lr}"),
+                "tags": ["t", tune.sample_from(lambda spec: f"lr-{spec.config.lr}")],
+                "notes": "n",
+            },
+        },
+        project="p",
+        run_config=run_config(tmp_path, "named"),
+    ).fit()
+    logs = run_log.read_runs(tmp_path / "named").values()
+    assert {log.name: (log.tags, log.notes) for log in logs} == {
+        "lr=1": (["lr-1", "t"], "n"),
+        "lr=2": (["lr-2", "t"], "n"),
+    }
+    assert all("wandb" not in log.config for log in logs)
 
 
 def test_second_callback_is_refused():

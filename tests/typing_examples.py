@@ -87,6 +87,12 @@ class Slips(WandbMixin, tune.Trainable, projct="docs"):  # type: ignore[call-arg
 
 # --- The other ways. ---
 
+
+class PPOLike:
+    def to_dict(self) -> dict[str, Any]:
+        return {}
+
+
 assert_type(setup_wandb(), Run)
 assert_type(setup_wandb({"lr": 0.1}, project="docs", rank_zero_only=False), Run)
 assert_type(wandb_tuner(Train, project="docs"), tune.Tuner)
@@ -95,6 +101,7 @@ assert_type(
     tune.Tuner,
 )
 assert_type(wandb_tuner(bare, {"lr": 0.1}, upload_checkpoints="best"), tune.Tuner)
+assert_type(wandb_tuner("PPO", PPOLike()), tune.Tuner)
 wandb_tuner(bare, tune.TuneConfig())  # type: ignore[arg-type]
 wandb_tuner(bare, project=3)  # type: ignore[arg-type]
 wandb_tuner(bare, projct="docs")  # type: ignore[call-arg]

@@ -12,9 +12,9 @@ from ray import tune
 
 from wbtune._data import timeouts
 from wbtune._data.checkpoint import objective_of
-from wbtune._data.config_keys import take_key
+from wbtune._data.config_keys import as_dict, take_key
 from wbtune._data.filtering import excludes_of
-from wbtune._data.keywords import Checkpoints, Names, TunerOptions
+from wbtune._data.keywords import Checkpoints, ConfigObject, Names, TunerOptions
 from wbtune._data.option_table import refused_at
 from wbtune._data.options import (
     RunOptions,
@@ -38,7 +38,7 @@ PUBLIC_NAME = "wandb_tuner"
 
 def wandb_tuner(
     trainable: Callable[..., Any] | type | str,
-    param_space: Mapping[str, Any] | None = None,
+    param_space: Mapping[str, Any] | ConfigObject | None = None,
     *,
     tune_config: TuneConfig | None = None,
     run_config: RunConfig | None = None,
@@ -67,8 +67,9 @@ def wandb_tuner(
 
     Args:
         trainable: as for ``Tuner``: a function, a class, or the name of a registered one.
-        param_space: as for ``Tuner``. ``param_space["wandb"]`` may hold options; an
-            ``api_key`` is taken out and appears in none of the experiment's files.
+        param_space: as for ``Tuner``: a dict, or an object with ``to_dict``, such as RLlib's
+            ``PPOConfig``. ``param_space["wandb"]`` may hold options; an ``api_key`` is taken out
+            and appears in none of the experiment's files.
         tune_config: as for ``Tuner``.
         run_config: as for ``Tuner``. It is not changed; its callbacks are kept.
         project: name of the W&B project. Mandatory, here, in the declaration, or as the
@@ -126,8 +127,8 @@ def wandb_tuner(
     in one call.
     """
     _check_tunes_arguments(trainable, param_space)
-    param_space, inner_key = take_key(PUBLIC_NAME, param_space)
-    plan = _plan(sweep, param_space, tune_config, run_config)
+    space, inner_key = take_key(PUBLIC_NAME, param_space)
+    plan = _plan(sweep, space, tune_config, run_config)
     named = {
         "project": project,
         "group": group,
@@ -146,7 +147,7 @@ def wandb_tuner(
     }
     names = wandb_settings.init_parameters() if init_kwargs else frozenset()
     given = parse(PUBLIC_NAME, {**named, **init_kwargs}, names, refused_at(PUBLIC_NAME))
-    inner, _, _ = take_from_config(PUBLIC_NAME, param_space, wandb_settings.init_parameters())
+    inner, _, _ = take_from_config(PUBLIC_NAME, _certain(space), wandb_settings.init_parameters())
     if api_key is not None:  # an argument overrides config["wandb"]
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
@@ -158,7 +159,7 @@ def wandb_tuner(
     if not options.project:
         raise ConfigurationError(run_spec.no_project(PUBLIC_NAME))
     tuner_options.check_takes_config(PUBLIC_NAME, declared)
-    callback = _callback(options, api_key, param_space, plan)
+    callback = _callback(options, api_key, space, plan)
     return tune.Tuner(
         declared,
         param_space=None if plan.param_space is None else dict(plan.param_space),
@@ -231,11 +232,31 @@ def _check_tunes_arguments(trainable: object, param_space: object) -> None:
             f"{trainable!r}. For another kind, give its RunConfig a WandbLoggerCallback."
         )
         raise InvalidTrainableError(msg)
-    if not isinstance(param_space, (Mapping, type(None))):
+    if param_space is not None and as_dict(param_space) is None:
         got = type(param_space).__name__
         problem = f"expected param_space= to be a dict, got {got}"
         msg = f"{PUBLIC_NAME}: {problem}. Give the rest by its name."
         raise ConfigurationError(msg)
+
+
+def _certain(space: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A space with only those of its options for W&B that are not sampled.
+
+    A sampled one is checked when its trial starts.
+    """
+    options = None if space is None else space.get("wandb")
+    if space is None or not isinstance(options, Mapping):
+        return space
+    # Not needed, and not paid for, without options in the space.
+    from wbtune._data.search_space import Fields, is_sampled  # noqa: PLC0415 - see above
+    from wbtune._upstream import ray_spaces  # noqa: PLC0415 - see above
+
+    node = ray_spaces.read(options)
+    if not is_sampled(node):
+        return space
+    entries = node.entries if isinstance(node, Fields) else {}
+    certain = {name: options[name] for name, inner in entries.items() if not is_sampled(inner)}
+    return {**space, "wandb": certain}
 
 
 def _with_callback(run_config: RunConfig | None, callback: WandbLoggerCallback) -> RunConfig:

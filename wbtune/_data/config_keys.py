@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from wbtune._data.keywords import ConfigObject
 from wbtune.errors import ConfigurationError
 
 CURES: Final = (
@@ -72,8 +73,19 @@ def _choices(value: Any) -> Any:
     return getattr(value, "categories", None)  # `tune.choice`
 
 
+def as_dict(space: object) -> Mapping[str, Any] | None:
+    """A ``param_space`` as Tune reads it: RLlib's configs are objects that have a ``to_dict``.
+
+    >>> as_dict({"lr": 0.1}), as_dict("lr")
+    ({'lr': 0.1}, None)
+    """
+    if not isinstance(space, (Mapping, type)) and hasattr(space, "to_dict"):
+        space = space.to_dict()
+    return space if isinstance(space, Mapping) else None
+
+
 def take_key(
-    public_name: str, space: Mapping[str, Any] | None
+    public_name: str, space: Mapping[str, Any] | ConfigObject | None
 ) -> tuple[Mapping[str, Any] | None, str | None]:
     """Take the API key out of a ``param_space``.
 
@@ -83,6 +95,7 @@ def take_key(
     Raises:
         ConfigurationError: for several keys or a sampled one: an experiment has one login.
     """
+    space = as_dict(space)
     found = keys_in(space)
     keys = {one.key for one in found}
     if len(keys) > 1 or None in keys:

@@ -7,7 +7,7 @@ and pyright. At run time, :mod:`wbtune._data.option_table` has the checks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +21,13 @@ Names = list[str] | tuple[str, ...] | set[str] | frozenset[str]
 Checkpoints = bool | Literal["all", "best", "last"]
 
 Mode = Literal["online", "offline", "disabled", "shared"]
+
+
+class ConfigObject(Protocol):
+    """A config that is an object, such as RLlib's ``PPOConfig``: Tune asks for its dict."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as a dict."""
 
 
 class RunKeywords(TypedDict, total=False):

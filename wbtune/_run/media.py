@@ -176,10 +176,11 @@ def _video(array: Any, given: dict[str, Any]) -> Any:
     """
     import wandb  # noqa: PLC0415 - wandb is imported when first needed
 
-    if given.get("format") is not None:
-        return wandb.Video(array, **given)
     reason = ""
     found = [name for name in ENCODERS if importlib.util.find_spec(name)]
+    wanted = given.get("format")
+    if wanted is not None and not (wanted == "gif" and found == ["PIL"]):
+        return wandb.Video(array, **given)
     if "moviepy" in found:
         try:
             return wandb.Video(array, **{**given, "format": "mp4"})
