@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,6 @@ def test_examples_are_true(examples: dict[str, dict[str, Any]]) -> None:
     """What a docstring shows is what happens."""
     assert [one["report"] for one in examples.values() if one["failed"]] == []
     assert all(one["tried"] for one in examples.values())
-
-
-def test_the_links_of_the_readme_work_on_a_package_index() -> None:
-    """They are whole addresses, or lead into the page itself."""
-    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", page)
-    assert links
-    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 def test_the_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
