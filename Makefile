@@ -1,12 +1,12 @@
-# make demo, test, quick, lint, docs, docs-serve, pages, recipes, endings, newest, gone, matrix,
-# bench, picture: each sets up what it needs in .venv.
+# make demo, test, quick, lint, docs, docs-serve, pages, recipes, dist, endings, newest, gone, matrix, bench,
+# pictures: each sets up what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick lint docs docs-serve pages recipes endings newest gone matrix bench picture clean
+.PHONY: demo test quick lint docs docs-serve pages recipes dist endings newest gone matrix bench pictures clean
 
 # The constraints pin what CI was run with; the project itself only has floors.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt wbtune/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --group dev --editable . --constraint constraints.txt
@@ -43,6 +43,7 @@ docs-serve: .venv/ready
 # The parts of the documentation that are written from the code, or by running it for a minute.
 pages: .venv/ready
 	for page in $(wildcard tests/*_page.py); do $(BIN)/python $$page || exit 1; done
+
 # RLlib, Lightning, transformers and torch: some gigabytes, if pip does not get torch's build for CPUs.
 .venv/recipes/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv/recipes
@@ -53,6 +54,17 @@ pages: .venv/ready
 # The programs in docs/recipes that need these.
 recipes: .venv/recipes/ready
 	.venv/recipes/bin/python -m pytest --noconftest tests/recipes.py
+
+.venv/release: .venv/ready
+	$(BIN)/python -m pip install --quiet --group release --constraint constraints.txt
+	touch $@
+
+# What a release uploads: built, checked, and tried in an environment of its own.
+dist: .venv/release
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/check_dist.py dist
 
 # The newest pre-releases of Ray and wandb, instead of what the constraints pin.
 newest: .venv/ready
@@ -79,9 +91,13 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/bench.py --json benchmarks/results.json \
 		--picture docs/pictures/cost.png --write docs/costs.md
 
-# The picture in the README: the overview that the demo leaves, by headless Chromium.
-picture: demo
-	$(BIN)/python tests/overview_picture.py demo-results/callback/overview.html docs/pictures/overview.png
+.venv/pictures: .venv/ready
+	$(BIN)/python -m pip install --quiet --group pictures --constraint constraints.txt
+	touch $@
+
+# The pictures in docs/pictures, except the benchmark's: what a browser and a terminal really show.
+pictures: .venv/pictures demo
+	$(BIN)/python tests/pictures.py demo-results docs/pictures
 
 clean:
-	rm -rf .venv demo-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site demo-results examples/tour-results .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

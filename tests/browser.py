@@ -57,14 +57,16 @@ def wait_until(driver: Any, condition: str, seconds: float = 120) -> None:
     WebDriverWait(driver, seconds).until(lambda one: one.execute_script(f"return {condition}"))
 
 
-def screenshot(driver: Any, path: Path, height: int | None = None) -> None:
-    """Save a picture of the page, or of the first ``height`` pixels of it."""
+def screenshot(
+    driver: Any, *, top: int = 0, height: int | None = None, width: int | None = None
+) -> bytes:
+    """Take a picture of the page, from a height to another, as PNG."""
     import base64
 
     whole = driver.execute_script("return document.documentElement.scrollHeight")
-    width = driver.execute_script("return document.documentElement.clientWidth")
-    clip = {"x": 0, "y": 0, "width": width, "height": height or whole, "scale": 1}
+    width = width or driver.execute_script("return document.documentElement.clientWidth")
+    clip = {"x": 0, "y": top, "width": width, "height": height or whole - top, "scale": 1}
     picture = driver.execute_cdp_cmd(
         "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
     )
-    path.write_bytes(base64.b64decode(picture["data"]))
+    return base64.b64decode(picture["data"])

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from wbtune.setup import setup_wandb
     from wbtune.tuner import wandb_tuner
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ConfigurationError",
