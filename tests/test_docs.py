@@ -44,8 +44,6 @@ def test_examples_are_true(examples: dict[str, dict[str, Any]]) -> None:
     assert all(one["tried"] for one in examples.values())
 
 
-
-
 @pytest.mark.parametrize(
     "way",
     [
