@@ -238,7 +238,7 @@ def test_without_a_mode_it_asks(made: Made) -> None:
     done = overview(made.folder)
     assert done.exit_code == 2
     assert done.stderr == (
-        "wbtune: Is a greater or a smaller loss better? Tune's files do not tell. "
+        "wbtune: Is a greater or a smaller loss better? Tune's files do not say. "
         "Add --mode max or --mode min.\n"
     )
     assert not (made.folder / page.FILE).exists()

@@ -76,7 +76,7 @@ def objective_for(
         return known.objective
     if mode is None:
         raise ConfigurationError(
-            f"Is a greater or a smaller {name} better? Tune's files do not tell. "
+            f"Is a greater or a smaller {name} better? Tune's files do not say. "
             "Add --mode max or --mode min."
         )
     return objective_of(name, mode)
