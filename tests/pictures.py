@@ -118,11 +118,10 @@ def _write(path: Path, **values: Any) -> None:
 
 def lines(driver: Any, path: Path) -> None:
     """A program that logs online: the pages when it starts, and the last lines."""
-    names = ("WANDB_", "RAY_", "TUNE_")
     with tempfile.TemporaryDirectory() as folder, WandbServer(keys={TEST_KEY}) as server:
         home = Path(folder).resolve()
         (home / "tune_it.py").write_text(PROGRAM, encoding="utf-8")
-        env = {name: text for name, text in os.environ.items() if not name.startswith(names)}
+        env = without_settings()
         env |= server.env(home, TEST_KEY) | {"HOME": str(home), "RAY_ADDRESS": "local"}
         del env["WANDB_MODE"]
         ui = terminal.Terminal([sys.executable, "tune_it.py"], (200, 200), home, env)
@@ -137,23 +136,34 @@ def lines(driver: Any, path: Path) -> None:
 
 
 def tour(driver: Any, path: Path) -> None:
-    """The notebook's last cells, from the one that shows the overview."""
-    from nbconvert import HTMLExporter
-
+    """The notebook's last cells, run from the top."""
+    notebook = TESTS.parent / "examples" / "tour.ipynb"
     with tempfile.TemporaryDirectory() as folder:
         done = Path(folder, "done.ipynb")
-        notebook = TESTS.parent / "examples" / "tour.ipynb"
-        subprocess.run([sys.executable, TESTS / "tour_program.py", notebook, done], check=True)
-        page, _ = HTMLExporter(require_js_url="", mathjax_url="").from_filename(str(done))
-        done.with_suffix(".html").write_text(page, encoding="utf-8")
-        driver.get(done.with_suffix(".html").as_uri())
-        inner = "document.querySelector('iframe').contentDocument?.documentElement.dataset.drawn"
-        browser.wait_until(driver, f"{inner} === 'all'")
-        top = driver.execute_script(
-            "return document.getElementById('5.-The-experiment-as-a-whole:-sweep=True')"
-            ".getBoundingClientRect().top"
-        )
-        save(browser.screenshot(driver, top=top - 20), path)
+        command = [sys.executable, TESTS / "tour_program.py", notebook, done]
+        subprocess.run(command, env=without_settings() | {"HOME": folder}, check=True)
+        picture_of_notebook(driver, done, path)
+
+
+def picture_of_notebook(driver: Any, done: Path, path: Path) -> None:
+    """Write a picture of a notebook's page, from the sweep to the end."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(require_js_url="", mathjax_url="").from_filename(str(done))
+    file = done.with_suffix(".html").resolve()
+    file.write_text(page.replace(str(file.parent), "/home/user"), encoding="utf-8")
+    driver.get(file.as_uri())
+    inner = "document.querySelector('iframe').contentDocument?.documentElement.dataset.drawn"
+    browser.wait_until(driver, f"{inner} === 'all'")
+    heading = "[...document.querySelectorAll('h2')].find((one) => one.textContent.startsWith('5'))"
+    top = driver.execute_script(f"return {heading}.getBoundingClientRect().top")
+    save(browser.screenshot(driver, top=int(top) - 20), path)
+
+
+def without_settings() -> dict[str, str]:
+    """The environment, without settings of whoever makes the pictures."""
+    names = ("WANDB_", "RAY_", "TUNE_")
+    return {name: text for name, text in os.environ.items() if not name.startswith(names)}
 
 
 def main() -> None:
