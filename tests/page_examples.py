@@ -144,14 +144,14 @@ def run(
 
     Args:
         pages: their files.
-        folder: in which each page gets a folder of its own.
-        env: the environment of the process.
+        folder: in which each page gets a folder of its own, for what it leaves.
+        env: the environment of the process. Its home is an empty folder.
         marker: which programs.
         python: the interpreter.
 
     Returns:
         By the name of the block: `error` (a traceback, or None), `printed`, `seconds`, and `home`,
-        the folder that was its home.
+        the folder that what was in its home is in now.
     """
     results = folder / "results.jsonl"
     more = {

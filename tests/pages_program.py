@@ -1,9 +1,9 @@
 """The Python examples of pages, in one process: ``pages_program.py RESULTS MARKER PAGE...``.
 
 Each is a main program of its own, as a user's file would be, and all of them have one Ray. One that
-calls ``ray.init`` starts its own. A page has a folder, empty at first, which is its home and the
-current folder. What became of each is written to RESULTS, a line of JSON for each (see
-`page_examples.run`).
+calls ``ray.init`` starts its own. The home is the current folder, and empty when a page begins; what
+a page leaves there is moved into a folder of its own, as Ray reads only once where the home is. What
+became of each example is written to RESULTS, a line of JSON for each (see `page_examples.run`).
 """
 
 from __future__ import annotations
@@ -35,23 +35,26 @@ def main() -> None:
     results, marker, *pages = sys.argv[1:]
     quick_workers()
     signal.signal(signal.SIGALRM, _too_long)
+    home = Path.home()
     for page in map(Path, pages):
         name = page.relative_to(ROOT).with_suffix("").as_posix().replace("/", "-")
         folder = Path(results).with_name(name)
-        home = folder / "home"
-        home.mkdir(parents=True)
+        folder.mkdir()
         _write_files(page, home)
         for block in blocks(page, marker):
             _write_files(page, home, before=block.line)
             began = time.monotonic()
-            with _place(home), _printing(folder / "printed.txt") as printed:
+            with _place(home), _printing(folder.with_suffix(".txt")) as printed:
                 error = _run(block)
             text = printed.read_text(encoding="utf-8", errors="replace")
             text = text.replace(str(home), "/home/user")
-            result = {"name": block.name, "error": error, "printed": text, "home": str(home)}
+            result = {"name": block.name, "error": error, "printed": text, "home": str(folder)}
             result["seconds"] = round(time.monotonic() - began, 1)
             with Path(results).open("a", encoding="utf-8") as file:
                 print(json.dumps(result), file=file)
+        for path in home.iterdir():
+            if path.name != ".ray":  # its workers find a token there
+                path.rename(folder / path.name)
     print("all pages")
 
 
@@ -68,10 +71,8 @@ def _write_files(page, folder, before=10**9):
 
 @contextlib.contextmanager
 def _place(home):
-    """A home, a current folder and an environment, for one example."""
+    """The current folder, a path to import from and an environment, for one example."""
     before = dict(os.environ)
-    os.environ["HOME"] = str(home)
-    os.environ["NETRC"] = str(home / ".netrc")
     os.chdir(home)
     sys.argv = ["example.py"]
     sys.path.insert(0, str(home))
