@@ -185,8 +185,9 @@ with start() as run:
     used = run.use_artifact("model:one", type="checkpoint")
     with open(used.download() + "/sub/weights.txt") as file:
         print(file.read(), used.metadata["text"])
+print(wandb.Api().artifact(f"{used.project}/model:two").metadata["text"])
 """
-    assert output(client(program, server.env(tmp_path))).split() == ["one", "one"]
+    assert output(client(program, server.env(tmp_path))).split() == ["one", "one", "two"]
     first, second = server.artifact("model", "v0"), server.artifact("model")
     assert (first.type, first.aliases, first.metadata) == ("checkpoint", ["one"], {"text": "one"})
     assert (second.version, second.files) == (1, {"sub/weights.txt": b"two"})

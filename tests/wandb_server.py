@@ -469,6 +469,9 @@ class WandbServer:
         user = {"id": "viewer", "entity": self.entity, "username": self.entity, "teams": teams}
         return {"viewer": {**user, "email": "", "flags": "{}"}}
 
+    def _on_GetDefaultEntity(self, _: JsonDict) -> JsonDict:  # of `wandb.Api`
+        return {"viewer": {"id": "viewer", "entity": self.entity}}
+
     def _on_ServerFeaturesQuery(self, _: JsonDict) -> JsonDict:
         return {
             "serverInfo": {"features": [{"name": it, "isEnabled": True} for it in self.features]}
