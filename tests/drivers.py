@@ -34,13 +34,17 @@ def quick_workers():
     os.environ["COVERAGE_PROCESS_CONFIG"] = ""
 
 
-def local_ray(num_cpus, **more):
-    """A Ray of one's own: several run at once, and each would look for the others' address."""
+def local_ray(num_cpus, *, forked=True, **more):
+    """A Ray of one's own: several run at once, and each would look for the others' address.
+
+    Where workers start actors themselves, as Train's do, they can't be forked: Ray would draw the
+    same ids at random in each of them.
+    """
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)
     quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
-    with warm():
+    with warm() if forked else contextlib.nullcontext():
         ray.init("local", num_cpus=num_cpus, **quiet, **more)
 
 

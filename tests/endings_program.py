@@ -332,7 +332,7 @@ def main():
         ray.init(address, log_to_driver=False, logging_level=50)
         build(COLUMNS[int(way)], EXPERIMENTS[int(experiment)], Path(folder), "")[0].fit()
         return 1
-    local_ray(4)
+    local_ray(4, forked=False)
     cells, begun = {}, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for experiment in EXPERIMENTS:

@@ -110,7 +110,7 @@ def _run(block):
     if "ray.init(" in block.text:
         ray.shutdown()
     elif not ray.is_initialized():
-        local_ray(4)
+        local_ray(4, forked=False)
     # A traceback shows the page and its lines; those of an included file have numbers of their own.
     source = "\n" * (block.line - 1) + block.text
     linecache.cache[block.name] = (len(source), None, source.splitlines(keepends=True), block.name)

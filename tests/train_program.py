@@ -133,7 +133,7 @@ def v1(folder):
 if __name__ == "__main__":
     if VERSION == "v2":  # its workers are killed before they could say what was run
         quick_workers()
-    local_ray(4)
+    local_ray(4, forked=False)
     {"v1": v1, "v2": v2}[VERSION](sys.argv[1])
     ray.shutdown()
     print("all fitted")
