@@ -2,9 +2,9 @@
 
 Each is a main program of its own, as a user's file would be, and all of them have one Ray. One
 that calls ``ray.init`` starts its own. The home is the current folder, and empty when a page
-begins. What a page leaves there is moved into a folder of its own, as Ray reads only once where
-the home is. What became of each example is written to RESULTS, a line of JSON for each
-(`page_examples.run`).
+begins; what a page leaves there is moved into a folder of its own, as Ray reads only once where the
+home is. What became of each example is written to RESULTS, a line of JSON for each (see
+`page_examples.run`).
 """
 
 from __future__ import annotations
