@@ -477,7 +477,7 @@ def test_not_a_function(trainable, got, cure, form):
         ({"projct": "docs"}, UnknownOptionError, ("projct=", "Did you mean project=?")),
         ({"tag": ["a"]}, UnknownOptionError, ("tag=", "Did you mean tags=?")),
         ({"exclude": ["a"]}, UnknownOptionError, ("exclude=", "Did you mean excludes=?")),
-        ({"xyzzy": 1}, UnknownOptionError, ("xyzzy=", "README")),
+        ({"xyzzy": 1}, UnknownOptionError, ("xyzzy=", "documentation")),
         ({"reinit": True}, ConfigurationError, ("reinit=", "Leave it out")),
         ({"excludes": "loss"}, ConfigurationError, ("'loss'", "['loss']")),
         ({"mode": "of-line"}, ConfigurationError, ("'of-line'", "offline")),
