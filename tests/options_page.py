@@ -83,11 +83,9 @@ def _refused(way: str) -> str:
         if way not in option.ways
     }
     lines = [
-        f"- `{name}` {_safe(why.removeprefix('has no effect here. '))}\n"
+        f"- `{name}`: {_safe(re.sub('^(?=[a-z])', 'It ', why.removeprefix('has no effect here. ')))}\n"
         for name, why in refused.items()
     ]
-    lines = [re.sub(r"^(- `\w+`) It ", r"\1: it ", line) for line in lines]
-    lines = [re.sub(r"^(- `\w+`) A ", r"\1: a ", line) for line in lines]
     names = ", ".join(f"`{name}`" for name in DECIDED)
     if way in ACCEPTED_BY:
         effect = "are accepted, as Ray's own does, and one line says that they have no effect"

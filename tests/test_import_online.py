@@ -298,7 +298,7 @@ def test_the_best_checkpoint_may_not_be_known(server, client, tmp_path):
     asked = ["--upload-checkpoints", "best", "--metric", "loss", "--goal", "minimize"]
     content = client(folder, *asked, code=1)
     assert content["trials_without_known_best"] == 1
-    [text] = [text for text in content["warnings"] if "is the best" in text]
+    [text] = [text for text in content["warnings"] if "best checkpoint" in text]
     assert text.startswith("the best checkpoint is not known for 1 trial (train_a)")
     assert any("checkpoints of train_c are not uploaded" in text for text in content["warnings"])
     found = [(one.files["model.txt"].decode(), set(one.aliases)) for one in server.artifacts]
