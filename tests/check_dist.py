@@ -88,9 +88,7 @@ def main() -> None:
         assert module.startswith(folder), module
         check_doctor(python, home, wheel.name.split("-")[1])
         sync = check_example(python, home)
-    print(
-        f"{wheel.name}: its contents, its page, wbtune doctor and the README's first example are fine"
-    )
+    print(f"{wheel.name} is fine: contents, page, wbtune doctor, the README's first example")
     print(f"the example says how to send its {RUNS} runs with {ROWS} rows: {sync}")
 
 
