@@ -82,10 +82,10 @@ def _refused(way: str) -> str:
         for name, option in {**OPTIONS, **INIT_OPTIONS}.items()
         if way not in option.ways
     }
-    lines = [
-        f"- `{name}`: {_safe(re.sub('^(?=[a-z])', 'It ', why.removeprefix('has no effect here. ')))}\n"
-        for name, why in refused.items()
-    ]
+    lines = []
+    for name, why in refused.items():
+        sentence = re.sub("^(?=[a-z])", "It ", why.removeprefix("has no effect here. "))
+        lines.append(f"- `{name}`: {_safe(sentence)}\n")
     names = ", ".join(f"`{name}`" for name in DECIDED)
     if way in ACCEPTED_BY:
         effect = "are accepted, as Ray's own does, and one line says that they have no effect"
