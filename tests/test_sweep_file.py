@@ -625,7 +625,7 @@ def test_files_are_read_as_yaml_reads_them(path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_file_is_its_mapping(tmp_path, config):
     path = tmp_path / "sweep.yaml"
-    path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
     read = sweep_file.read("f", path)
     both = read.source.config, sweep_file.read("f", config).source.config
     assert json.dumps(both[0], sort_keys=True) == json.dumps(both[1], sort_keys=True)
