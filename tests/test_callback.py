@@ -46,8 +46,10 @@ def train(config):
         Path(page._path).unlink()  # as at the end of this process
 
 
-def test_results_and_config(ray, tmp_path):
+def test_results_and_config(ray, tmp_path, monkeypatch):
     """Excluded keys are nowhere on disk, the rest arrives, ``config["wandb"]`` is read."""
+    monkeypatch.setenv("WANDB_PROJECT_NAME", "environment")  # the argument comes first
+    monkeypatch.setenv("WANDB_GROUP_NAME", "environment")  # config["wandb"] comes first
     # Over 40 lines: one experiment, and all that it shows.
     excludes = ["debug", "*/token", "password", "hostname"]
     tune.Tuner(

@@ -47,6 +47,7 @@ class Experiment:
         public_name: what the user called, for messages.
         options: located and checked.
         login: the key and the server.
+        given: the options before they were located, which ``config["wandb"]`` does not override.
         objective: which checkpoint is the best.
         stops: what ``stop=`` and the time budget have decided; None if that can't be known.
         restored: what `state` returned before the driver ended; empty for a new experiment.
@@ -61,6 +62,7 @@ class Experiment:
         options: RunOptions,
         login: Login | None = None,
         *,
+        given: RunOptions | None = None,
         objective: Objective | None = None,
         stops: ray_stops.Stops | None = None,
         restored: Mapping[str, Any] | None = None,
@@ -72,8 +74,9 @@ class Experiment:
         self._stops = stops
         self._place = place
         self._writer = Writer() if writer is None else writer
+        login = login or Login()
         self._trials = Trials(
-            public_name, options, login or Login(), objective=objective, restored=restored
+            public_name, options, login, given=given, objective=objective, restored=restored
         )
         self._runs = TrialRuns(self._trials, self._writer)
         self._artifacts = Artifacts(self._trials, self._runs, self._writer)

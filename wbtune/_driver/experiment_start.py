@@ -74,14 +74,14 @@ def start_experiment(
         CredentialsError: if the server needs a key and there is none.
     """
     ownership.check(public_name)
-    options = run_spec.locate(public_name, options)
+    given, options = options, run_spec.locate(public_name, options)
     if not options.project:
         raise ConfigurationError(run_spec.no_project(public_name))
     sweep = ray_loop.sweep()
     objective = objective or objective_of(sweep.metric, sweep.mode)
     if options.checkpoints == "best" and objective is None and not ray_loop.SETUP.is_here:
         logger.warning(_NOT_KNOWN, public_name)
-        options = replace(options, upload_checkpoints="last")
+        given, options = (replace(one, upload_checkpoints="last") for one in (given, options))
     _check_checkpoints(public_name, options, objective, sweep.filesystem)
     outer_job.warn_once(public_name, options.group or sweep.experiment)
     if options.mode != "disabled" and sweep.directory is not None:
@@ -104,6 +104,7 @@ def start_experiment(
         public_name,
         options,
         login,
+        given=given,
         objective=objective,
         stops=ray_stops.observe_stops(info.get("time_budget_s")),
         restored=restored,

@@ -34,6 +34,7 @@ class Trials:
         public_name: what the user called, for messages.
         options: located and checked.
         login: the key and the server.
+        given: the options before they were located, which ``config["wandb"]`` does not override.
         objective: which checkpoint is the best.
         restored: what `for_restoring` returned before the driver ended; empty for a new
             experiment.
@@ -48,11 +49,13 @@ class Trials:
         options: RunOptions,
         login: Login,
         *,
+        given: RunOptions | None = None,
         objective: Objective | None = None,
         restored: Mapping[str, Any] | None = None,
     ) -> None:
         self.public_name = public_name
         self.options = options
+        self._given = options if given is None else given
         self.login = login
         self.objective = objective
         self.restored = dict(restored or {})
@@ -77,7 +80,7 @@ class Trials:
         """Add a new trial."""
         identified = identity.of_trial(trial)
         inner, config = self._split_config(trial)
-        options = inner | self.options
+        options = self.options | inner | self._given
         init = ignored_options.for_driver(self.public_name, options.init_kwargs)
         options = replace(options, init_kwargs=init)
         excludes = excludes_of(options.excludes, options.unmask)
