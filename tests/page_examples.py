@@ -174,6 +174,6 @@ def run(
     lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     found = {one.pop("name"): one for one in map(json.loads, lines)}
     if done.returncode or "all pages" not in done.stdout:
-        last = next(reversed(found), "before the first block")
-        raise AssertionError(f"the process ended early, at {last}:\n{done.stdout[-5000:]}")
+        last = f"after {next(reversed(found), 'nothing')}"
+        raise AssertionError(f"the process ended early, {last}:\n{done.stdout[-5000:]}")
     return found

@@ -10,6 +10,7 @@ home is. What became of each example is written to RESULTS, a line of JSON for e
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import linecache
 import os
@@ -25,6 +26,8 @@ from page_examples import ROOT, blocks, fenced
 
 #: For one example: seconds on a slow machine are many.
 BLOCK_S = 300
+#: This program's, while an example prints to a file.
+ITS_STDERR = os.dup(2)
 
 
 class TooLongError(BaseException):
@@ -107,6 +110,8 @@ def _run(block):
     """Run an example; the traceback, if it fails."""
     import ray
 
+    # Where Ray hangs in its own code, no signal gets through: then the whole program ends.
+    faulthandler.dump_traceback_later(BLOCK_S + 60, exit=True, file=ITS_STDERR)
     if "ray.init(" in block.text:
         ray.shutdown()
     elif not ray.is_initialized():
@@ -126,6 +131,7 @@ def _run(block):
         _end_run()
         if "ray.init(" in block.text:
             ray.shutdown()
+        faulthandler.cancel_dump_traceback_later()
     return None
 
 
