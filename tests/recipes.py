@@ -32,12 +32,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 @pytest.fixture
 def logs(results: dict[str, dict[str, Any]]) -> Any:
-    """Read the runs of an experiment of a page's home, by their name."""
+    """Read the runs of an experiment. Its home is the first page's: Ray asks for it only once."""
 
-    def read(page: str, experiment: str) -> list[RunLog]:
-        (home,) = {one["home"] for name, one in results.items() if f"/{page}.md:" in name}
-        found = run_log.read_runs(Path(home, "ray_results", experiment)).values()
-        return sorted(found, key=lambda log: log.name)
+    def read(experiment: str) -> list[RunLog]:
+        homes = {Path(one["home"]) for one in results.values()}
+        found = [run_log.read_runs(home / "ray_results" / experiment).values() for home in homes]
+        return [log for runs in found for log in runs]
 
     return read
 
@@ -58,7 +58,7 @@ def is_complete(log: RunLog, rows: int, outcome: str = "finished") -> bool:
 
 def test_rllib(logs):
     """A run for each trial; its nested results, less what is excluded; and its checkpoint."""
-    low, high = sorted(logs("rllib", "ppo"), key=lambda log: log.config["lr"])
+    low, high = sorted(logs("ppo"), key=lambda log: log.config["lr"])
     assert (low.config["lr"], high.config["lr"]) == (1e-4, 1e-3)
     for log in (low, high):
         assert is_complete(log, 2, "stopped")
@@ -80,14 +80,14 @@ def test_rllib(logs):
 
 def test_rllib_with_the_callback(logs):
     """The same; nothing is left out without `excludes`."""
-    (log,) = logs("rllib", "ppo-callback")
+    (log,) = logs("ppo-callback")
     assert is_complete(log, 1, "stopped")
     assert any("timer" in key for key in log.rows[0])
 
 
 def test_an_rllib_algorithm_with_a_run_of_its_own(logs):
     """What it logs is in the row of RLlib's results."""
-    (log,) = logs("rllib", "ppo-own-run")
+    (log,) = logs("ppo-own-run")
     assert is_complete(log, 1, "stopped")
     assert log.rows[0]["weights/sum"] > 0
     assert "env_runners/episode_return_mean" in log.rows[0]
@@ -102,7 +102,7 @@ def test_an_rllib_algorithm_with_a_run_of_its_own(logs):
 )
 def test_loggers_find_the_run(page, rows, steps, project, logs):
     """Each trial has one run, which has what the library logs."""
-    found = logs(page, page)
+    found = logs(page)
     assert len(found) == 2
     for log in found:
         assert is_complete(log, rows)
@@ -115,14 +115,14 @@ def test_loggers_find_the_run(page, rows, steps, project, logs):
 
 def test_the_trainer_of_transformers_adds_its_config(logs):
     """The arguments of the Trainer, and the model's config."""
-    for log in logs("huggingface", "huggingface"):
+    for log in logs("huggingface"):
         assert {"learning_rate", "hidden_size", "model/num_parameters"} <= set(log.config)
         assert "train_runtime" in log.summary
 
 
 def test_ray_train(logs):
     """The worker of rank 0 has the run."""
-    (log,) = logs("ray-train", "torch")
+    (log,) = logs("torch")
     assert is_complete(log, 3)
     assert (log.name, log.group, log.config["lr"]) == ("torch", "torch", 0.1)
 

@@ -126,8 +126,8 @@ def test_each_trial_has_its_own_name_and_tags(ray, tmp_path):
     ).fit()
     logs = run_log.read_runs(tmp_path / "named").values()
     assert {log.name: (log.tags, log.notes) for log in logs} == {
-        "lr=1": (["lr-1", "t"], "n"),
-        "lr=2": (["lr-2", "t"], "n"),
+        "lr=1": (["t", "lr-1"], "n"),
+        "lr=2": (["t", "lr-2"], "n"),
     }
     assert all("wandb" not in log.config for log in logs)
 
