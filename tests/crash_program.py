@@ -76,7 +76,7 @@ TRAINABLES = {"callback": plain, "wandb_trial": decorated, "WandbMixin": Mixed}
 def main():
     folder, way = sys.argv[1:]
     quick_workers()
-    local_ray(2)
+    local_ray(2, forked=False)
     trainable = TRAINABLES[way]
     run_config = tune.RunConfig(
         name=f"crash-{way}",
