@@ -84,8 +84,7 @@ def start_experiment(
         given, options = (replace(one, upload_checkpoints="last") for one in (given, options))
     _check_checkpoints(public_name, options, objective, sweep.filesystem)
     outer_job.warn_once(public_name, options.group or sweep.experiment)
-    if options.mode != "disabled" and sweep.directory is not None:
-        _check_folder(public_name, Path(sweep.directory, "wandb"))
+    _check_folder(public_name, options, sweep.directory)
     capabilities.warn_of_lost()
     fit = _name_fit()
     login = driver_login.log_in(public_name, options, api_key)
@@ -129,8 +128,11 @@ def _name_fit() -> str:
     return fit if ray_loop.name_fit(fit) else handover.process()
 
 
-def _check_folder(public_name: str, folder: Path) -> None:
+def _check_folder(public_name: str, options: RunOptions, experiment: str | None) -> None:
     """Check that runs can be written: otherwise each would be lost while its trial continues."""
+    if options.mode == "disabled" or experiment is None:
+        return
+    folder = Path(experiment, "wandb")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
