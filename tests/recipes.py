@@ -25,7 +25,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     """What became of each program, in one process and on one Ray."""
     folder = tmp_path_factory.mktemp("recipes")
     env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    env |= {"HOME": str(folder), "WANDB_ERROR_REPORTING": "false"}
+    (folder / "home").mkdir()
+    env |= {"HOME": str(folder / "home"), "WANDB_ERROR_REPORTING": "false"}
     pages = [page for page in PAGES if blocks(page, "recipes")]
     return page_examples.run(pages, folder, env, "recipes")
 

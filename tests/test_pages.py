@@ -49,7 +49,7 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     folder = tmp_path_factory.mktemp("online")
     (folder / "home").mkdir()
     with WandbServer(keys={TEST_KEY}) as server:
-        env = functions.clean_env(folder / "home") | server.env(folder, TEST_KEY)
+        env = functions.clean_env(folder / "home") | server.env(folder / "home", TEST_KEY)
         del env["WANDB_MODE"]
         found = page_examples.run(with_marker("online"), folder, env, "online")
         assert server.refusals == []
