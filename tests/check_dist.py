@@ -15,7 +15,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-import dist
+import distributions
 
 #: What the first example logs.
 RUNS, ROWS = 2, 60
@@ -24,9 +24,9 @@ RUNS, ROWS = 2, 60
 def problems(folder: Path) -> tuple[Path, list[str]]:
     """Return the wheel, and what is wrong with the files that were built."""
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    found = [f"{wheel.name}: {one}" for one in dist.of_wheel(wheel)]
-    found += [f"{sdist.name}: {one}" for one in dist.of_sdist(sdist)]
-    dead = dist.dead(dist.description(wheel))
+    found = [f"{wheel.name}: {one}" for one in distributions.of_wheel(wheel)]
+    found += [f"{sdist.name}: {one}" for one in distributions.of_sdist(sdist)]
+    dead = distributions.dead(distributions.description(wheel))
     return wheel, found + [f"the description has a dead link: {link}" for link in dead]
 
 
@@ -35,7 +35,7 @@ def python_with(wheel: Path, folder: Path) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel]
-    subprocess.run([*command, "--constraint", dist.ROOT / "constraints.txt"], check=True)
+    subprocess.run([*command, "--constraint", distributions.ROOT / "constraints.txt"], check=True)
     return python
 
 
@@ -63,7 +63,7 @@ def check_doctor(python: Path, home: Path, version: str) -> None:
 
 def check_example(python: Path, home: Path) -> str:
     """The README's first example logs its runs; return its line that says how to send them."""
-    page = (dist.ROOT / "README.md").read_text(encoding="utf-8")
+    page = (distributions.ROOT / "README.md").read_text(encoding="utf-8")
     example = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     (home / "example.py").write_text(example, encoding="utf-8")
     said = run(python, home, "example.py")
