@@ -222,6 +222,7 @@ _COMMAND = re.compile(r"(chmod|pip|ulimit|wandb|wbtune) \S.*|[A-Z_]+=\S+")
 
 def _prose(text: str) -> str:
     """A text: what is code in it is in backticks."""
+    text = re.sub(r"\.<\w+>", ".", text)  # a sentence may follow, or none
     text = text.removesuffix(".") if _COMMAND.fullmatch(text) else text
     if _COMMAND.fullmatch(text):
         return _code(text)

@@ -52,6 +52,7 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         links.print_line(f"wbtune: {number} in {where}{more}")
         if offline and not more and mode not in {None, "online", "shared"}:
             command = links.command("sync", folder.parent)
+            # Message: none by itself.
             links.print_line(f"wbtune: upload them by: {command}")
 
 

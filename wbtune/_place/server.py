@@ -220,7 +220,7 @@ class Server:
             msg = f"{shown} does not answer as a W&B server does ({error})"
             raise ServerUnreachableError(msg) from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            # Cause: There is no network here, a proxy lacks, or the certificate is not known.
+            # Cause: There is no network here, a proxy is missing, or the certificate is not known.
             # Cure: Check the network, HTTPS_PROXY and SSL_CERT_FILE, or log without a server by
             #   mode="offline".
             msg = f"the W&B server {shown} can't be reached ({error or type(error).__name__})"
@@ -230,7 +230,7 @@ class Server:
             #   WANDB_BASE_URL.
             raise CredentialsError(f"{shown} refuses the API key (HTTP {answer.status})")
         if answer.status == _BUSY or answer.status >= _BROKEN:
-            # Cause: The server, or a proxy before it, is broken or busy.
+            # Cause: The server, or a proxy in front of it, is broken or busy.
             # Cure: Wait, or log without a server by mode="offline".
             msg = f"the W&B server {shown} answers with HTTP {answer.status}"
             raise ServerUnreachableError(msg)

@@ -171,7 +171,7 @@ class Guard:
         Raises:
             ConnectionError: if the new cores die as well, several times in a row.
         """
-        # Cause: Something killed wandb-core: the kernel, for want of memory, or a user.
+        # Cause: Something killed wandb-core: the kernel, when memory ran out, or a user.
         # Cure: Nothing to do; if it recurs, free memory on that node: no row is lost.
         logger.warning("wbtune: wandb-core was gone; run %s goes on in a new one.", self._run.id)
         for _ in range(core.TRIES - 1):

@@ -93,12 +93,12 @@ class ProgramProcess:
         try:
             code = int(said)
         except ValueError:
-            # Cause: The kernel, for want of memory, or a user killed the trial's processes.
+            # Cause: The kernel, when memory ran out, or a user killed the trial's processes.
             # Cure: Run fewer trials at once: --max-concurrent.
             raise ProgramFailedError(said or "the program's parent process was killed") from None
         if code < 0:
             with contextlib.suppress(ValueError):  # a signal without a name
-                # Cause: The kernel, for want of memory (SIGKILL), a crash (SIGSEGV), or a user.
+                # Cause: The kernel, when memory ran out (SIGKILL), a crash (SIGSEGV), or a user.
                 # Cure: Look at the program's output above.
                 raise ProgramFailedError(f"the program was ended by {signal.Signals(-code).name}")
         # Cure: Look at the program's output above.
