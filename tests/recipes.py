@@ -33,7 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 @pytest.fixture
 def logs(results: dict[str, dict[str, Any]]) -> Any:
-    """Read the runs of an experiment. Its home is the first page's: Ray asks for it only once."""
+    """Read the runs of an experiment, whichever page started it."""
 
     def read(experiment: str) -> list[RunLog]:
         homes = {Path(one["home"]) for one in results.values()}

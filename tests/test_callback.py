@@ -85,7 +85,7 @@ def test_results_and_config(ray, tmp_path, monkeypatch):
     assert row["weights"]["_type"] == "histogram"
     types = [[row[key]["_type"] for key in ("page", "table", "video")] for row in log.rows]
     assert types == [["html-file", "table-file", "video-file"]] * 5
-    assert (log.group, log.tags) == ("from-config", ["t"])
+    assert (log.project, log.group, log.tags) == ("p", "from-config", ["t"])
     assert log.config["lr"] == 0.1
     assert log.config["mine"] == 1
     assert log.config["db"] == {"host": "h"}

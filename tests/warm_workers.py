@@ -58,7 +58,7 @@ def worker(words: list[str]) -> tuple[list[str], dict[str, str]] | None:
         return None
     given = words[at:]
     env = dict(os.environ)
-    # Ray would start a Python more, only to set variables: Tune gives each trial one.
+    # Ray would start another Python, only to set variables: Tune gives each trial one.
     for word in [word for word in given if word.startswith(CONTEXT)]:
         context = json.loads(word.removeprefix(CONTEXT))
         env.update(context.pop("env_vars"))
