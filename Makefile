@@ -15,10 +15,12 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/python examples/quickstart.py
 
-# Two files at a time, each with a Ray of its own: Ray's waits are the other's work.
+# Two files at a time, each with a Ray of its own: Ray's waits are the other's work. What fails is shown
+# at once, and what hangs ends, so that whoever waits for an hour sees why.
 test: .venv/ready
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m coverage run -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--instafail --timeout 900 --session-timeout 3300
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

@@ -42,6 +42,9 @@ os.environ["LOG_NAME_UPDATE_INTERVAL_S"] = "2"
 # A shell's background job ignores Ctrl-C, and so would all the programs that are to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Measured by coverage, processes start half as fast: only those of tests with `measured` are.
+_COVERAGE = "COVERAGE_PROCESS_CONFIG"
+_MEASURED = os.environ.get(_COVERAGE, "")
 # Hundreds of workers import the same modules: one of them compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -67,6 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
         patch.setenv("NETRC", str(folder / ".netrc"))
+        patch.setenv(_COVERAGE, "")
         for name in ("CONFIG", "DATA", "CACHE"):
             patch.setenv(f"WANDB_{name}_DIR", str(folder / name.lower()))
         # wandb reads the environment once, when it is first asked: not in a test that changes it.
@@ -77,6 +81,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         wandb_setup._setup(start_service=False)
         yield folder
         closing.end_core()
+
+
+@pytest.fixture(scope="module")
+def measured(home: Path) -> Iterator[None]:
+    """The processes that these tests start are measured, if coverage measures at all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_COVERAGE, _MEASURED)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +141,7 @@ def ray(home: Path) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         # The workers import the tests' own modules.
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        # Measured, each of the hundreds of workers would start half as fast.
-        patch.setenv("COVERAGE_PROCESS_CONFIG", "")
+        patch.setenv(_COVERAGE, "")
         local_ray(4)
     yield ray
     ray.shutdown()

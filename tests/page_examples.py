@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 PYTHON = ("python", "py", "python3")
 #: For all programs of one process: several pages, on a slow machine.
-TIMEOUT = 3600
+TIMEOUT = 1800
 
 _FENCE = re.compile(r"^(?P<indent>[ \t>]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`]*)$")
 _COMMENT = re.compile(r"^[ \t>]*<!--\s*(.*?)\s*-->\s*$")

@@ -1,10 +1,10 @@
 """The Python examples of pages, in one process: ``pages_program.py RESULTS MARKER PAGE...``.
 
 Each is a main program of its own, as a user's file would be, and all of them have one Ray. One
-that calls ``ray.init`` starts its own. The home is the current folder, and empty when a page
-begins; what a page leaves there is moved into a folder of its own, as Ray reads only once where the
-home is. What became of each example is written to RESULTS, a line of JSON for each (see
-`page_examples.run`).
+that calls ``ray.init`` starts its own, and one with a trainer gets its own, as its workers can't
+be forked. The home is the current folder, and empty when a page begins; what a page leaves there is
+moved into a folder of its own, as Ray reads only once where the home is. What became of each
+example is written to RESULTS, a line of JSON for each (see `page_examples.run`).
 """
 
 from __future__ import annotations
@@ -112,10 +112,11 @@ def _run(block):
 
     # Where Ray hangs in its own code, no signal gets through: then the whole program ends.
     faulthandler.dump_traceback_later(BLOCK_S + 60, exit=True, file=ITS_STDERR)
-    if "ray.init(" in block.text:
+    its_own = "ray.init(" in block.text
+    if its_own or _trains(block):
         ray.shutdown()
-    elif not ray.is_initialized():
-        local_ray(4, forked=False)
+    if not (its_own or ray.is_initialized()):
+        local_ray(4, forked=not _trains(block))
     # A traceback shows the page and its lines; those of an included file have numbers of their own.
     source = "\n" * (block.line - 1) + block.text
     linecache.cache[block.name] = (len(source), None, source.splitlines(keepends=True), block.name)
@@ -129,10 +130,15 @@ def _run(block):
     finally:
         signal.alarm(0)
         _end_run()
-        if "ray.init(" in block.text:
+        if its_own or _trains(block):
             ray.shutdown()
         faulthandler.cancel_dump_traceback_later()
     return None
+
+
+def _trains(block):
+    """Say whether its workers start actors: see `local_ray`."""
+    return "Trainer(" in block.text
 
 
 def _end_run():

@@ -73,7 +73,9 @@ Ask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+def process(
+    measured: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
     program = tmp_path_factory.mktemp("program") / "asked.py"
     program.write_text(PROGRAM)
     root = str(Path(credentials.__file__).parents[1])

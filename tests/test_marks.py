@@ -10,6 +10,11 @@ from marks import OWN_RAY, marks_of, reached
 TESTS = Path(__file__).parent
 #: With words that would mark the tests of this module replaced.
 SOURCE = '''
+import json
+
+import beside
+from beside import begun
+
 KEY = "k"
 PROGRAM = """
 RAY.init()
@@ -45,7 +50,16 @@ def test_elsewhere(): assert doctests()
 def test_on_a_cluster(cluster): pass
 def test_with_a_server(server): pass
 def test_both(server, ray): pass
+def test_by_a_module(): beside.begun()
+def test_by_a_name(): begun()
+def test_by_nothing(): beside.quiet(json.dumps({}))
 '''
+#: A module of the tests' that they import.
+BESIDE = """
+def quiet(text): return text
+def begun(): return _begun()
+def _begun(): RAY.init()
+"""
 
 
 @pytest.mark.parametrize(
@@ -58,11 +72,15 @@ def test_both(server, ray): pass
         ("test_on_a_cluster", ["cluster"], {"ray", "slow"}),
         ("test_with_a_server", ["server"], {"server"}),
         ("test_both", ["server", "ray"], {"server", "ray"}),
+        ("test_by_a_module", [], {"ray", "slow"}),
+        ("test_by_a_name", [], {"ray", "slow"}),
+        ("test_by_nothing", [], {"unit"}),
     ],
 )
 def test_a_test_has_the_markers_of_what_it_reaches(name, fixtures, expected, tmp_path):
-    """Over functions, constants and fixtures of its module, however far."""
+    """Over functions, constants and fixtures of its module and those beside it, however far."""
     path = tmp_path / "test_it.py"
+    (tmp_path / "beside.py").write_text(BESIDE.replace("RAY", "ray"))
     source = SOURCE.replace("RAY", "ray").replace("WANDB", "Wandb")
     path.write_text(source.replace("_PROGRAM", "_program").replace("FUNCTIONS", "functions"))
     assert marks_of(reached(path, [name, *fixtures]), fixtures) == expected

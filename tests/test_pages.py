@@ -81,12 +81,14 @@ def first_missing(shown: str, printed: str) -> str | None:
     return None
 
 
+@pytest.mark.timeout(page_examples.TIMEOUT)
 @pytest.mark.parametrize("page", with_marker(""), ids=name)
 def test_the_examples_of_a_page_run(page, offline):
     """Each is a program of its own, offline, and prints what the page shows."""
     assert failures(blocks(page), offline) == []
 
 
+@pytest.mark.timeout(page_examples.TIMEOUT)
 @pytest.mark.parametrize("page", with_marker("online"), ids=name)
 def test_the_online_examples_of_a_page_run(page, online):
     """Each is a program of its own, and W&B's server takes all that it sends."""

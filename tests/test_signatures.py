@@ -162,7 +162,7 @@ def test_sections(name):
     text = inspect.getdoc(PUBLIC[name]) or ""
     assert re.search(r"^Runs on: .*\b(driver|trial)\b", text, re.MULTILINE)
     assert re.search(r"^Source: https://docs\.ray\.io/.*tune-wandb\.html", text, re.MULTILINE)
-    assert ">>> " in section(text, "Example")
+    assert ">>> " in section(text, "Examples")
     if inspect.isfunction(PUBLIC[name]):
         assert section(text, "Returns")
 

@@ -295,11 +295,27 @@ def test_a_mirror_asks_once(folder, tmp_path):
 # --- servers and storages that fail ------------------------------------------------------
 
 
+STUCK = """
+import psutil
+from wbtune._data import timeouts
+from wbtune._upstream.wandb_sync import LogUpload
+timeouts.SYNC_CORE_ANSWERS_S = 0.5
+start = LogUpload._start
+async def start_with_a_stuck_core(*args, **options):
+    (core,) = psutil.Process().children()
+    core.suspend()
+    try:
+        await start(*args, **options)
+    finally:
+        core.resume()
+LogUpload._start = start_with_a_stuck_core
+"""
+
+
 def test_a_core_that_does_not_answer_in_time(server, folder, tmp_path):
     """It is one run's problem: the report comes, and the exit code is 1."""
     written(folder, tmp_path, "run = opened('a'); rows(run, 0, 5); closed(run); closing.end_core()")
-    impatient = "from wbtune._data import timeouts; timeouts.SYNC_CORE_ANSWERS_S = 0.0"
-    code, out, err = ended(begun(server, tmp_path, impatient, str(folder)))
+    code, out, err = ended(begun(server, tmp_path, STUCK, str(folder)))
     assert code == 1
     assert out.startswith("1 run, 5 rows: 0 arrived")
     assert "run a: the server lacks 5 of 5 rows; wandb-core did not answer" in err
