@@ -42,7 +42,9 @@ def is_alive(pid: int) -> bool:
 
 
 def pid_in(file: Path) -> int:
+    until = time.monotonic() + LONG_S
     while not (file.exists() and file.read_text(encoding="utf-8")):
+        assert time.monotonic() < until, f"nothing has written {file.name}"
         time.sleep(0.01)
     return int(file.read_text(encoding="utf-8"))
 
@@ -124,8 +126,7 @@ def test_a_program_does_not_outlive_its_trial(tmp_path):
     program = textwrap.dedent(HANGS.format(before=""))
     trial = f"""
         import os, pathlib, sys
-        from wbtune._trial.program_environment import RunPlace, written
-from wbtune._trial.program_process import ProgramProcess
+        from wbtune._trial.program_process import ProgramProcess
         arguments = [sys.executable, "-c", {program!r}]
         ProgramProcess(arguments, os.environ, pathlib.Path.cwd()).wait(1000)
     """
