@@ -127,6 +127,22 @@ def test_an_ending_that_came_later_arrives(args, server, folder, tmp_path):
     assert server.refusals == []
 
 
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_later_attempt_that_ends_well_leaves_no_error(mode, server, folder, tmp_path):
+    """Neither when it writes to the server nor when its segment is sent after the first."""
+    env = functions.clean_env(tmp_path) | server.env(tmp_path, TEST_KEY) | {"WANDB_MODE": mode}
+    writer = WRITER.replace('"offline"', repr(mode))
+    outcomes = ("Outcome.failed(ValueError('no luck'))", "FINISHED")
+    for code, seen in zip(outcomes, ("ValueError", None), strict=True):
+        code = f"run = opened('a'); rows(run, 0, 3); closed(run, {code}); closing.end_core()"
+        functions.program(env, folder, "-c", writer + code, str(folder))
+        if mode == "offline":
+            synced(server, tmp_path, str(folder))
+        assert run_of(server).summary.get("wbtune/error") == seen
+    left = {key for key in run_of(server).summary if key.startswith("wbtune/")}
+    assert left == {"wbtune/outcome"}
+
+
 def until_written(folder: Path, rows: int) -> Path:
     """Wait until a run has so many rows on disk."""
     deadline = time.monotonic() + 60

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wbtune._data import timeouts
 from wbtune._data.checkpoint import ARTIFACT_TYPE, SavedCheckpoint
 from wbtune._data.deadline import NO_DEADLINE, Deadline, Waiting
-from wbtune._data.outcomes import OUTCOME_TAGS
+from wbtune._data.outcomes import OUTCOME_KEYS, OUTCOME_TAGS
 from wbtune._run import forks, guard, run_files, segments
 from wbtune._upstream import wandb_auth, wandb_core, wandb_finish, wandb_media, wandb_settings
 
@@ -285,9 +285,13 @@ def _complete(run: Run, outcome: Outcome, notes: dict[str, Any]) -> None:
 
 
 def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
-    run.summary.update({**outcome.summary(), **notes})
+    said = outcome.summary()
+    run.summary.update({**said, **notes})
+    # An earlier attempt may have left its own outcome at the server: an error, say, and a tag.
+    for key in OUTCOME_KEYS:
+        if key not in said:
+            del run.summary[key]
     segments.carry_over_computed(run)
-    # An earlier attempt may have left the tag of its own outcome.
     tags = (*(tag for tag in run.tags or () if tag not in OUTCOME_TAGS), *outcome.tags)
     if tags != tuple(run.tags or ()):
         run.tags = tags
