@@ -56,7 +56,8 @@ def test_the_closing_line(cluster):
     """The driver says where in S3 the runs are, and what to type; and has no trouble to tell."""
     _, output = cluster
     for way in ("s3-callback", "s3-WandbMixin"):
-        line = f"wbtune: 2 runs in s3://bucket/results/{way}/wandb; copy that folder here and"
+        address = f"s3://bucket/results/{way}"
+        line = f"wbtune: 2 runs in {address}/wandb; upload them by: wbtune sync {address}\n"
         assert output.count(line) == 1
     assert "not copied" not in output
     assert "wandb:" not in output

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How many runs' folders one line names; if there are more, it names the folder that has them all.
 SHOWN: Final = 8
+#: Storages that `wbtune sync` reaches by the address that Tune's file system shows.
+_BY_ADDRESS: Final = ("s3://", "gcs://")
 
 
 def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
@@ -49,6 +51,8 @@ def print_folders(trials: Trials, delivered: Iterable[str]) -> None:
         if directory in delivered and offline:
             where = str(remote)
             more = "; copy that folder here and send them by: wbtune sync wandb"
+            if where.startswith(_BY_ADDRESS):
+                more = f"; upload them by: wbtune sync {shlex.quote(where.removesuffix('/wandb'))}"
         links.print_line(f"wbtune: {number} in {where}{more}")
         if offline and not more and mode not in {None, "online", "shared"}:
             command = links.command("sync", folder.parent)
