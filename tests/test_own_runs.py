@@ -15,10 +15,12 @@ from ray import tune
 
 from wbtune import WandbMixin, setup_wandb, wandb_trial, wandb_tuner
 from wbtune._data.options import RunOptions
+from wbtune._data.outcomes import FINISHED
 from wbtune._place.identity import Identity
 from wbtune._run import ownership, run_files, run_log
 from wbtune._trial import tune_hooks
 from wbtune._trial.trial_run import TrialRun
+from wbtune._upstream import wandb_settings
 
 PROJECT = "own"
 STEPS = 3
@@ -222,6 +224,19 @@ def test_finish_where_nobody_else_closes_the_run(tmp_path, monkeypatch):
     assert run_files.wait_for_end(*run_files.logs(tmp_path, "by-hand"))
     log = run_log.read_runs(tmp_path)["by-hand"]
     assert log.exit_code == 3
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch):
+    """In a trial with a run that needs no login it gives that run, and does not ask for one."""
+    settings = wandb_settings.of_process()
+    monkeypatch.setattr(settings, "mode", "online")
+    trial_run = TrialRun("wandb_trial", RunOptions(project=PROJECT, init_kwargs={"mode": mode}))
+    run = trial_run.open(Identity("t1", "t1", "e", str(tmp_path), fit="f"), {"lr": 1})
+    own = wandb.init(project="other")
+    assert own.disabled if mode == "disabled" else own is run
+    trial_run.close(FINISHED)
+    assert settings.mode == "online"
 
 
 # --- what is no ordinary exception ---

@@ -133,8 +133,8 @@ def test_a_later_attempt_that_ends_well_leaves_no_error(mode, server, folder, tm
     env = functions.clean_env(tmp_path) | server.env(tmp_path, TEST_KEY) | {"WANDB_MODE": mode}
     writer = WRITER.replace('"offline"', repr(mode))
     outcomes = ("Outcome.failed(ValueError('no luck'))", "FINISHED")
-    for code, seen in zip(outcomes, ("ValueError", None), strict=True):
-        code = f"run = opened('a'); rows(run, 0, 3); closed(run, {code}); closing.end_core()"
+    for outcome, seen in zip(outcomes, ("ValueError", None), strict=True):
+        code = f"run = opened('a'); rows(run, 0, 3); closed(run, {outcome}); closing.end_core()"
         functions.program(env, folder, "-c", writer + code, str(folder))
         if mode == "offline":
             synced(server, tmp_path, str(folder))

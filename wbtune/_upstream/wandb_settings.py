@@ -8,11 +8,14 @@ import inspect
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._data import timeouts
 from wbtune._data.masking import without_userinfo
 from wbtune._upstream.capabilities import Capability, uses
+
+if TYPE_CHECKING:
+    from wandb import Run
 
 PROCESS: Final = Capability(
     "W&B's settings of the process",
@@ -164,6 +167,25 @@ def of_process() -> Any:
     from wandb.sdk import wandb_setup  # noqa: PLC0415 - wandb is imported when first needed
 
     return wandb_setup.singleton().settings
+
+
+#: The settings whose mode is that of a trial's run now, and their own.
+_FOLLOWING: Final[list[tuple[Any, Any]]] = []
+
+
+def follow_mode(run: Run | None) -> None:
+    """Give this process the mode of its trial's run; with None, its own again.
+
+    ``wandb.init()`` in the trial returns that run, but asks for a login first unless the mode of
+    the process is offline or disabled [wandb 0.31, ``_WandbInit.maybe_login``].
+    """
+    while _FOLLOWING:
+        settings, mode = _FOLLOWING.pop()
+        settings.mode = mode
+    if run is not None and (run.offline or run.disabled):
+        settings = of_process()
+        _FOLLOWING.append((settings, settings.mode))
+        settings.mode = "disabled" if run.disabled else "offline"
 
 
 @uses(APP_URL, otherwise=lambda url: url.replace("://api.wandb.ai", "://wandb.ai"))
