@@ -134,6 +134,7 @@ def close_run(
         notes: further entries of the summary.
         end_by: when the trial's process may be killed.
     """
+    wandb_settings.follow_mode(None)
     protection = guard.of(run)
     if protection is None:
         _close_here(run, outcome, notes or {})

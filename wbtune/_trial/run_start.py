@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wbtune._data import timeouts
 from wbtune._place import credentials, handover, identity, trial_login
 from wbtune._run import opening, run_files, run_spec
+from wbtune._upstream import wandb_settings
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -49,6 +50,14 @@ def start_run(
         trial: the trial.
         on_stop: called when somebody presses "Stop run" at W&B; None if the trial can't be stopped.
     """
+    started = _started(public_name, plan, trial, on_stop)
+    wandb_settings.follow_mode(started.run)
+    return started
+
+
+def _started(
+    public_name: str, plan: RunPlan, trial: identity.Identity, on_stop: Callable[[], None] | None
+) -> StartedRun:
     try:
         return _start(public_name, plan, trial, on_stop)
     except WrittenByDriverError:

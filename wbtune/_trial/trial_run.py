@@ -23,7 +23,7 @@ from wbtune._trial.process_lock import ProcessLock
 from wbtune._trial.result_log import ResultLog
 from wbtune._trial.run_plan import plan_run
 from wbtune._trial.run_start import start_run
-from wbtune._upstream import ray_trial, wandb_finish, wandb_run, wandb_settings
+from wbtune._upstream import ray_trial, wandb_finish, wandb_run
 
 if TYPE_CHECKING:
     from ray.tune import Trainable
@@ -160,7 +160,6 @@ class TrialRun:
             self.public_name, started, plan.router, self.iteration, self._warned_keys
         )
         self._is_open, self._trial = True, trial
-        wandb_settings.follow_mode(run)
         self._results.prepare()
         self._copies = live_copies.of_trial(trial, run, lambda: self.has_trained)
         try:
@@ -278,7 +277,6 @@ class TrialRun:
             if not self._is_open or results is None:
                 return
             self._is_open = False
-            wandb_settings.follow_mode(None)
             run = results.run
             # Tune may have started another actor for the trial, which has the trial's run too.
             unused = outcome.kind is Kind.STOPPED and not self.has_trained
