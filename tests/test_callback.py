@@ -376,6 +376,7 @@ def test_several_experiments_in_one_call(ray, tmp_path, capfd, caplog):
             line for line in printed.splitlines() if line.endswith(f" in {folder / name / 'wandb'}")
         ]
         assert said.startswith("wbtune: 1 run")
-    for option in ("dir", "resume", "reinit", "fork_from", "monitor_gym", "sync_tensorboard"):
+    in_its_process = ("monitor_gym", "sync_tensorboard", "save_code")
+    for option in ("dir", "resume", "reinit", "fork_from", *in_its_process):
         said = [line for line in caplog.messages if f" {option}=" in line and "no effect" in line]
         assert len(said) == 1

@@ -239,6 +239,16 @@ def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch):
     assert settings.mode == "online"
 
 
+def test_save_code_is_not_silent(tmp_path, caplog):
+    """W&B would save Ray's program: one line says so, and what to do instead."""
+    options = RunOptions(project=PROJECT, init_kwargs={"mode": "disabled", "save_code": True})
+    trial_run = TrialRun("wandb_trial", options)
+    trial_run.open(Identity("t1", "t1", "e", str(tmp_path), fit="f"), {"lr": 1})
+    trial_run.close(FINISHED)
+    assert "wandb_trial: save_code=True has no effect in a trial" in caplog.text
+    assert "run.log_code(FOLDER)" in caplog.text
+
+
 # --- what is no ordinary exception ---
 
 

@@ -41,8 +41,13 @@ def warn_without_effect(public_name: str, taken: Mapping[str, Any]) -> None:
             notice.warn_once(f"{public_name}: {name}={value!r} has no effect: {DECIDED[name]}.")
 
 
-#: Options that act in the process that opens the run, which need not be the trial's.
-_IN_ITS_PROCESS: Final = ("monitor_gym", "sync_tensorboard", "tensorboard")
+#: Options that act in the process that opens the run, which need not be the trial's: their cures.
+_IN_ITS_PROCESS: Final = {
+    "monitor_gym": "Give it to setup_wandb in the trial",
+    "save_code": "Call run.log_code(FOLDER) in a trial that has its own run",
+    "sync_tensorboard": "Give it to setup_wandb in the trial",
+    "tensorboard": "Give it to setup_wandb in the trial",
+}
 
 
 def for_driver(public_name: str, init_kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,10 +55,21 @@ def for_driver(public_name: str, init_kwargs: Mapping[str, Any]) -> dict[str, An
 
     With ``monitor_gym``, say, and without gymnasium, the run could not even be opened.
     """
-    for name in _IN_ITS_PROCESS:
+    for name, cure in _IN_ITS_PROCESS.items():
         if init_kwargs.get(name):
+            # Cure: In a trial that has its own run, give it to setup_wandb; instead of `save_code`,
+            #   call `run.log_code(FOLDER)` there.
             notice.warn_once(
                 f"{public_name}: {name}=True has no effect on runs that the driver writes: it acts "
-                "in the process that opens the run. Give it to setup_wandb in the trial."
+                f"in the process that opens the run. {cure}."
             )
     return {name: value for name, value in init_kwargs.items() if name not in _IN_ITS_PROCESS}
+
+
+def warn_in_trial(public_name: str, init_kwargs: Mapping[str, Any]) -> None:
+    """Warn of what has no effect in a trial although the trial opens its run itself."""
+    if init_kwargs.get("save_code"):
+        notice.warn_once(
+            f"{public_name}: save_code=True has no effect in a trial: it saves the program of the "
+            "process, which is Ray's. Call run.log_code(FOLDER)."
+        )

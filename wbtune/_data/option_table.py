@@ -135,7 +135,11 @@ INIT_OPTIONS: Final[Mapping[str, Option]] = {
     "config_include_keys": Option("The only keys of `config` to take.", checks.as_names),
     "allow_val_change": Option("Let values of the config change.", checks.as_flag, True),
     "force": Option("Fail without a login instead of logging to disk.", checks.as_flag),
-    "save_code": Option("Save the program that opens the run.", checks.as_flag),
+    "save_code": Option(
+        "Save the program that opens the run: with `setup_wandb` outside of a trial. In a trial, "
+        "call `run.log_code(FOLDER)`.",
+        checks.as_flag,
+    ),
     "settings": Option("Any `wandb.Settings`, as a dict or an object.", checks.as_settings),
     "tensorboard": Option("The old name of `sync_tensorboard`.", checks.as_flag),
     "sync_tensorboard": Option(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from wbtune._data import ignored_options
 from wbtune._data.config_keys import CURES as KEY_CURES
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
@@ -87,6 +88,7 @@ def plan_run(
 
 def _warn(public_name: str, options: RunOptions, inner_key: str | None) -> None:
     """Warn of problems that the driver had no chance to refuse before the trial."""
+    ignored_options.warn_in_trial(public_name, options.init_kwargs)
     if not options.project and not wandb_settings.wandb_setting("project"):
         then = ", so W&B puts this trial's run into 'uncategorized'"
         logger.warning("%s", run_spec.no_project(public_name, then))
