@@ -227,7 +227,7 @@ def test_finish_where_nobody_else_closes_the_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch):
+def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch, caplog):
     """In a trial with a run that needs no login it gives that run, and does not ask for one."""
     settings = wandb_settings.of_process()
     monkeypatch.setattr(settings, "mode", "online")
@@ -237,6 +237,7 @@ def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch):
     assert own.disabled if mode == "disabled" else own is run
     trial_run.close(FINISHED)
     assert settings.mode == "online"
+    assert "could not be closed" not in caplog.text
 
 
 def test_save_code_is_not_silent(tmp_path, caplog):

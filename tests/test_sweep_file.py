@@ -519,6 +519,11 @@ WRONG = [
     (
         HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}",
         5,
+        "no trial would ever be compared: eta is 3, and there is no rung up to iteration 2",
+    ),
+    (
+        HEAD + "  x: {value: 1}\nearly_terminate: {type: hyperband, min_iter: 2000000000000}",
+        5,
         "no trial would ever be compared",
     ),
     (
@@ -557,6 +562,10 @@ WRONG = [
         "a grid of more than 100,000 values",
     ),
     ("method: [random\nx: {", 2, "this is not YAML"),
+    ("method: random\ndescription: 2024-02-30", 2, "'2024-02-30' is no timestamp. If it is text"),
+    (HEAD + "  x: {values: [1, 0x_]}", 4, "'0x_' is no int"),
+    (HEAD + "  x: {value: !!bool maybe}", 4, "'maybe' is no bool"),
+    (HEAD + "  x: {value: !!timestamp soon}", 4, "'soon' is no timestamp"),
     ("- method", None, "expected a sweep's config"),
     ("", None, "expected a sweep's config"),
     ("a: &a\n  b: *a", 2, "it contains itself"),

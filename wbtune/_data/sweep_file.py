@@ -247,19 +247,19 @@ def _hyperband(source: Source) -> Hyperband | None:
     if not is_number(eta) or eta <= 1:
         raise source.error(("early_terminate", "eta"), f"expected more than 1, got {eta!r}.")
     whole = {key: _whole(source, key, given[key]) for key in _WHOLE if given.get(key) is not None}
+    last = whole.get("max_iter", _MAX_ITERATION)
     if "max_iter" in whole and "s" in whole:
         possible = (whole["max_iter"] / eta**at for at in range(1, whole["s"] + 1))
         rungs = [int(one) for one in itertools.takewhile(lambda rung: rung >= 1, possible)]
     elif "min_iter" in whole:
-        last = whole.get("max_iter", _MAX_ITERATION)
         possible = (whole["min_iter"] * eta**at for at in range(_MAX_RUNGS))
         rungs = [int(one) for one in itertools.takewhile(lambda rung: rung <= last, possible)]
     else:
         raise source.error(("early_terminate",), "expected min_iter, or max_iter and s.")
     if not rungs:
         # Cure: Write a greater max_iter, or a smaller eta.
-        problem = f"no trial would ever be compared: eta is {eta:g}, and there is no iteration"
-        raise source.error(("early_terminate",), f"{problem} before max_iter {whole['max_iter']}.")
+        problem = f"no trial would ever be compared: eta is {eta:g}, and there is no rung"
+        raise source.error(("early_terminate",), f"{problem} up to iteration {last}.")
     return Hyperband(tuple(sorted(set(rungs))), eta)
 
 

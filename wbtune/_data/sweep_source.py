@@ -106,7 +106,17 @@ def _loaded(text: str, source: Source) -> tuple[Any, dict[KeyPath, int]]:
     import yaml  # noqa: PLC0415 - it comes with Ray and wandb, and is needed once
 
     class Loader(yaml.SafeLoader):
-        """Reads ``1e-5`` as a number."""
+        """Reads ``1e-5`` as a number, and says where a value is not what it looks like."""
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep=deep)
+            except yaml.YAMLError:
+                raise
+            except (ValueError, KeyError, AttributeError) as error:  # `2024-02-30`, `!!bool x`
+                kind = node.tag.rpartition(":")[2]
+                problem = f"{node.value!r} is no {kind}. If it is text, write it in quotes"
+                raise yaml.MarkedYAMLError(None, None, problem, node.start_mark) from error
 
     Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
     loader, lines = Loader(text), {}

@@ -289,7 +289,7 @@ def _close(run: Run, outcome: Outcome, notes: Mapping[str, Any]) -> None:
     said = outcome.summary()
     run.summary.update({**said, **notes})
     # An earlier attempt may have left its own outcome at the server: an error, say, and a tag.
-    for key in OUTCOME_KEYS:
+    for key in () if run.disabled else OUTCOME_KEYS:
         if key not in said:
             del run.summary[key]
     segments.carry_over_computed(run)
