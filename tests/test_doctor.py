@@ -28,6 +28,8 @@ from wbtune._run import run_files
 from wbtune._upstream import capabilities
 from wbtune._upstream.wandb_records import RECORDS
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 #: It has no part in common with anything else that is printed.
 KEY = "q7x9zk2mv4w8" + "j5h3t6" * 5
 

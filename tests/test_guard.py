@@ -36,6 +36,8 @@ from wbtune._trial.trial_run import TrialRun
 from wbtune._upstream import wandb_run, wandb_simple_rows, wandb_wire
 from wbtune._upstream.wandb_simple_rows import SimpleRows
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 HANGS_S = 30
 #: Seconds after which a scenario that has not ended shows where it is, and is ended.
 ENDS_S = 180

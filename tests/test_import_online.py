@@ -17,6 +17,8 @@ from wandb_server import TEST_KEY, Fault, WandbServer
 
 from wbtune._run import run_files
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 
 @pytest.fixture
 def server():

@@ -49,6 +49,8 @@ from wbtune._place.transport import LARGEST
 from wbtune._run import run_files, run_log
 from wbtune._run.run_spec import EXPERIMENT_KEY, spec
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 #: wandb-core's waits are made for the internet; cut to whole seconds, and 0 is its default.
 QUICK = dict.fromkeys(
     ["x_file_stream_transmit_interval"]

@@ -25,6 +25,8 @@ from wbtune._trial.program_environment import RunPlace, written
 from wbtune._trial.program_process import ProgramFailedError, ProgramProcess
 from wbtune._trial.program_trial import results
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 LONG_S = 30.0
 
 

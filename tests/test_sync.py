@@ -32,6 +32,8 @@ from wbtune._run import log_rows, run_files, run_log
 from wbtune._run.relay import NO_EXIT, Left, Relay
 from wbtune._tune_files.folder import folder_of
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 #: Writes offline runs: `rows` logs, `opened` opens, `closed` closes.
 WRITER = """
 import os, sys, time
