@@ -147,6 +147,17 @@ def test_the_key_is_only_in_the_programs_environment(tmp_path):
     assert written(place, start, tmp_path)["WANDB_API_KEY"] == "k" * 40
 
 
+def test_a_program_keeps_where_wandbs_settings_are(tmp_path, monkeypatch):
+    """Their names begin like those of a Launch job's config, which the program does not get."""
+    settings = {"WANDB_CONFIG_DIR": "/settings", "WANDB_CONFIG_PATHS": "a.yaml,b.yaml"}
+    for name, value in {**settings, "WANDB_CONFIG": "{}", "WANDB_CONFIG_0": "{"}.items():
+        monkeypatch.setenv(name, value)
+    start = Start("train.py", {}, sys.executable, str(tmp_path / "config.json"))
+    given = written(RunPlace(tmp_path, "a", "", {}), start, tmp_path)
+    kept = {name: value for name, value in given.items() if name.startswith("WANDB_CONFIG")}
+    assert kept == settings
+
+
 # --- its log -------------------------------------------------------------------------------------
 
 
