@@ -121,6 +121,47 @@ def test_a_program_that_does_not_want_to_end_is_killed(tmp_path):
     assert time.monotonic() - begun >= timeouts.PROGRAM_ENDS_S
 
 
+def test_what_a_shell_has_started_does_not_outlive_it(tmp_path):
+    """The shell ends by SIGTERM at once; its child, which does not want to, has the same time."""
+    before = "signal.signal(15, lambda *_: open('asked', 'w'))"
+    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
+    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
+    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+        pid = pid_in(tmp_path / "pid")
+        begun = time.monotonic()
+    assert time.monotonic() - begun >= timeouts.PROGRAM_ENDS_S
+    assert not is_alive(pid)
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_trial_waits_no_longer_than_the_last_process_of_its_program(tmp_path):
+    """It needs a second for its checkpoint, say, and is not killed; the shell is gone at once."""
+    before = "signal.signal(15, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit()))"
+    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
+    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
+    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+        pid = pid_in(tmp_path / "pid")
+        begun = time.monotonic()
+    assert time.monotonic() - begun < timeouts.PROGRAM_ENDS_S
+    assert not is_alive(pid)
+    assert (tmp_path / "saved").exists()
+
+
+def test_what_a_program_leaves_behind_does_not_keep_its_trial(tmp_path):
+    """A program that ends by itself has ended, and what it has started goes on."""
+    program = """
+        import subprocess
+        child = subprocess.Popen(["sleep", "1000"])
+        open("child", "w").write(str(child.pid))
+    """
+    with started(program, tmp_path) as one:
+        assert one.wait(LONG_S)
+        one.check()
+    child = pid_in(tmp_path / "child")
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
 def test_a_program_does_not_outlive_its_trial(tmp_path):
     """Although the trial was killed and could do nothing."""
     program = textwrap.dedent(HANGS.format(before=""))
