@@ -23,7 +23,7 @@ from wbtune._run import log_file
 from wbtune._run.log_tail import RowTail
 from wbtune._trial.program_environment import RunPlace, written
 from wbtune._trial.program_process import ProgramFailedError, ProgramProcess
-from wbtune._trial.program_trial import results
+from wbtune._trial.program_trial import Program, results, trainable
 
 LONG_S = 30.0
 
@@ -197,6 +197,22 @@ def test_a_program_keeps_where_wandbs_settings_are(tmp_path, monkeypatch):
     given = written(RunPlace(tmp_path, "a", "", {}), start, tmp_path)
     kept = {name: value for name, value in given.items() if name.startswith("WANDB_CONFIG")}
     assert kept == settings
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "name"),
+    [
+        (("${env}", "${interpreter}", "${program}", "${args}"), "src/train.py", "train"),
+        (("${env}", "python", "-m", "pkg.train", "${args}"), "", "train"),
+        (("${env}", "python3.11", "-u", "src/train.py", "${args}"), "", "train"),
+        (("bash", "train.sh", "${args}"), "", "train"),
+        (("${envvar:HOME}/bin/solve", "--fast", "${args_json}"), "", "solve"),
+        (("${envvar:SOLVER}", "${args}"), "", "program"),
+    ],
+)
+def test_trials_are_named_after_the_program(words, program, name):
+    """Not after a macro, nor after what starts the program."""
+    assert trainable(Program(words, program, "/")).__name__ == name
 
 
 # --- its log -------------------------------------------------------------------------------------
