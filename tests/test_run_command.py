@@ -6,6 +6,7 @@ Real Ray, real wandb-core in trials and programs, against the stand-in for W&B's
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -125,6 +126,38 @@ def test_offline(ray, folder, monkeypatch):
     told = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert [one["loss"] for one in told] == [row["loss"] for row in run.rows if "loss" in row]
     assert [one["acc.top1"] for one in told] == [0, 1, 2, 3]
+
+
+#: The first trial presses Ctrl-C when the second one has begun, too; both hang.
+INTERRUPTS = """
+import os, pathlib, signal, time
+import wandb
+
+run = wandb.init()
+run.log({{"loss": run.config.lr}})
+begun = pathlib.Path("begun")
+if run.config.lr == 2:
+    begun.touch()
+else:
+    while not begun.exists():
+        time.sleep(0.1)
+    os.kill({driver}, signal.SIGINT)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+def test_interrupted_in_s3(ray, moto, folder):
+    """Trials that Ctrl-C has stopped have not ended well, wherever the experiment is."""
+    (folder / "train.py").write_text(INTERRUPTS.format(driver=os.getpid()), encoding="utf-8")
+    sweep = {"program": "train.py", "method": "grid", "parameters": {"lr": {"values": [1, 2]}}}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    storage = ["--storage-path", f"s3://any:any@bucket/tune{moto[1]}", "--name", "swept"]
+    done = invoke("sweep.yaml", "-p", "p", *storage, "--mode", "offline", "--json")
+    assert done.exit_code == 1, done.output
+    said = json.loads(done.stdout)
+    assert (said["trials"], said["ended_well"], said["interrupted"]) == (2, 0, 2)
+    assert said["folder"] == "s3://bucket/tune/swept"
 
 
 @pytest.mark.parametrize(
