@@ -16,7 +16,7 @@ from wandb_server import TEST_KEY, WandbServer
 
 from wbtune._cli.main import main
 from wbtune._run import run_log
-from wbtune._upstream import wandb_settings
+from wbtune._upstream import wandb_records, wandb_settings
 
 #: It names a project of its own, as most do, and defaults that the sampled values replace.
 PROGRAM = """
@@ -185,6 +185,14 @@ def test_disabled(folder, monkeypatch):
     monkeypatch.setattr(wandb_settings, "wandb_setting", {"mode": "disabled"}.get)
     done = invoke("sweep.yaml", "-p", "p")
     assert (done.exit_code, "Give --mode offline" in done.stderr) == (2, True)
+
+
+def test_a_wandb_whose_logs_can_not_be_read(folder, monkeypatch):
+    """No result would reach Tune, so that nothing could stop a trial early or be the best."""
+    monkeypatch.setattr(wandb_records.RECORDS, "_trouble", "gone")
+    done = invoke("sweep.yaml", "-p", "p")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "what a program logs can't be read with this wandb (gone)" in done.stderr
 
 
 def test_no_file(folder):

@@ -14,7 +14,7 @@ from wbtune._data.options import RunOptions
 from wbtune._data.sweep_file import GRID, SweepFile
 from wbtune._run import run_spec
 from wbtune._trial import program_trial
-from wbtune._upstream import wandb_settings
+from wbtune._upstream import wandb_records, wandb_settings
 from wbtune.errors import ConfigurationError
 
 #: What messages begin with.
@@ -64,6 +64,7 @@ def run(
     if "mode" not in named and wandb_settings.wandb_setting("mode") == "disabled":
         cure = "Give --mode offline, or unset WANDB_MODE."
         raise ConfigurationError(f"{NAME}: with W&B disabled, there is no log to follow. {cure}")
+    _check_wandb()
     from ray import tune  # noqa: PLC0415 - what is wrong before is said at once
 
     from wbtune._cli.running import summary  # noqa: PLC0415 - as above
@@ -104,6 +105,13 @@ def _check_number(file: SweepFile, num_samples: int | None, time_budget: float |
     if (num_samples, file.run_cap, time_budget) == (None, None, None) and file.method != GRID:
         problem = f"{file.method} has no end. Write run_cap: 20, say, or give --num-samples 20."
         raise file.source.error(("method",), problem)
+
+
+def _check_wandb() -> None:
+    records = wandb_records.RECORDS
+    if not records.is_here:
+        msg = f"{NAME}: what a program logs can't be read with this wandb ({records.reason})."
+        raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
 
 
 def _check_project(file: SweepFile, given: str | None) -> None:
