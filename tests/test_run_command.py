@@ -160,6 +160,40 @@ def test_interrupted_in_s3(ray, moto, folder):
     assert said["folder"] == "s3://bucket/tune/swept"
 
 
+REST = {"api_key": "sk-hidden", "clip": float("inf")}
+SIMPLE = """
+import wandb
+
+with wandb.init() as run:
+    run.log({"loss": run.config.lr})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "run_cap", "rate", "trials"),
+    [("random", 3, {"value": 0.5}, 1), ("grid", 1, {"values": [0.5, 0.75]}, 2)],
+)
+def test_one_sample(method, run_cap, rate, trials, ray, folder):
+    """As many trials as the option says, not run_cap; for a grid, each combination once.
+
+    The best is shown as in its run's config: secrets are masked, and JSON can hold it.
+    """
+    (folder / "train.py").write_text(SIMPLE, encoding="utf-8")
+    parameters = {"lr": rate, **{name: {"value": one} for name, one in REST.items()}}
+    sweep = {**SWEEP, "method": method, "run_cap": run_cap, "parameters": parameters}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    storage = ["--storage-path", str(folder / "ray"), "--name", "swept"]
+    one = ["--num-samples", "1", "--mode", "offline", "--json"]
+    done = invoke("sweep.yaml", "-p", "p", *storage, *one)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["trials"] == trials
+    shown = {"lr": 0.5, "api_key": "****", "clip": "Infinity"}
+    assert said["best"] == {"metric": 0.5, "config": shown}
+    assert "sk-hidden" not in done.output
+
+
 @pytest.mark.parametrize(
     ("change", "args", "problem"),
     [

@@ -59,6 +59,7 @@ def run(
     """
     file, program = _read(path)
     _check_number(file, num_samples, time_budget)
+    file = _with_number(file, num_samples)
     named = {option: value for option, value in given.items() if value is not None}
     _check_project(file, named.get("project"))
     if "mode" not in named and wandb_settings.wandb_setting("mode") == "disabled":
@@ -105,6 +106,16 @@ def _check_number(file: SweepFile, num_samples: int | None, time_budget: float |
     if (num_samples, file.run_cap, time_budget) == (None, None, None) and file.method != GRID:
         problem = f"{file.method} has no end. Write run_cap: 20, say, or give --num-samples 20."
         raise file.source.error(("method",), problem)
+
+
+def _with_number(file: SweepFile, num_samples: int | None) -> SweepFile:
+    """The file with ``--num-samples`` in place of its ``run_cap``, also if it is 1, Tune's default.
+
+    A grid's combinations are all tried, that often.
+    """
+    if num_samples is None:
+        return file
+    return replace(file, run_cap=None if file.method == GRID else num_samples)
 
 
 def _check_wandb() -> None:

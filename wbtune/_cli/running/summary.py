@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from wbtune._cli.output import DONE, LEFT, Output
+from wbtune._data.filtering import Excludes
 from wbtune._data.outcomes import EXIT_CODES, Kind
 from wbtune._data.sweep_file import Metric
 from wbtune._place import identity
@@ -56,8 +57,10 @@ def sum_up(output: Output, results: ResultGrid, metric: Metric | None, folder: s
     if metric is not None:
         with contextlib.suppress(RuntimeError):  # no trial has reported the metric
             found = results.get_best_result(metric.name, metric.mode)
-            best = {"metric": (found.metrics or {})[metric.name], "config": found.config}
-            output.line(f"best: {metric.name}={best['metric']:g} with {found.config}")
+            # Without secrets, and as JSON can hold it.
+            config = Excludes().config(found.config)
+            best = {"metric": (found.metrics or {})[metric.name], "config": config}
+            output.line(f"best: {metric.name}={best['metric']:g} with {config}")
     output.line(f"folder: {_address(results)}")
     counts = {how.replace(" ", "_"): number for how, number in numbers.items()}
     output.end({"trials": total, **counts, "best": best, "folder": _address(results)})
