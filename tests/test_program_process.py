@@ -23,7 +23,7 @@ from wbtune._run import log_file
 from wbtune._run.log_tail import RowTail
 from wbtune._trial.program_environment import RunPlace, written
 from wbtune._trial.program_process import ProgramFailedError, ProgramProcess
-from wbtune._trial.program_trial import results
+from wbtune._trial.program_trial import Program, results, trainable
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -123,6 +123,47 @@ def test_a_program_that_does_not_want_to_end_is_killed(tmp_path):
     assert time.monotonic() - begun >= timeouts.PROGRAM_ENDS_S
 
 
+def test_what_a_shell_has_started_does_not_outlive_it(tmp_path):
+    """The shell ends by SIGTERM at once; its child, which does not want to, has the same time."""
+    before = "signal.signal(15, lambda *_: open('asked', 'w'))"
+    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
+    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
+    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+        pid = pid_in(tmp_path / "pid")
+        begun = time.monotonic()
+    assert time.monotonic() - begun >= timeouts.PROGRAM_ENDS_S
+    assert not is_alive(pid)
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_trial_waits_no_longer_than_the_last_process_of_its_program(tmp_path):
+    """It needs a second for its checkpoint, say, and is not killed; the shell is gone at once."""
+    before = "signal.signal(15, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit()))"
+    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
+    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
+    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+        pid = pid_in(tmp_path / "pid")
+        begun = time.monotonic()
+    assert time.monotonic() - begun < timeouts.PROGRAM_ENDS_S
+    assert not is_alive(pid)
+    assert (tmp_path / "saved").exists()
+
+
+def test_what_a_program_leaves_behind_does_not_keep_its_trial(tmp_path):
+    """A program that ends by itself has ended, and what it has started goes on."""
+    program = """
+        import subprocess
+        child = subprocess.Popen(["sleep", "1000"])
+        open("child", "w").write(str(child.pid))
+    """
+    with started(program, tmp_path) as one:
+        assert one.wait(LONG_S)
+        one.check()
+    child = pid_in(tmp_path / "child")
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
 def test_a_program_does_not_outlive_its_trial(tmp_path):
     """Although the trial was killed and could do nothing."""
     program = textwrap.dedent(HANGS.format(before=""))
@@ -147,6 +188,33 @@ def test_the_key_is_only_in_the_programs_environment(tmp_path):
         pickle.dumps(place)
     start = Start("train.py", {"lr": 0.1}, sys.executable, str(tmp_path / "config.json"))
     assert written(place, start, tmp_path)["WANDB_API_KEY"] == "k" * 40
+
+
+def test_a_program_keeps_where_wandbs_settings_are(tmp_path, monkeypatch):
+    """Their names begin like those of a Launch job's config, which the program does not get."""
+    settings = {"WANDB_CONFIG_DIR": "/settings", "WANDB_CONFIG_PATHS": "a.yaml,b.yaml"}
+    for name, value in {**settings, "WANDB_CONFIG": "{}", "WANDB_CONFIG_0": "{"}.items():
+        monkeypatch.setenv(name, value)
+    start = Start("train.py", {}, sys.executable, str(tmp_path / "config.json"))
+    given = written(RunPlace(tmp_path, "a", "", {}), start, tmp_path)
+    kept = {name: value for name, value in given.items() if name.startswith("WANDB_CONFIG")}
+    assert kept == settings
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "name"),
+    [
+        (("${env}", "${interpreter}", "${program}", "${args}"), "src/train.py", "train"),
+        (("${env}", "python", "-m", "pkg.train", "${args}"), "", "train"),
+        (("${env}", "python3.11", "-u", "src/train.py", "${args}"), "", "train"),
+        (("bash", "train.sh", "${args}"), "", "train"),
+        (("${envvar:HOME}/bin/solve", "--fast", "${args_json}"), "", "solve"),
+        (("${envvar:SOLVER}", "${args}"), "", "program"),
+    ],
+)
+def test_trials_are_named_after_the_program(words, program, name):
+    """Not after a macro, nor after what starts the program."""
+    assert trainable(Program(words, program, "/")).__name__ == name
 
 
 # --- its log -------------------------------------------------------------------------------------

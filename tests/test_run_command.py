@@ -6,6 +6,7 @@ Real Ray, real wandb-core in trials and programs, against the stand-in for W&B's
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from wandb_server import TEST_KEY, WandbServer
 
 from wbtune._cli.main import main
 from wbtune._run import run_log
-from wbtune._upstream import wandb_settings
+from wbtune._upstream import wandb_records, wandb_settings
 
 #: It names a project of its own, as most do, and defaults that the sampled values replace.
 PROGRAM = """
@@ -127,6 +128,72 @@ def test_offline(ray, folder, monkeypatch):
     assert [one["acc.top1"] for one in told] == [0, 1, 2, 3]
 
 
+#: The first trial presses Ctrl-C when the second one has begun, too; both hang.
+INTERRUPTS = """
+import os, pathlib, signal, time
+import wandb
+
+run = wandb.init()
+run.log({{"loss": run.config.lr}})
+begun = pathlib.Path("begun")
+if run.config.lr == 2:
+    begun.touch()
+else:
+    while not begun.exists():
+        time.sleep(0.1)
+    os.kill({driver}, signal.SIGINT)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+def test_interrupted_in_s3(ray, moto, folder):
+    """Trials that Ctrl-C has stopped have not ended well, wherever the experiment is."""
+    (folder / "train.py").write_text(INTERRUPTS.format(driver=os.getpid()), encoding="utf-8")
+    sweep = {"program": "train.py", "method": "grid", "parameters": {"lr": {"values": [1, 2]}}}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    storage = ["--storage-path", f"s3://any:any@bucket/tune{moto[1]}", "--name", "swept"]
+    done = invoke("sweep.yaml", "-p", "p", *storage, "--mode", "offline", "--json")
+    assert done.exit_code == 1, done.output
+    said = json.loads(done.stdout)
+    assert (said["trials"], said["ended_well"], said["interrupted"]) == (2, 0, 2)
+    assert said["folder"] == "s3://bucket/tune/swept"
+
+
+REST = {"api_key": "sk-hidden", "clip": float("inf")}
+SIMPLE = """
+import wandb
+
+with wandb.init() as run:
+    run.log({"loss": run.config.lr})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "run_cap", "rate", "trials"),
+    [("random", 3, {"value": 0.5}, 1), ("grid", 1, {"values": [0.5, 0.75]}, 2)],
+)
+def test_one_sample(method, run_cap, rate, trials, ray, folder):
+    """As many trials as the option says, not run_cap; for a grid, each combination once.
+
+    The best is shown as in its run's config: secrets are masked, and JSON can hold it.
+    """
+    (folder / "train.py").write_text(SIMPLE, encoding="utf-8")
+    parameters = {"lr": rate, **{name: {"value": one} for name, one in REST.items()}}
+    sweep = {**SWEEP, "method": method, "run_cap": run_cap, "parameters": parameters}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    storage = ["--storage-path", str(folder / "ray"), "--name", "swept"]
+    one = ["--num-samples", "1", "--mode", "offline", "--json"]
+    done = invoke("sweep.yaml", "-p", "p", *storage, *one)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["trials"] == trials
+    shown = {"lr": 0.5, "api_key": "****", "clip": "Infinity"}
+    assert said["best"] == {"metric": 0.5, "config": shown}
+    assert "sk-hidden" not in done.output
+
+
 @pytest.mark.parametrize(
     ("change", "args", "problem"),
     [
@@ -152,6 +219,14 @@ def test_disabled(folder, monkeypatch):
     monkeypatch.setattr(wandb_settings, "wandb_setting", {"mode": "disabled"}.get)
     done = invoke("sweep.yaml", "-p", "p")
     assert (done.exit_code, "Give --mode offline" in done.stderr) == (2, True)
+
+
+def test_a_wandb_whose_logs_can_not_be_read(folder, monkeypatch):
+    """No result would reach Tune, so that nothing could stop a trial early or be the best."""
+    monkeypatch.setattr(wandb_records.RECORDS, "_trouble", "gone")
+    done = invoke("sweep.yaml", "-p", "p")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "what a program logs can't be read with this wandb (gone)" in done.stderr
 
 
 def test_no_file(folder):

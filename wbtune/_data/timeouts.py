@@ -34,8 +34,8 @@ CORE_TEARDOWN_S: Final = 5.0
 CORE_KILLED_S: Final = 1.0
 #: The trial waits for the copy of its run to a remote storage, which then continues by itself.
 TRIAL_COPY_S: Final = 10.0
-#: A trial that `wbtune run` has started waits for its program to end, after SIGTERM, before the
-#: program is killed; and then for that.
+#: A trial that `wbtune run` has started waits for its program's processes to end, after SIGTERM,
+#: before they are killed; and then for that.
 PROGRAM_ENDS_S: Final = 3.0
 PROGRAM_KILLED_S: Final = 1.0
 #: The trial waits for the wandb-core of its program, which was killed, to write the last rows.

@@ -9,6 +9,7 @@ leaves out the project, the entity and the id that the program itself gives to `
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 #: What describes another run or this process's wandb, and what a job of W&B Launch is told.
 _LEFT_OUT: Final = frozenset(f"WANDB_{name.upper()}" for name in outer_job.RUN_SETTINGS)
-_OF_LAUNCH: Final = ("WANDB_SERVICE", "WANDB_ARTIFACTS", "WANDB_CONFIG")
+_OF_LAUNCH: Final = re.compile(r"WANDB_(SERVICE.*|ARTIFACTS|CONFIG(_\d+)?)")
 
 
 class RunPlace(NamedTuple):
@@ -89,7 +90,7 @@ def written(place: RunPlace, start: Start, folder: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in _LEFT_OUT and not name.startswith(_OF_LAUNCH)
+        if name not in _LEFT_OUT and not _OF_LAUNCH.fullmatch(name)
     }
     key = {} if place.secret is None else {"WANDB_API_KEY": place.secret.reveal()}
     return {**kept, **place.variables, **key, "WANDB_SWEEP_PARAM_PATH": str(config)}

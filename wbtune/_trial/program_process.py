@@ -44,13 +44,13 @@ class ProgramProcess:
         life, self._life = os.pipe()
         self._report, report = os.pipe()
         self.ended = False
-        seconds = str(timeouts.PROGRAM_ENDS_S)
+        seconds = (str(timeouts.PROGRAM_ENDS_S), str(timeouts.PROGRAM_KILLED_S))
         try:
             # `-I -S`: without what the environment or the site adds, which is the program's.
             subprocess.run(  # noqa: S603 - what the sweep file says is run, as by an agent
                 [
                     *(sys.executable, "-I", "-S", program_supervisor.__file__),
-                    *(str(life), str(report), seconds, *arguments),
+                    *(str(life), str(report), *seconds, *arguments),
                 ],
                 env=dict(environment),
                 cwd=folder,

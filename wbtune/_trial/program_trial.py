@@ -7,6 +7,7 @@ segment's log and reported to Tune. When the trial ends, a third segment has the
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -51,15 +52,26 @@ class Program(NamedTuple):
 
 
 def trainable(program: Program) -> Any:
-    """The trainable function that runs a program; Tune names the trials after the program."""
+    """The trainable function that runs a program; Tune names the trials after it: see `_name`."""
 
     def train(config: dict[str, Any], run: Any) -> None:
         _run(program, config, run)
 
-    train.__name__ = Path(program.program or program.words[0]).stem
+    train.__name__ = _name(program)
     # The program's own segment says what the program used, and has its rows.
     options = RunOptions(log_results=False, init_kwargs={"settings": opening.ELSEWHERE})
     return decorated(train, options, "run")
+
+
+def _name(program: Program) -> str:
+    """The name of a program: that of its file or module, or else its command's first word."""
+    if program.program:
+        return Path(program.program).stem
+    words = [word for word in program.words if "${" not in Path(word).name]
+    modules = [word.split(".")[-1] for flag, word in itertools.pairwise(words) if flag == "-m"]
+    files = [Path(word).stem for word in words if word.endswith((".py", ".sh"))]
+    first = [Path(word).stem for word in words]
+    return next(filter(None, (*modules, *files, *first)), "program")
 
 
 def _run(program: Program, config: Mapping[str, Any], run: Run) -> None:

@@ -6,20 +6,16 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from wbtune._cli.output import DONE, LEFT, Output
+from wbtune._cli.output import Output
 from wbtune._data import sweep_command, sweep_file
 from wbtune._data.options import RunOptions
-from wbtune._data.outcomes import EXIT_CODES, Kind
 from wbtune._data.sweep_file import GRID, SweepFile
-from wbtune._run import run_files, run_spec
+from wbtune._run import run_spec
 from wbtune._trial import program_trial
-from wbtune._upstream import wandb_settings
+from wbtune._upstream import wandb_records, wandb_settings
 from wbtune.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from ray.tune import ResultGrid
 
 #: What messages begin with.
 NAME: Final = "wbtune run"
@@ -63,15 +59,19 @@ def run(
     """
     file, program = _read(path)
     _check_number(file, num_samples, time_budget)
+    file = _with_number(file, num_samples)
     named = {option: value for option, value in given.items() if value is not None}
     _check_project(file, named.get("project"))
     if "mode" not in named and wandb_settings.wandb_setting("mode") == "disabled":
         cure = "Give --mode offline, or unset WANDB_MODE."
         raise ConfigurationError(f"{NAME}: with W&B disabled, there is no log to follow. {cure}")
+    _check_wandb()
     from ray import tune  # noqa: PLC0415 - what is wrong before is said at once
 
+    from wbtune._cli.running import summary  # noqa: PLC0415 - as above
     from wbtune.tuner import wandb_tuner  # noqa: PLC0415 - as above
 
+    place = summary.Place()
     resources = {"cpu": cpus_per_trial, "gpu": gpus_per_trial}
     tuner = wandb_tuner(
         tune.with_resources(program_trial.trainable(program), resources),
@@ -81,12 +81,14 @@ def run(
             max_concurrent_trials=max_concurrent,
             time_budget_s=time_budget,
         ),
-        run_config=tune.RunConfig(name=name, storage_path=storage_path, verbose=0),
+        run_config=tune.RunConfig(
+            name=name, storage_path=storage_path, verbose=0, callbacks=[place]
+        ),
         **named,  # type: ignore[arg-type]  # they are text, as these options are
     )
     with contextlib.redirect_stdout(sys.stderr):  # where Ray repeats what the programs print
         results = tuner.fit()
-    return _sum_up(output, results, file)
+    return summary.sum_up(output, results, file.metric, place.folder)
 
 
 def _read(path: Path) -> tuple[SweepFile, program_trial.Program]:
@@ -106,37 +108,26 @@ def _check_number(file: SweepFile, num_samples: int | None, time_budget: float |
         raise file.source.error(("method",), problem)
 
 
+def _with_number(file: SweepFile, num_samples: int | None) -> SweepFile:
+    """The file with ``--num-samples`` in place of its ``run_cap``, also if it is 1, Tune's default.
+
+    A grid's combinations are all tried, that often.
+    """
+    if num_samples is None:
+        return file
+    return replace(file, run_cap=None if file.method == GRID else num_samples)
+
+
+def _check_wandb() -> None:
+    records = wandb_records.RECORDS
+    if not records.is_here:
+        msg = f"{NAME}: what a program logs can't be read with this wandb ({records.reason})."
+        raise ConfigurationError(f"{msg} Take one that wbtune was tested with.")
+
+
 def _check_project(file: SweepFile, given: str | None) -> None:
     located = run_spec.locate(NAME, RunOptions(project=given or file.text("project")))
     if not located.project:
         variable = run_spec.PROJECT_ENV
         msg = f"{NAME}: no project. Give --project, or write project: into {file.source.name}"
         raise ConfigurationError(f"{msg}, or set the environment variable {variable}.")
-
-
-def _sum_up(output: Output, results: ResultGrid, file: SweepFile) -> int:
-    """Print how the trials ended, and which was the best."""
-    total, failed = len(results), results.num_errors
-    interrupted = _interrupted(results)
-    numbers = {"ended well": total - failed - interrupted, "failed": failed}
-    numbers["interrupted"] = interrupted
-    shown = ", ".join(f"{number} {how}" for how, number in numbers.items() if number)
-    output.line(f"{total} trials: {shown}")
-    best = None
-    if file.metric is not None:
-        with contextlib.suppress(RuntimeError):  # no trial has reported the metric
-            found = results.get_best_result(file.metric.name, file.metric.mode)
-            best = {"metric": (found.metrics or {})[file.metric.name], "config": found.config}
-            output.line(f"best: {file.metric.name}={best['metric']:g} with {found.config}")
-    output.line(f"folder: {results.experiment_path}")
-    counts = {how.replace(" ", "_"): number for how, number in numbers.items()}
-    output.end({"trials": total, **counts, "best": best, "folder": results.experiment_path})
-    return LEFT if failed or interrupted else DONE
-
-
-def _interrupted(results: ResultGrid) -> int:
-    """How many trials were interrupted, or never began, by their runs: Tune does not tell."""
-    codes = run_files.ends(results.experiment_path)
-    of_trials = [code for name, code in codes.items() if not name.startswith("sweep-")]
-    never_begun: int = len(results) - results.num_errors - results.num_terminated
-    return never_begun + of_trials.count(EXIT_CODES[Kind.INTERRUPTED])
