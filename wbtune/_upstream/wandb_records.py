@@ -9,7 +9,8 @@ from wbtune._upstream.capabilities import Capability
 RECORDS: Final = Capability(
     "reading what a run has on disk",
     without="a run that is opened again does not say what it said before, and rows of the last "
-    "seconds before the death of its wandb-core may be in it twice",
+    "seconds before the death of its wandb-core may be in it twice; `wbtune import`, `sync` and "
+    "`run` refuse to work",
     since="wandb 0.22",
     needs=("wandb.proto.wandb_internal_pb2:Record",),
 )
