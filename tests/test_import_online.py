@@ -13,6 +13,7 @@ from typing import Any
 import made_folders
 import pytest
 from made_folders import BEGAN, Trial, results
+from test_sync import synced, written
 from wandb_server import TEST_KEY, Fault, WandbServer
 
 from wbtune._run import run_files
@@ -123,6 +124,21 @@ def test_first_offline(server, client, tmp_path):
     client(folder)
     client(folder)
     assert iterations(server, "a") == [1, 2, 3]
+    assert server.refusals == []
+
+
+def test_a_killed_driver_whose_runs_were_sent(server, client, tmp_path):
+    """Its segment without an end counts as sent; what it lacks, and its outcome, follow."""
+    folder = tmp_path / "e"
+    folder.mkdir()
+    written(folder, tmp_path, "run = opened('a'); rows(run, 1, 4); killed()")
+    assert synced(server, tmp_path, str(folder))[0] == 0
+    made_folders.experiment(folder, [Trial("a", results(5))])
+    for added in (2, 0):
+        content = client(folder)
+        assert (content["rows_added"], content["not_sent"]) == (added, [])
+    run = server.runs["entity", "p", "a"]
+    assert (iterations(server, "a"), run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
     assert server.refusals == []
 
 

@@ -24,13 +24,15 @@ from test_sync import WRITER, losses, numbered, started, synced, train, written
 from wandb_server import HISTORY, TEST_KEY, Fault, WandbServer
 
 from wbtune import wandb_tuner
+from wbtune._cli.doctor import storage
+from wbtune._cli.doctor.findings import Context
 from wbtune._cli.syncing.mirror import Mirror
 from wbtune._cli.syncing.runs import LocalRun, Runs, Segment, extent
 from wbtune._cli.syncing.watch import Watch
 from wbtune._data import timeouts
 from wbtune._data.sweep_source import read
 from wbtune._place.arrivals import Arrival
-from wbtune._run import log_rows, run_log
+from wbtune._run import log_rows, run_files, run_log
 from wbtune._tune_files.folder import Folder, folder_of
 
 #: The command, where something of wbtune's is replaced before.
@@ -184,6 +186,39 @@ def test_a_marker_older_than_its_log_is_none(folder):
     assert Segment(log, True).is_synced
     os.utime(marker, (50.0, 50.0))
     assert not Segment(log, True).is_synced
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_killed_drivers_runs_wait_no_longer_when_they_are_sent(is_late, server, folder, tmp_path):
+    """The doctor has nothing to send, as sync hasn't; until the log goes on."""
+    segment = segment_of(folder, tmp_path, "run = opened('a'); rows(run, 0, 5); killed()")
+    if is_late:  # as an online run's that was not uploaded in time
+        segment = made_online(segment)
+        run_files.note_not_uploaded(segment)
+    assert waiting(folder) == (["problem"] if is_late else ["note"])
+    assert synced(server, tmp_path, str(folder))[0] == 0
+    assert losses(server, "a") == numbered(5)
+    assert waiting(folder) == ["ok"]
+    assert not (segment / "run-a.wandb.synced").exists()  # plain `wandb sync` would believe it
+    with (segment / "run-a.wandb").open("ab") as log:
+        log.write(b"more")
+    assert waiting(folder) == (["problem"] if is_late else ["note"])
+
+
+def test_sent_runs_in_a_storage_wait_no_longer(server, folder, moto, tmp_path):
+    """Those of a killed driver there are told by their size, too."""
+    segment_of(folder, tmp_path, "run = opened('a'); rows(run, 0, 5); killed()")
+    s3, query = moto
+    copy_to(s3, folder, "bucket/waiting")
+    address = f"s3://any:any@bucket/waiting{query}"
+    assert waiting(address) == ["note"]
+    assert synced(server, tmp_path, address)[0] == 0
+    assert waiting(address) == []
+
+
+def waiting(folder: Path | str) -> list[str]:
+    """What `wbtune doctor` finds of runs that wait to be sent."""
+    return [one.level.value for one in storage.unsent(Context({}, directory=str(folder)))]
 
 
 # --- segments that were sent in another order --------------------------------------------
