@@ -296,6 +296,33 @@ def test_checkpoints(server, client, tmp_path, policy, versions):
     assert server.refusals == []
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "tags"), [("TERMINATED", "finished", []), ("ERROR", "failed", ["failed"])]
+)
+def test_a_checkpoint_that_cannot_be_copied(status, outcome, tags, server, client, tmp_path):
+    """It is said; the run is closed as its trial ended, and what was logged is not logged again."""
+    names = [f"checkpoint_00000{number}" for number in range(3)]
+    files = {name: {"model.txt": name} for name in names}
+    error = "ValueError: x" if status == "ERROR" else ""
+    trial = Trial("a", results(3), status, error=error, checkpoints=files)
+    folder = made_folders.experiment(tmp_path / "e", [trial])
+    second, aside = folder / trial.folder / names[1], tmp_path / "aside"
+    second.rename(aside)
+    second.write_text("no folder", encoding="utf-8")
+    for count in (1, 0):
+        content = client(folder, "--upload-checkpoints", "all", code=1)
+        assert content["checkpoints"] == count
+        assert any("checkpoints of train_a are not uploaded" in one for one in content["warnings"])
+        assert [one.files["model.txt"].decode() for one in server.artifacts] == names[:1]
+        run = server.runs["entity", "p", "a"]
+        assert (run.state, run.summary["wbtune/outcome"], run.tags) == (outcome, outcome, tags)
+    second.unlink()
+    aside.rename(second)
+    assert client(folder, "--upload-checkpoints", "all")["checkpoints"] == 2
+    assert [one.files["model.txt"].decode() for one in server.artifacts] == names
+    assert (run.state, server.refusals) == (outcome, [])
+
+
 def test_the_best_checkpoint_may_not_be_known(server, client, tmp_path):
     """Of class trainables and RLlib: it is said, and the last is logged; an only one is the best.
 
