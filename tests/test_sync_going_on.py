@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import strategies_functions as functions
+from click.testing import CliRunner
 from logs import log_of_rows
 from ray import tune
 from test_sync import WRITER, losses, numbered, started, synced, train, written
@@ -26,14 +27,17 @@ from wandb_server import HISTORY, TEST_KEY, Fault, WandbServer
 from wbtune import wandb_tuner
 from wbtune._cli.doctor import storage
 from wbtune._cli.doctor.findings import Context
+from wbtune._cli.main import main
 from wbtune._cli.syncing.mirror import Mirror
 from wbtune._cli.syncing.runs import LocalRun, Runs, Segment, extent
+from wbtune._cli.syncing.source import opened
 from wbtune._cli.syncing.watch import Watch
 from wbtune._data import timeouts
 from wbtune._data.sweep_source import read
 from wbtune._place.arrivals import Arrival
 from wbtune._run import log_rows, run_files, run_log
 from wbtune._tune_files.folder import Folder, folder_of
+from wbtune.errors import ConfigurationError
 
 #: The command, where something of wbtune's is replaced before.
 COMMAND = "from wbtune._cli.main import main; main(prog_name='wbtune')"
@@ -454,6 +458,22 @@ def copy_to(s3: Any, folder: Path, target: str) -> None:
     from pyarrow import fs
 
     fs.copy_files(str(folder), target, destination_filesystem=s3, use_threads=False)
+
+
+def test_a_storage_has_no_lock_and_the_help_says_so(folder, moto):
+    """The second of two is kept out of a local folder, not out of a storage."""
+    log = folder / "wandb" / "offline-run-1-a" / "run-a.wandb"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(log_of_rows([]))
+    s3, query = moto
+    copy_to(s3, folder, "bucket/two")
+    with opened(str(folder), alone=True), pytest.raises(ConfigurationError, match="another"):
+        contextlib.ExitStack().enter_context(opened(str(folder), alone=True))
+    address = f"s3://any:any@bucket/two{query}"
+    with opened(address, alone=True), opened(address, alone=True):
+        pass
+    said = " ".join(CliRunner().invoke(main, ["sync", "--help"]).output.split())
+    assert "Start one at a time" in said and "a remote storage has none" in said
 
 
 # --- sweeps ------------------------------------------------------------------------------
