@@ -242,6 +242,26 @@ def test_without_a_state(tmp_path):
     assert (run.config["lr"], len(run.rows), run.tags) == (1, 2, ["interrupted"])
 
 
+def test_a_searchers_trial_that_a_state_knows_later(tmp_path):
+    """It has one run, by the trial's id; its folder's name brings no parameter past `excludes`."""
+    tag = "1_api_key=sk-hidden,user=bob_2026-01-01_00-00-00"
+    folder = tmp_path / "e"
+    trial = Trial("a1b2c3d4", None, params={"lr": 1, "api_key": "sk-hidden", "user": "bob"})
+    made_folders.experiment(folder, [trial])
+    (folder / trial.folder).rename(folder / f"train_a1b2c3d4_{tag}")
+    (folder / f"train_a1b2c3d4_{tag}" / "error.txt").write_text("ValueError: 1", encoding="utf-8")
+    (state,) = folder.glob("experiment_state-*")
+    known = state.read_text(encoding="utf-8").replace(trial.folder, f"train_a1b2c3d4_{tag}")
+    state.unlink()
+    imported(folder, "--excludes", "user", code=None)
+    state.write_text(known, encoding="utf-8")
+    imported(folder, "--excludes", "user", code=None)
+    ((run_id, run),) = run_log.read_runs(folder).items()
+    assert (run_id, run.name) == ("a1b2c3d4", "train_a1b2c3d4")
+    for log in run_files.logs(folder):
+        assert not any(value in log.read_bytes() for value in (b"sk-hidden", b"user=bob"))
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),

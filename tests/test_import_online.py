@@ -13,6 +13,7 @@ from typing import Any
 import made_folders
 import pytest
 from made_folders import BEGAN, Trial, results
+from test_sync import synced, written
 from wandb_server import TEST_KEY, Fault, WandbServer
 
 from wbtune._run import run_files
@@ -125,6 +126,21 @@ def test_first_offline(server, client, tmp_path):
     client(folder)
     client(folder)
     assert iterations(server, "a") == [1, 2, 3]
+    assert server.refusals == []
+
+
+def test_a_killed_driver_whose_runs_were_sent(server, client, tmp_path):
+    """Its segment without an end counts as sent; what it lacks, and its outcome, follow."""
+    folder = tmp_path / "e"
+    folder.mkdir()
+    written(folder, tmp_path, "run = opened('a'); rows(run, 1, 4); killed()")
+    assert synced(server, tmp_path, str(folder))[0] == 0
+    made_folders.experiment(folder, [Trial("a", results(5))])
+    for added in (2, 0):
+        content = client(folder)
+        assert (content["rows_added"], content["not_sent"]) == (added, [])
+    run = server.runs["entity", "p", "a"]
+    assert (iterations(server, "a"), run.state, run.tags) == ([1, 2, 3, 4, 5], "finished", [])
     assert server.refusals == []
 
 
@@ -280,6 +296,33 @@ def test_checkpoints(server, client, tmp_path, policy, versions):
     assert (run.state, run.summary["wbtune/outcome"], len(run.rows)) == ("finished", "finished", 3)
     assert client(folder, *asked)["checkpoints"] == 0
     assert server.refusals == []
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "tags"), [("TERMINATED", "finished", []), ("ERROR", "failed", ["failed"])]
+)
+def test_a_checkpoint_that_cannot_be_copied(status, outcome, tags, server, client, tmp_path):
+    """It is said; the run is closed as its trial ended, and what was logged is not logged again."""
+    names = [f"checkpoint_00000{number}" for number in range(3)]
+    files = {name: {"model.txt": name} for name in names}
+    error = "ValueError: x" if status == "ERROR" else ""
+    trial = Trial("a", results(3), status, error=error, checkpoints=files)
+    folder = made_folders.experiment(tmp_path / "e", [trial])
+    second, aside = folder / trial.folder / names[1], tmp_path / "aside"
+    second.rename(aside)
+    second.write_text("no folder", encoding="utf-8")
+    for count in (1, 0):
+        content = client(folder, "--upload-checkpoints", "all", code=1)
+        assert content["checkpoints"] == count
+        assert any("checkpoints of train_a are not uploaded" in one for one in content["warnings"])
+        assert [one.files["model.txt"].decode() for one in server.artifacts] == names[:1]
+        run = server.runs["entity", "p", "a"]
+        assert (run.state, run.summary["wbtune/outcome"], run.tags) == (outcome, outcome, tags)
+    second.unlink()
+    aside.rename(second)
+    assert client(folder, "--upload-checkpoints", "all")["checkpoints"] == 2
+    assert [one.files["model.txt"].decode() for one in server.artifacts] == names
+    assert (run.state, server.refusals) == (outcome, [])
 
 
 def test_the_best_checkpoint_may_not_be_known(server, client, tmp_path):

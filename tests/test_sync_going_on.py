@@ -18,20 +18,26 @@ from typing import Any
 
 import pytest
 import strategies_functions as functions
+from click.testing import CliRunner
 from logs import log_of_rows
 from ray import tune
 from test_sync import WRITER, losses, numbered, started, synced, train, written
 from wandb_server import HISTORY, TEST_KEY, Fault, WandbServer
 
 from wbtune import wandb_tuner
+from wbtune._cli.doctor import storage
+from wbtune._cli.doctor.findings import Context
+from wbtune._cli.main import main
 from wbtune._cli.syncing.mirror import Mirror
 from wbtune._cli.syncing.runs import LocalRun, Runs, Segment, extent
+from wbtune._cli.syncing.source import opened
 from wbtune._cli.syncing.watch import Watch
 from wbtune._data import timeouts
 from wbtune._data.sweep_source import read
 from wbtune._place.arrivals import Arrival
-from wbtune._run import log_rows, run_log
+from wbtune._run import log_rows, run_files, run_log
 from wbtune._tune_files.folder import Folder, folder_of
+from wbtune.errors import ConfigurationError
 
 #: The command, where something of wbtune's is replaced before.
 COMMAND = "from wbtune._cli.main import main; main(prog_name='wbtune')"
@@ -184,6 +190,39 @@ def test_a_marker_older_than_its_log_is_none(folder):
     assert Segment(log, True).is_synced
     os.utime(marker, (50.0, 50.0))
     assert not Segment(log, True).is_synced
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_killed_drivers_runs_wait_no_longer_when_they_are_sent(is_late, server, folder, tmp_path):
+    """The doctor has nothing to send, as sync hasn't; until the log goes on."""
+    segment = segment_of(folder, tmp_path, "run = opened('a'); rows(run, 0, 5); killed()")
+    if is_late:  # as an online run's that was not uploaded in time
+        segment = made_online(segment)
+        run_files.note_not_uploaded(segment)
+    assert waiting(folder) == (["problem"] if is_late else ["note"])
+    assert synced(server, tmp_path, str(folder))[0] == 0
+    assert losses(server, "a") == numbered(5)
+    assert waiting(folder) == ["ok"]
+    assert not (segment / "run-a.wandb.synced").exists()  # plain `wandb sync` would believe it
+    with (segment / "run-a.wandb").open("ab") as log:
+        log.write(b"more")
+    assert waiting(folder) == (["problem"] if is_late else ["note"])
+
+
+def test_sent_runs_in_a_storage_wait_no_longer(server, folder, moto, tmp_path):
+    """Those of a killed driver there are told by their size, too."""
+    segment_of(folder, tmp_path, "run = opened('a'); rows(run, 0, 5); killed()")
+    s3, query = moto
+    copy_to(s3, folder, "bucket/waiting")
+    address = f"s3://any:any@bucket/waiting{query}"
+    assert waiting(address) == ["note"]
+    assert synced(server, tmp_path, address)[0] == 0
+    assert waiting(address) == []
+
+
+def waiting(folder: Path | str) -> list[str]:
+    """What `wbtune doctor` finds of runs that wait to be sent."""
+    return [one.level.value for one in storage.unsent(Context({}, directory=str(folder)))]
 
 
 # --- segments that were sent in another order --------------------------------------------
@@ -419,6 +458,22 @@ def copy_to(s3: Any, folder: Path, target: str) -> None:
     from pyarrow import fs
 
     fs.copy_files(str(folder), target, destination_filesystem=s3, use_threads=False)
+
+
+def test_a_storage_has_no_lock_and_the_help_says_so(folder, moto):
+    """The second of two is kept out of a local folder, not out of a storage."""
+    log = folder / "wandb" / "offline-run-1-a" / "run-a.wandb"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(log_of_rows([]))
+    s3, query = moto
+    copy_to(s3, folder, "bucket/two")
+    with opened(str(folder), alone=True), pytest.raises(ConfigurationError, match="another"):
+        contextlib.ExitStack().enter_context(opened(str(folder), alone=True))
+    address = f"s3://any:any@bucket/two{query}"
+    with opened(address, alone=True), opened(address, alone=True):
+        pass
+    said = " ".join(CliRunner().invoke(main, ["sync", "--help"]).output.split())
+    assert "Start one at a time" in said and "a remote storage has none" in said
 
 
 # --- sweeps ------------------------------------------------------------------------------

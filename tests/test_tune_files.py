@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.experiment import Trial
 
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
-from wbtune._tune_files import endings, experiment_files
+from wbtune._tune_files import endings, experiment_files, folder_name
 from wbtune._tune_files.folder import folder_of
 from wbtune._tune_files.trial_files import Reading, TrialFiles
 from wbtune.errors import ConfigurationError
@@ -266,6 +267,46 @@ def test_parameters_from_elsewhere(tmp_path):
     broken = trial(tmp_path / "2", result_json=result, params_json='{"lr": ')
     config, problem = broken.config()
     assert config == {"lr": 0.1} and "params.json of trial can't be read" in problem
+
+
+SAMPLED = "1_lr=0.1000,user=bob_2026-01-01_00-00-00"
+
+
+@pytest.mark.parametrize(
+    ("folder", "trial_id", "name"),
+    [
+        (f"train_06d2f_00001_{SAMPLED}", "06d2f_00001", "train_06d2f_00001"),
+        (f"train_06d2f_100000_{SAMPLED}", "06d2f_100000", "train_06d2f_100000"),
+        (f"train_a1b2c3d4_{SAMPLED}", "a1b2c3d4", "train_a1b2c3d4"),  # a searcher's
+        (f"train_a1b2c3d4_10000{SAMPLED[1:]}", "a1b2c3d4", "train_a1b2c3d4"),
+        ("train_06d2f_00001", "06d2f_00001", "train_06d2f_00001"),  # trial_dirname_creator=str
+        (
+            f"my_train_PPO_20260101_16d2f_00001_{SAMPLED}",
+            "16d2f_00001",
+            "my_train_PPO_20260101_16d2f_00001",
+        ),
+        ("trial 7", "trial 7", "trial 7"),  # the user's own
+        (f"mine_{SAMPLED}", "trial-76e5cf0f", "trial-76e5cf0f"),  # trial_name_creator
+        (f"user=bob_06d2f_00001_{SAMPLED}", "trial-0647bdbe", "trial-0647bdbe"),
+    ],
+)
+def test_which_trial_a_folder_is_of(folder, trial_id, name, tmp_path):
+    """By Tune's names for folders; no value of a parameter is in what a run would be called."""
+    (tmp_path / "e" / folder).mkdir(parents=True)
+    (tmp_path / "e" / folder / "params.json").write_text("{}", encoding="utf-8")
+    (found,) = read(tmp_path / "e").trials
+    assert (found.trial_id, found.name) == (trial_id, name)
+    result = json.dumps({"loss": 1, "trial_id": "abc"})
+    (tmp_path / "e" / folder / "result.json").write_text(result, encoding="utf-8")
+    (found,) = read(tmp_path / "e").trials
+    assert found.trial_id == "abc" and "bob" not in found.name
+
+
+def test_the_names_that_ray_makes():
+    """A searcher's trials have ids of Ray's own making."""
+    trial = Trial("train", stub=True, experiment_tag="1_lr=0.1000,user=bob")
+    found = folder_name.trial_of(trial._generate_dirname())
+    assert found == (trial.trial_id, str(trial), True)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ _HELP: Final = """Send the runs of the experiment in DIR that were only kept on 
     the best one tagged. At the end, the rows on disk are compared with those that have arrived.
 
     It may be interrupted and repeated: no row is sent twice. It builds on `wandb sync`, and leaves
-    the same markers.
+    the same markers. Start one at a time: two may send the same rows. In a local or mounted folder
+    a lock keeps the second out; a remote storage has none.
 
     Exit codes: 0 all has arrived, 1 something is left, 2 wrong use.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wbtune._data import notice
 from wbtune._place.storage import Remote
+from wbtune._tune_files import folder_name
 from wbtune._upstream import ray_loop, ray_storage, ray_train, ray_trial, ray_trials
 
 if TYPE_CHECKING:
@@ -94,21 +95,16 @@ def of_trainable(
     )
 
 
-#: Tune's name for a trial's folder: the trial's name, which ends with its id, its number, and more.
-_FOLDER: Final = re.compile(r"(?P<name>.*?_(?P<id>[0-9a-f]{5}_\d{5}|[0-9a-f]{8}))_\d+(_|$)")
-
-
 def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> Identity:
     """The identity of a `Trainable` without Tune's information (RLlib's), found by its folder."""
     experiment, folder = ray_storage.trial_folder(storage)
     if not experiment or not folder:
         return Identity(directory=directory, remote=remote, fit=ray_loop.fit_of(storage))
-    found = _FOLDER.match(folder)
-    if found is None:  # the user's own name for the folder, which no other trial has
-        trial_id = as_run_id(folder)
-        name, known = folder, "by the name of its folder, as nothing else is known of it"
+    named = folder_name.trial_of(folder)
+    trial_id, name = as_run_id(named.trial_id), named.name
+    if not named.is_by_tune:  # the user's own name for the folder, which no other trial has
+        known = "by the name of its folder, as nothing else is known of it"
     else:
-        trial_id, name = found["id"], found["name"]
         known = f"{name}, by the name of its folder"
     # Cure: Nothing to do.
     notice.warn_once(
@@ -121,7 +117,7 @@ def _of_storage(storage: Any, directory: str | None, remote: Remote | None) -> I
         experiment,
         directory,
         remote,
-        contested=found is not None,
+        contested=named.is_by_tune,
         experiment_key=_experiment_key(storage),
         fit=ray_loop.fit_of(storage),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePath
+from typing import Final, TypeVar
 
 from wbtune._data import timeouts
 from wbtune._run import log_records
@@ -14,6 +14,7 @@ from wbtune._upstream import wandb_records
 
 #: wbtune's marker file in the folder of a run that was not, or not completely, uploaded.
 _NOT_UPLOADED: Final = "wbtune-not-uploaded"
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def logs(directory: Path | str, run_id: str | None = None) -> list[Path]:
@@ -99,4 +100,33 @@ def is_left(folder: Path) -> bool:
 def not_uploaded(directory: Path | str) -> list[Path]:
     """Return the folders of the runs below ``<directory>/wandb`` that have yet to be uploaded."""
     marked = (path.parent for path in Path(directory, "wandb").glob(f"*run-*/{_NOT_UPLOADED}"))
-    return sorted(folder for folder in marked if not any(folder.glob("*.wandb.synced")))
+    return sorted(folder for folder in marked if not _is_folder_synced(folder))
+
+
+def _is_folder_synced(folder: Path) -> bool:
+    found = list(folder.glob("run-*.wandb"))
+    return bool(found) and all(map(is_synced, found))
+
+
+def synced_marker(log: AnyPath) -> AnyPath:
+    """Return wandb's own marker beside a log: what is newer than its log was uploaded."""
+    return log.with_suffix(".wandb.synced")
+
+
+def unended_marker(log: AnyPath) -> AnyPath:
+    """Return `wbtune sync`'s marker beside a log without an end, with the size that was uploaded.
+
+    wandb's own would keep `wandb sync` from uploading what may follow.
+    """
+    return log.with_suffix(".unended.synced")
+
+
+def is_synced(log: Path) -> bool:
+    """Return whether all that a log has now was uploaded afterwards, by either marker."""
+    try:
+        now, unended = log.stat(), unended_marker(log)
+        if unended.exists() and unended.read_text() == str(now.st_size):
+            return True
+        return synced_marker(log).stat().st_mtime >= now.st_mtime
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ Nothing is written, and no pickle is loaded: a folder may come from anybody.
 
 - `folder`: one folder in any file system.
 - `experiment_files`: an experiment's folder, and which trials it has.
+- `folder_name`: which trial a folder is of, by its name.
 - `state_file`: Tune's ``experiment_state-*.json``.
 - `trial_files`: one trial's folder.
 - `endings`: how a trial ended.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from wbtune._tune_files import state_file
+from wbtune._tune_files import folder_name, state_file
 from wbtune._tune_files.folder import Entry, Folder
 from wbtune._tune_files.state_file import StateOfTrial
 from wbtune._tune_files.trial_files import PARAMETERS, RESULTS, TrialFiles
@@ -17,9 +16,6 @@ from wbtune.errors import ConfigurationError
 
 #: The experiment's own folders that are no trial's.
 _NO_TRIALS: Final = frozenset({"wandb", "driver_artifacts"})
-
-#: A trial's folder is called by its name, which ends with its id, and what was sampled for it.
-_NAME: Final = re.compile(r"(?P<name>(?:.*?_)?(?P<id>[0-9a-f]{5,8}_\d{5}))_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +132,14 @@ def _of_folder(folder: Folder) -> TrialFiles | None:
     """A trial that no state knows: Tune was killed before it wrote one, or it was lost."""
     inside = _entries(folder)
     names = frozenset(entry.name for entry in inside)
-    named = _NAME.match(folder.name)
-    if not named and not names & {RESULTS, PARAMETERS}:
+    named = folder_name.trial_of(folder.name)
+    if not named.is_by_tune and not names & {RESULTS, PARAMETERS}:
         return None
     bare = TrialFiles(folder.name, folder.name, folder, names)
     trial_id = bare.first_result().get("trial_id")
     if not isinstance(trial_id, str) or not trial_id:
-        trial_id = named["id"] if named else folder.name
-    name = named["name"] if named else folder.name
+        trial_id = named.trial_id
+    name = trial_id if "=" in folder.name and not named.is_by_tune else named.name
     changed, size = _of_results(inside)
     return TrialFiles(trial_id, name, folder, names, changed=changed, size=size)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from wbtune._cli.doctor.findings import Context, Finding, note, ok, problem
 from wbtune._place.storage import OFFLINE
 from wbtune._run import links, run_files
-from wbtune._tune_files.folder import Folder, folder_of
+from wbtune._tune_files.folder import Entry, Folder, folder_of
 from wbtune.errors import ConfigurationError
 
 _GB: Final = 1 << 30
@@ -119,16 +119,27 @@ def _offline(experiment: Path) -> set[str]:
     return {
         path.stem.removeprefix("run-")
         for path in run_files.logs(experiment)
-        if path.parent.name.startswith(OFFLINE)
-        and not path.with_name(f"{path.name}.synced").exists()
+        if path.parent.name.startswith(OFFLINE) and not run_files.is_synced(path)
     }
 
 
 def _in_storage(found: Folder) -> int:
-    """How many offline runs of an experiment in a storage have no marker that they were sent."""
-    folders = [one.name for one in (found / "wandb").entries() if one.name.startswith(OFFLINE)]
+    """How many offline runs of an experiment in a storage have not been sent, by the markers."""
     ids = set()
-    for name in folders:
-        files = {one.name for one in (found / "wandb" / name).entries()}
-        ids |= {one for one in files if one.endswith(".wandb") and f"{one}.synced" not in files}
+    for folder in (found / "wandb").entries():
+        if folder.name.startswith(OFFLINE):
+            here = found / "wandb" / folder.name
+            entries = {one.name: one for one in here.entries()}
+            logs = [one for name, one in entries.items() if name.endswith(".wandb")]
+            ids |= {log.name for log in logs if not _is_synced_there(here, entries, log)}
     return len(ids)
+
+
+def _is_synced_there(folder: Folder, entries: Mapping[str, Entry], log: Entry) -> bool:
+    """`run_files.is_synced`, in a storage."""
+    path = PurePosixPath(log.name)
+    unended = run_files.unended_marker(path).name
+    if unended in entries and folder.read(unended) == str(log.size).encode():
+        return True
+    marker = entries.get(run_files.synced_marker(path).name)
+    return marker is not None and marker.changed >= log.changed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wbtune._cli.importing import report
 from wbtune._cli.importing.target import Target
@@ -21,6 +21,9 @@ from wbtune._data.sanitize import plain
 from wbtune._driver.reopening import reopening_arguments
 from wbtune._run import closing, opening, run_files, run_log, run_spec
 from wbtune._tune_files.trial_files import TrialFiles
+
+if TYPE_CHECKING:
+    from wandb import Run
 
 #: In each result of a function whose checkpoint was saved with it, and in the artifacts' metadata.
 _SOURCE: Final = "checkpoint_dir_name"
@@ -57,7 +60,7 @@ def upload(target: Target, done: Sequence[Imported], output: Output) -> int:
 
 
 def _upload_of(target: Target, one: Imported, output: Output) -> int:
-    artifacts: list[Any] = []
+    arrived: list[str] = []
     try:
         paths = run_files.logs(target.directory, one.run_id)
         log, known = run_log.merged(paths), _logged(paths)
@@ -67,18 +70,7 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
         run = opening.open_run(
             _spec(target, one, log), target.login.secret, for_trial_elsewhere=True
         )
-        for saved in chosen:
-            # W&B has its own copy once this returns.
-            with tempfile.TemporaryDirectory(prefix="wbtune-") as folder:
-                assert one.trial.folder is not None  # noqa: S101 - it has checkpoints
-                (one.trial.folder / saved.source).copy_to(Path(folder))
-                artifact = closing.log_checkpoint(run, saved._replace(folder=folder))
-            artifacts.append(artifact)
-        closing.close_reopened(run, one.outcome.exit_code)
-        for artifact in artifacts:
-            closing.wait_for_upload(run, artifact, timeouts.IMPORT_ARTIFACT_S)
-        names = "".join(f"{saved.source}\n" for saved in chosen)
-        (Path(run.dir).parent / _LOGGED).write_text(names, encoding="utf-8")
+        _log(run, one, chosen, arrived)
     except Exception as error:  # noqa: BLE001 - whatever W&B or a storage raises; the next trial's
         # Cure: Correct what the error names, and import again: only what lacks is uploaded.
         one.problems.append(
@@ -86,8 +78,38 @@ def _upload_of(target: Target, one: Imported, output: Output) -> int:
         )
         # Message: none by itself.
         output.warn(one.problems[-1])
-        return 0
-    return len(artifacts)
+    return len(arrived)
+
+
+def _log(run: Run, one: Imported, chosen: Iterable[SavedCheckpoint], arrived: list[str]) -> None:
+    """Log checkpoints to the reopened run of a trial, and close it, whatever fails.
+
+    Args:
+        run: the run.
+        one: the trial.
+        chosen: the checkpoints.
+        arrived: gets the names of those that are uploaded, of which the next import takes note.
+
+    Raises:
+        Exception: whatever W&B or a storage raises.
+    """
+    artifacts: dict[str, Any] = {}
+    try:
+        for saved in chosen:
+            # W&B has its own copy once this returns.
+            with tempfile.TemporaryDirectory(prefix="wbtune-") as folder:
+                assert one.trial.folder is not None  # noqa: S101 - it has checkpoints
+                (one.trial.folder / saved.source).copy_to(Path(folder))
+                artifacts[saved.source] = closing.log_checkpoint(run, saved._replace(folder=folder))
+    finally:  # wandb would close it with its own idea of how the trial ended
+        closing.close_reopened(run, one.outcome.exit_code)
+        try:
+            for name, artifact in artifacts.items():
+                closing.wait_for_upload(run, artifact, timeouts.IMPORT_ARTIFACT_S)
+                arrived.append(name)
+        finally:
+            names = "".join(f"{name}\n" for name in arrived)
+            (Path(run.dir).parent / _LOGGED).write_text(names, encoding="utf-8")
 
 
 def _logged(paths: Iterable[Path]) -> set[str]:

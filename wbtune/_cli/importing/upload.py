@@ -20,13 +20,9 @@ from wbtune.errors import ConfigurationError, WbtuneError
 def unsent(directory: Path, run_ids: Iterable[str]) -> list[Path]:
     """The folders of these runs' segments that are not at the server."""
     marked = set(run_files.not_uploaded(directory))
-    folders = [path.parent for run_id in run_ids for path in run_files.logs(directory, run_id)]
-    return [
-        folder
-        for folder in dict.fromkeys(folders)
-        if (folder.name.startswith(OFFLINE) or folder in marked)
-        and not any(folder.glob("*.wandb.synced"))
-    ]
+    logs = [path for run_id in run_ids for path in run_files.logs(directory, run_id)]
+    kept = [log for log in logs if log.parent.name.startswith(OFFLINE) or log.parent in marked]
+    return list(dict.fromkeys(log.parent for log in kept if not run_files.is_synced(log)))
 
 
 def send(target: Target, run_ids: Iterable[str], output: Output) -> list[Path]:

@@ -33,15 +33,7 @@ class Segment(NamedTuple):
     @property
     def is_synced(self) -> bool:
         """Whether it was uploaded while it was written, or later, and has not grown since."""
-        if not self.is_kept:
-            return True
-        try:
-            log = self.log.stat()
-            if self._unended.exists() and self._unended.read_text() == str(log.st_size):
-                return True
-            return self._marker.stat().st_mtime >= log.st_mtime
-        except OSError:
-            return False
+        return not self.is_kept or run_files.is_synced(self.log)
 
     @property
     def has_ended(self) -> bool:
@@ -53,14 +45,6 @@ class Segment(NamedTuple):
         """Whether it is an online run's that has no end: nobody else may end it."""
         return not self.is_kept and not self.has_ended
 
-    @property
-    def _marker(self) -> Path:
-        return self.log.with_suffix(".wandb.synced")
-
-    @property
-    def _unended(self) -> Path:
-        return self.log.with_suffix(".unended.synced")
-
     def mark(self, size: int | None) -> None:
         """Mark it as uploaded: by wandb's own marker, if nothing more can come.
 
@@ -69,9 +53,9 @@ class Segment(NamedTuple):
                 notice; None if it has ended.
         """
         if self.is_kept and size is not None:
-            self._unended.write_text(str(size))
+            run_files.unended_marker(self.log).write_text(str(size))
         elif self.is_kept:
-            self._marker.touch()
+            run_files.synced_marker(self.log).touch()
 
 
 @dataclass

@@ -67,7 +67,7 @@ def opened(text: str, *, alone: bool, waits: bool = False) -> Iterator[Source]:
 
     Args:
         text: what the user named: the folder, or the ``wandb`` in it.
-        alone: exclude any other `wbtune sync` of it.
+        alone: exclude any other `wbtune sync` of it, if it is local: a storage has no locks.
         waits: it may be a folder that has no runs yet.
 
     Raises:
