@@ -298,11 +298,14 @@ def server() -> Iterator[WandbServer]:
         yield server
 
 
+_KEPT = ("PATH", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG")
+
+
 def doctor(tmp_path: Path, environ: Mapping[str, str], *arguments: str) -> Any:
     """Run it as a process of its own, as people do, with nothing else in the environment."""
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
-    bare = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    bare = {name: os.environ[name] for name in _KEPT if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-m", "wbtune", "doctor", "--json", "--timeout", "100", *arguments],
         env={**bare, "HOME": str(home), **environ},
