@@ -94,7 +94,8 @@ def _refused(way: str) -> str:
     decided = (
         f"{names} {effect}: [wbtune decides them itself](options.md#decided-by-wbtune-itself).\n"
     )
-    head = "Refused, with a `ConfigurationError` before any trial:\n\n" if lines else ""
+    when = "when it is called" if way == "setup_wandb" else "before any trial"
+    head = f"Refused, with a `ConfigurationError` {when}:\n\n" if lines else ""
     return f"{head}{''.join(lines)}{chr(10) if lines else ''}{decided}"
 
 

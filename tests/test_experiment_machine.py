@@ -594,7 +594,7 @@ def test_the_closing_line(complete, tmp_path, capsys):
     command = printed_lines[1][1].partition(" by: ")[2]
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
     assert words.splitlines()[-1] == str(folder)
-    assert "--no-skip-online" not in command  # an offline run is not late, complete or not
+    assert "--include-online" not in command  # an offline run is not late, complete or not
 
 
 def test_what_is_excluded_is_in_no_artifact(tmp_path):

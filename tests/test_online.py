@@ -360,7 +360,7 @@ def test_ctrl_c_while_uploads_are_waited_for(server, tmp_path):
     assert [row["i"] for row in run.rows] == list(range(5))
     folders = {str(path) for path in run_files.not_uploaded(tmp_path / "e")}
     (line,) = (line for line in output.splitlines() if "send it by" in line)
-    assert "--no-skip-online" in line and folders and folders <= set(line.split())
+    assert "--include-online" in line and folders and folders <= set(line.split())
 
 
 def wait_for(condition):
@@ -534,7 +534,7 @@ def test_an_outage(way, ray, server, tmp_path, capfd):
     ]
     server_is, *sync = shlex.split(command)
     assert server_is == f"WANDB_BASE_URL={server.url}"  # not that of wandb's own settings
-    assert sync[:3] == ["wandb", "sync", "--no-skip-online"]
+    assert sync[:3] == ["wandb", "sync", "--include-online"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     subprocess.run(
         [sys.executable, "-m", *sync],

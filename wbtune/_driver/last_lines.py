@@ -86,7 +86,7 @@ def print_sync_command(trials: Trials, *, complete: bool) -> None:
     # Cause: The experiment's end waits for uploads only for `upload_timeout` seconds.
     links.print_line(
         "wbtune: not all was uploaded in time; send it by: "
-        f"{_server(trials)}wandb sync --no-skip-online {what}"
+        f"{_server(trials)}wandb sync --include-online {what}"
     )
 
 
