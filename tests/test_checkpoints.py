@@ -515,7 +515,7 @@ def test_a_restored_experiment_knows_the_best(tmp_path):
     """A driver that died had a best checkpoint; only a better one is better."""
     options = RunOptions(project="p", upload_checkpoints="best")
     objective, writer = Objective("loss", "min"), RecordingWriter()
-    state: dict[str, Any] = {}
+    state: dict[str, Any] | None = None
     for number, loss in enumerate([1.0, 2.0, 0.5]):
         watching = Experiment(
             "w",

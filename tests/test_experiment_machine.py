@@ -35,8 +35,10 @@ from strategies import examples
 from wbtune import callback
 from wbtune._data import options
 from wbtune._data.outcomes import EXIT_CODES, FINISHED, Kind, Outcome
+from wbtune._data.secret import Secret
 from wbtune._driver import experiment, experiment_start, trial_runs
 from wbtune._place import handover
+from wbtune._place.credentials import Login
 from wbtune._run import closing, run_files, run_log
 from wbtune._upstream import ray_stops
 
@@ -518,6 +520,39 @@ def test_state_round_trip(mode, tmp_path):
     after.result(trial, {"training_iteration": 1})
     assert len(writer.configs["a"]["wbtune/perturbations"]) == 1
     assert writer.rows["a"][0].get("wbtune/attempt", 1) == (3 if mode == "fork" else 1)
+
+
+def test_what_a_restored_experiment_knows_is_kept_for_the_next_restore(tmp_path):
+    """Also of trials that Tune has not come to when it is interrupted again."""
+    declared, trial = options.RunOptions(project="p"), FakeTrial("a", tmp_path)
+    before = experiment.Experiment("w", declared, writer=RecordingWriter())
+    before.start(trial)
+    state = before.state()
+    again = experiment.Experiment("w", declared, writer=RecordingWriter(), restored=state)
+    assert again.state() == state
+    again.start(FakeTrial("b", tmp_path))
+    assert [*again.state()] == ["a", "b"]
+
+
+def test_a_trial_that_is_offline_needs_no_key(tmp_path):
+    """Its own ``config["wandb"]`` keeps it on disk: no process that writes it gets the key."""
+    secrets = {}
+
+    class Writer(RecordingWriter):
+        def start(self, key, spec, router, secret):
+            super().start(key, spec, router, secret)
+            secrets[key] = secret
+
+    secret = Secret("k" * 40)
+    watching = experiment.Experiment(
+        "w", options.RunOptions(project="p"), Login(secret), writer=Writer()
+    )
+    for name, inner in {"a": {"mode": "offline"}, "b": {"mode": "online"}, "c": {}}.items():
+        trial = FakeTrial(name, tmp_path)
+        trial.config = {"lr": 1, "wandb": inner}
+        watching.start(trial)
+        watching.result(trial, {"training_iteration": 1})
+    assert secrets == {"a": None, "b": secret, "c": secret}
 
 
 def test_one_id_for_several_trials(tmp_path, caplog):

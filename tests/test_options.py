@@ -212,6 +212,7 @@ def test_a_name_that_is_no_option_is_refused(name: str, hint: str) -> None:
         ({"id": ""}, "expected id= to be a name"),
         ({"group": ""}, "expected group= to be a name"),
         ({"api_key_file": b"path"}, "expected api_key_file= to be text"),
+        ({"api_key_file": KEY}, "what it was given looks like an API key. Give it as api_key=."),
         ({"tags": "one"}, "Make it ['one']"),
         ({"tags": ""}, "expected tags= to be a list of text, got ''."),
         ({"tags": 5}, "expected tags= to be a list of text, got 5"),

@@ -160,6 +160,15 @@ def test_precedence():
     assert (options.project, options.group) == ("explicit", "inner")
     assert options.init_kwargs["tags"] == ["t"]
 
+    inner = {"upload_checkpoints": "last", "upload_timeout": 5, "log_config": True}
+    space = {"wandb": {**inner, "log_results": False}}
+    options = callback_of(wandb_tuner(train, space, project="p")).options
+    assert {name: getattr(options, name) for name in space["wandb"]} == space["wandb"]
+    options = callback_of(wandb_tuner(train, space, project="p", upload_timeout=7)).options
+    assert (options.upload_timeout, options.log_config) == (7, True)
+    options = callback_of(wandb_tuner(train, project="p")).options
+    assert (options.upload_timeout, options.log_results) == (1800, True)
+
     declared = wandb_trial(project="declared", excludes=["a"])(train)
     options = callback_of(wandb_tuner(declared, project="tuner", group="g", excludes=["b"])).options
     assert (options.project, options.group) == ("declared", "g")

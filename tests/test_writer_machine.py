@@ -33,6 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from strategies import examples
 
 import wbtune
+from wbtune._data import timeouts
 from wbtune._data.checkpoint import SavedCheckpoint
 from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
@@ -55,6 +56,7 @@ from wbtune._helper.messages import (
     framed,
     pack,
 )
+from wbtune._helper.uploads import upload_rest
 from wbtune._place.identity import Identity
 from wbtune._run import closing, run_files, run_log, run_spec
 from wbtune._run.run_spec import RunSpec
@@ -545,6 +547,22 @@ def test_a_checkpoint_without_a_run_is_said(late, tmp_path):
     warnings = serve(tmp_path, [messages], open_run)
     assert ["checkpoint_000007 (checkpoint_a)" in text for _, text in warnings] == [False, True]
     assert not copy.exists()
+
+
+def test_a_long_upload_is_not_stuck(monkeypatch):
+    """It may take half an hour and more, longer than a helper in which nothing moves may live."""
+    monkeypatch.setattr(timeouts, "HELPER_STUCK_S", 0.02)
+    enough, progress = threading.Event(), []
+
+    def note_progress():
+        progress.append(time.monotonic())
+        if len(progress) == 5:
+            enough.set()
+
+    monkeypatch.setattr(closing, "upload_rest", lambda *_: enough.wait(30))
+    rest = UploadRest("folder", "https://server", 60.0, "k")
+    upload_rest(rest, time.monotonic() + 60, lambda *_: None, note_progress)
+    assert enough.is_set()
 
 
 @pytest.mark.parametrize("what", ["open", "finish"])

@@ -129,7 +129,7 @@ class WandbLoggerCallback(LoggerCallback):
             "group": group,
             "api_key_file": api_key_file,
             "excludes": excludes,
-            "log_config": log_config,
+            "log_config": None if log_config is False else log_config,
             "upload_checkpoints": upload_checkpoints or save_checkpoints,
             "upload_timeout": upload_timeout,
             "video_kwargs": video_kwargs,
@@ -148,7 +148,7 @@ class WandbLoggerCallback(LoggerCallback):
             api_key,
         )
         self.__experiment: Experiment | None = None
-        self.__state: dict[str, Any] = {}
+        self.__state: dict[str, Any] | None = None
 
     # The attributes have two underscores, so that a subclass can't happen to use the same names.
     __objective: Objective | None = None
@@ -200,8 +200,8 @@ class WandbLoggerCallback(LoggerCallback):
         ours = f"_{PUBLIC_NAME}__"
         return (
             kept
-            | {f"{ours}api_key": None, f"{ours}experiment": None}
-            | {f"{ours}{name}": {} for name in ("state", "whole")}
+            | {f"{ours}{name}": None for name in ("api_key", "experiment", "state")}
+            | {f"{ours}whole": {}}
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -221,7 +221,7 @@ class WandbLoggerCallback(LoggerCallback):
         from wbtune._driver.experiment_start import start_experiment  # noqa: PLC0415 - see above
 
         # Both are of the experiment that starts now: the callback may be used for another one.
-        state, self.__state = self.__state, {}
+        state, self.__state = self.__state, None
         whole, self.__whole = self.__whole, {}
         self.__experiment, self.__options, self.__fit = start_experiment(
             self.__public_name,

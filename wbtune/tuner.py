@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from ray import tune
 
@@ -134,13 +134,13 @@ def wandb_tuner(
         "group": group,
         "api_key_file": api_key_file,
         "excludes": excludes,
-        "log_config": log_config,
-        "upload_checkpoints": upload_checkpoints,
-        "upload_timeout": upload_timeout,
+        "log_config": _given(log_config, "log_config"),
+        "upload_checkpoints": _given(upload_checkpoints, "upload_checkpoints"),
+        "upload_timeout": _given(upload_timeout, "upload_timeout"),
         "video_kwargs": video_kwargs,
         "image_kwargs": image_kwargs,
         "checkpoint_references": checkpoint_references or None,
-        "log_results": log_results,
+        "log_results": _given(log_results, "log_results"),
         "unmask": unmask,
         "system_metrics": system_metrics or None,
         "sweep": plan.file is not None or sweep or None,
@@ -152,7 +152,7 @@ def wandb_tuner(
         inner = replace(inner, api_key_file=None)
     elif api_key_file is None:
         api_key = inner_key
-    options = run_spec.locate(PUBLIC_NAME, _place_of(plan.file) | inner | given)
+    options = run_spec.locate(PUBLIC_NAME, _DEFAULTS | _place_of(plan.file) | inner | given)
     declared, options = tuner_options.with_tuner_options(PUBLIC_NAME, trainable, options)
     if declared is not trainable and "id" in options.init_kwargs:
         raise ConfigurationError(one_id(PUBLIC_NAME))
@@ -166,6 +166,20 @@ def wandb_tuner(
         tune_config=plan.tune_config,
         run_config=_with_callback(plan.run_config, callback),
     )
+
+
+#: Those of the signature: ``config["wandb"]`` comes before them.
+_DEFAULTS: Final = RunOptions(
+    log_config=False,
+    upload_checkpoints=False,
+    upload_timeout=timeouts.UPLOAD_TIMEOUT_S,
+    log_results=True,
+)
+
+
+def _given(value: Any, name: str) -> Any:
+    """An argument; None if it is its default, as if it was not given."""
+    return None if value is getattr(_DEFAULTS, name) else value
 
 
 def _plan(

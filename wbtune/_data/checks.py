@@ -8,6 +8,7 @@ what was given, and how to write it.
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 from collections.abc import Mapping
 from numbers import Real
@@ -67,6 +68,20 @@ def as_text(public_name: str, name: str, given: Any) -> str:
 def as_path(public_name: str, name: str, given: Any) -> str:
     """A path, as text."""
     return as_text(public_name, name, os.fspath(given) if isinstance(given, os.PathLike) else given)
+
+
+#: W&B's API keys, of which the older ones have 40 characters.
+_KEY: Final = re.compile(r"[\w-]{40,}")
+
+
+def as_key_file(public_name: str, name: str, given: Any) -> str:
+    """The path of a file with an API key. It is shown in errors, so a key is refused here."""
+    path = as_path(public_name, name, given)
+    if _KEY.fullmatch(path):
+        # Cure: Give the key as api_key=, or write it into a file, and give the file's path.
+        msg = f"{public_name}: {name}= is a file's path; what it was given looks like an API key."
+        raise ConfigurationError(f"{msg} Give it as api_key=.")
+    return path
 
 
 def _identifier(public_name: str, name: str, given: Any, forbidden: str) -> str:

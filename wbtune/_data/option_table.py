@@ -45,7 +45,7 @@ _NO_EFFECT: Final = "has no effect here."
 OPTIONS: Final[Mapping[str, Option]] = {
     "project": Option("The W&B project.", checks.as_project),
     "group": Option("The W&B group; by default the experiment's name.", checks.as_text),
-    "api_key_file": Option("A file whose first line is the API key.", checks.as_path),
+    "api_key_file": Option("A file whose first line is the API key.", checks.as_key_file),
     "excludes": Option(
         "Metrics and config keys to leave out: names, prefixes, globs.", checks.as_patterns
     ),

@@ -126,7 +126,7 @@ class Artifacts:
             self._copies.append(saved._replace(metadata={}))
         if not state.owns_run:
             self._writer.upload(
-                state.key, saved, partial(reopened, state), self._trials.login.secret
+                state.key, saved, partial(reopened, state), self._trials.secret_for(state)
             )
             return
         if self._policy != "all":
@@ -152,7 +152,7 @@ class Artifacts:
             log = self._trials.folders.log_of(state.key)
             for saved in state.held_back:
                 reopen = partial(reopened, state, log)
-                self._writer.upload(state.key, saved, reopen, self._trials.login.secret)
+                self._writer.upload(state.key, saved, reopen, self._trials.secret_for(state))
             state.held_back.clear()
 
     def discard_not_uploaded(self) -> None:

@@ -50,7 +50,7 @@ class Experiment:
         given: the options before they were located, which ``config["wandb"]`` does not override.
         objective: which checkpoint is the best.
         stops: what ``stop=`` and the time budget have decided; None if that can't be known.
-        restored: what `state` returned before the driver ended; empty for a new experiment.
+        restored: what `state` returned before the driver ended; None for a new experiment.
         writer: writes the runs.
         place: where the runs are at W&B, if that is known.
         whole: the experiment as one thing, with ``sweep=True``.

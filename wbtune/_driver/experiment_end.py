@@ -130,7 +130,7 @@ class ExperimentEnd:
         for trial in tune_trials:
             state = self._trials.get(trial)
             failed = trial.status == "ERROR"
-            if state is None and self._trials.restored and trial.is_finished():
+            if state is None and self._trials.is_restored and trial.is_finished():
                 self._complete_restored(trial, endings.failure(trial) if failed else FINISHED)
                 continue
             if state is None and owns_run(trial):
@@ -187,7 +187,7 @@ class ExperimentEnd:
         if run_id and state.directory is not None:
             log = run_log.read_runs(state.directory, run_id).get(run_id)
             spec = spec._replace(init=reopening_arguments(spec.init, log))
-        self._writer.start(state.key, spec, state.router, self._trials.login.secret)
+        self._writer.start(state.key, spec, state.router, self._trials.secret_for(state))
         if state.perturbations:
             self._writer.configure(state.key, state.perturbations_in_config)
         self._writer.end(state.key, outcome, state.notes)

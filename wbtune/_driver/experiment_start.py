@@ -50,7 +50,7 @@ def start_experiment(
     *,
     objective: Objective | None = None,
     description: Description | None = None,
-    restored: Mapping[str, Any],
+    restored: Mapping[str, Any] | None,
     whole_restored: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Started:
@@ -64,7 +64,7 @@ def start_experiment(
         api_key: the API key, if it was given as an argument.
         objective: what the tuner optimises; if it is not given, it is read from Tune's loop.
         description: what the tuner searches; if it is not given, it is read from Tune's loop.
-        restored: the state of a restored experiment; empty for a new one.
+        restored: the state of a restored experiment; None for a new one.
         whole_restored: the same of its run for the whole.
         info: what Tune tells its callbacks: ``time_budget_s``, ``total_num_samples``, ...
 

@@ -53,7 +53,7 @@ class RunTags:
         # The run is continued in another segment, of which the tags count.
         tags = [tag for tag in given if tag not in {*OUTCOME_TAGS, *add, *remove}]
         spec = state.spec._replace(init={**init, "tags": [*tags, *add]})
-        self._writer.start(state.key, spec, state.router, self._trials.login.secret)
+        self._writer.start(state.key, spec, state.router, self._trials.secret_for(state))
         self._writer.end(state.key, state.outcome or FINISHED, state.notes)
 
     def forget_outcomes_before(self) -> None:

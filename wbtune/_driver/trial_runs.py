@@ -84,7 +84,7 @@ class TrialRuns:
         state.is_open = True
         if state.fill_in_from is not None and self._trials.folders.has_remote:
             self._writer.call(self._trials.folders.fetch_once)
-        self._writer.start(state.key, state.spec, state.router, self._trials.login.secret)
+        self._writer.start(state.key, state.spec, state.router, self._trials.secret_for(state))
         self._trials.copy_live(state.directory, state.spec.ids)
         if state.fill_in_from is not None:
             # First the results that a crashed driver had not yet logged.

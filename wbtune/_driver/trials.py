@@ -12,11 +12,12 @@ from wbtune._data.checkpoint import Objective
 from wbtune._data.filtering import excludes_of
 from wbtune._data.options import RunOptions, take_from_config
 from wbtune._data.routing import Router
+from wbtune._data.secret import Secret
 from wbtune._driver import endings, restoring
 from wbtune._driver.folders import Folders
 from wbtune._driver.trial_state import TrialState, owns_run
 from wbtune._place import identity
-from wbtune._place.credentials import Login
+from wbtune._place.credentials import Login, needs_key
 from wbtune._run import environment, run_spec
 from wbtune._upstream import wandb_settings
 from wbtune.errors import WbtuneError
@@ -36,7 +37,7 @@ class Trials:
         login: the key and the server.
         given: the options before they were located, which ``config["wandb"]`` does not override.
         objective: which checkpoint is the best.
-        restored: what `for_restoring` returned before the driver ended; empty for a new
+        restored: what `for_restoring` returned before the driver ended; None for a new
             experiment.
 
     Attributes:
@@ -58,7 +59,7 @@ class Trials:
         self._given = options if given is None else given
         self.login = login
         self.objective = objective
-        self.restored = dict(restored or {})
+        self.is_restored, self.restored = restored is not None, dict(restored or {})
         self.folders = Folders()
         self._states: dict[str, TrialState] = {}
         self._trial_of_run = {one.get("id"): trial_id for trial_id, one in self.restored.items()}
@@ -74,7 +75,9 @@ class Trials:
 
     def for_restoring(self) -> dict[str, Any]:
         """What a restored experiment needs: plain data, without secrets."""
-        return {trial_id: state.for_restoring() for trial_id, state in self._states.items()}
+        known = {trial_id: state.for_restoring() for trial_id, state in self._states.items()}
+        # Tune has not yet come to the others, and may be restored again before it does.
+        return {**self.restored, **known}
 
     def add(self, trial: Trial) -> TrialState:
         """Add a new trial."""
@@ -105,6 +108,11 @@ class Trials:
             self.folders.add(state.directory, identified.remote)
         return state
 
+    def secret_for(self, state: TrialState) -> Secret | None:
+        """The key that a trial's run needs; None if no server is to have it."""
+        mode = state.spec.init.get("mode") or state.spec.settings.get("mode")
+        return self.login.secret if mode is None or needs_key(str(mode)) else None
+
     def copy_live(self, directory: str | None, run_ids: Iterable[str]) -> None:
         """Copy offline runs that the driver writes to a remote storage while they are written."""
         if directory is not None and self.login.secret is None:
@@ -121,7 +129,7 @@ class Trials:
         # If the trial had called `setup_wandb`, it is about to claim its run again, and Tune's
         # results were never in that run.
         owned = before is not None and before.get("own", False)
-        if self.restored and not state.owns_run and not owned:
+        if self.is_restored and not state.owns_run and not owned:
             state.fill_in_from, state.delivered = trial, restoring.Known()
 
     def _split_config(self, trial: Trial) -> tuple[RunOptions, dict[str, Any]]:

@@ -129,7 +129,7 @@ class Helper:
         self._opener.shutdown()
         self._closer.shutdown()
         for rest in () if self._backend.no_uploads else self._rest:
-            upload_rest(rest, self._rest_until, self._warn)
+            upload_rest(rest, self._rest_until, self._warn, self._note_progress)
         # A thread in place of the helper only ends the sweep: it is in the user's own process.
         states = [one for one in self._requests if isinstance(one, ChangeSweep) and one.state]
         requests = states if self._backend.no_uploads else self._requests

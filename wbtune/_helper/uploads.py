@@ -102,13 +102,19 @@ class Uploads:
         checkpoint.discard()
 
 
-def upload_rest(message: UploadRest, until: float, warn: Callable[[str, str], None]) -> None:
+def upload_rest(
+    message: UploadRest,
+    until: float,
+    warn: Callable[[str, str], None],
+    note_progress: Callable[[], None] = lambda: None,
+) -> None:
     """Upload what the experiment's runs have left on disk, as far as time allows.
 
     Args:
         message: says what to upload.
         until: when to stop waiting, by `time.monotonic`.
         warn: as in `Uploads`.
+        note_progress: is called again and again: a long upload is not stuck.
     """
 
     def upload() -> None:
@@ -124,4 +130,6 @@ def upload_rest(message: UploadRest, until: float, warn: Callable[[str, str], No
     # The command has no time limit of its own; runs that it does not finish stay marked on disk.
     thread = threading.Thread(target=upload, daemon=True)
     thread.start()
-    thread.join(max(0.0, until - time.monotonic()))
+    while thread.is_alive() and (left := until - time.monotonic()) > 0:
+        note_progress()
+        thread.join(min(left, timeouts.HELPER_STUCK_S / 2))
