@@ -8,6 +8,7 @@ The server is a stand-in (tests/wandb_server.py), what talks to it is the real w
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shlex
@@ -23,6 +24,7 @@ from pathlib import Path
 import psutil
 import pytest
 import wandb
+from fakes import FakeTrial
 from ray import tune
 from wandb_server import TEST_KEY, Fault, WandbServer, nobody_listens
 
@@ -40,9 +42,11 @@ from wbtune._data.options import RunOptions
 from wbtune._data.outcomes import FINISHED, Kind, Outcome
 from wbtune._data.routing import Router
 from wbtune._data.secret import Secret
+from wbtune._driver.experiment import Experiment
 from wbtune._driver.writer import Writer
 from wbtune._helper.backend import AT_ONCE
 from wbtune._helper.messages import Reopen
+from wbtune._place.credentials import Login
 from wbtune._place.identity import Identity
 from wbtune._place.server import Server
 from wbtune._place.transport import LARGEST
@@ -119,6 +123,37 @@ class Driver:
     def close(self, timeout=HANGS_S):
         self.writer.upload_rest(str(self.folder), self.server.url, self.secret, timeout)
         return self.writer.close(timeout)
+
+
+def results_of(trial, folder, rows):
+    """Give a trial the results that Tune's logger has written."""
+    folder.mkdir(parents=True)
+    trial.path = str(folder)
+    (folder / "result.json").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.mark.parametrize("excluded", [(), ("training_iteration", "time_total_s")])
+def test_an_experiment_that_is_restored_where_no_log_is(excluded, server, tmp_path):
+    """In a new Ray, with a remote storage: only the server knows what the run has."""
+    rows = [{"training_iteration": n, "time_total_s": n / 8, "i": n} for n in range(1, 7)]
+    options = RunOptions(
+        project="p",
+        excludes=excluded,
+        init_kwargs={"mode": "online", "settings": {**QUICK, "base_url": server.url}},
+    )
+    login, state = Login(Secret(TEST_KEY), {"base_url": server.url}), None
+    for folder, new in (("first", rows[:4]), ("second", rows[5:])):
+        watching = Experiment("w", options, login, restored=state)
+        trial = FakeTrial("a", tmp_path / folder)
+        results_of(trial, tmp_path / folder / "a", rows)
+        watching.start(trial)
+        for row in new:
+            watching.result(trial, row)
+        watching.end(trial, failed=False)
+        state = watching.state()
+        watching.close([trial])
+    (run,) = server.runs.values()
+    assert [row["i"] for row in run.rows if "i" in row] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ iteration was reported: 8 bytes per row.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -129,6 +130,25 @@ def missing(
             if not of_run.has(*key):
                 of_run.add(*key)
                 yield result
+
+
+def after(
+    results: Callable[[], Iterable[dict[str, Any]]], rows: int, last: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The results after those that a server has.
+
+    Args:
+        results: generates them from the beginning.
+        rows: how many rows the server has.
+        last: the last of them, which may lack the iteration (`excludes`).
+    """
+    same = (number for number, result in enumerate(results(), 1) if _is_of(last, result))
+    yield from itertools.islice(results(), max(same, default=rows), None)
+
+
+def _is_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+    has = [name for name in (_ITERATION, _TIME) if name in row]
+    return _ITERATION in has and all(row[name] == result.get(name) for name in has)
 
 
 def _key_of(line: bytes) -> ResultKey | None:

@@ -20,12 +20,16 @@ from wbtune._driver import restoring
 from wbtune._driver.trial_state import TrialState
 from wbtune._driver.trials import Trials
 from wbtune._driver.writer import Writer
-from wbtune._place import handover
-from wbtune._run import run_files
-from wbtune._upstream import ray_trials
+from wbtune._place import arrivals, handover
+from wbtune._place.server import RefusedError, Server
+from wbtune._run import run_files, run_spec
+from wbtune._upstream import ray_trials, wandb_settings
+from wbtune.errors import WbtuneError
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
+
+    from wbtune._place.arrivals import Arrival
 
 logger = logging.getLogger("wbtune")
 
@@ -116,8 +120,37 @@ class TrialRuns:
         directory = state.directory or ""
         logs = [run_files.logs(directory, run_id) for run_id in state.spec.ids]
         # Tune continues meanwhile, and the results that this driver gets are logged as they come.
-        yield from restoring.missing(trial, next(filter(None, logs), []), state.delivered)
+        found = next(filter(None, logs), [])
+        results = partial(restoring.missing, trial, found, state.delivered)
+        arrived = None if found or next(results(), None) is None else self._arrived(state)
+        if arrived is None:
+            yield from results()
+        else:
+            yield from restoring.after(results, arrived.rows, arrived.last)
         state.delivered = None
+
+    def _arrived(self, state: TrialState) -> Arrival | None:
+        """What the server has of an online run whose log is gone with the session of Ray."""
+        secret, spec = self._trials.secret_for(state), state.spec
+        if secret is None:
+            return None
+        base_url = spec.settings.get("base_url") or wandb_settings.wandb_setting("base_url")
+        entity = spec.init.get("entity") or spec.settings.get("entity")
+        project, run_id = spec.init.get("project") or "uncategorized", spec.init["id"]
+        server = Server(str(base_url), secret, timeouts.DRIVER_SERVER_S, spec.settings)
+        try:
+            theirs = server.run_config(entity, project, run_id)
+            if theirs is not None and theirs.get(run_spec.EXPERIMENT_KEY) != spec.experiment:
+                run_id = spec.ids[0]  # as where the run is opened
+            return arrivals.ask(server, entity, project, run_id)
+        except (WbtuneError, RefusedError) as error:
+            # Cause: The experiment was restored in a new Ray, and the server does not answer.
+            # Cure: If it has, delete the run at W&B, and import the experiment: wbtune import DIR.
+            logger.warning(
+                "%s: run %s may have rows twice: what the server has of it can't be known: %s",
+                *(self._trials.public_name, run_id, error),
+            )
+            return None
 
     # --- changing and ending ---
 
