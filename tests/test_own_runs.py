@@ -240,6 +240,16 @@ def test_wandb_init_without_a_login(mode, tmp_path, monkeypatch, caplog):
     assert "could not be closed" not in caplog.text
 
 
+def test_a_run_outside_of_a_trial_leaves_the_mode_alone(tmp_path, monkeypatch):
+    """What the program opens next is its own affair."""
+    monkeypatch.chdir(tmp_path)
+    settings = wandb_settings.of_process()
+    monkeypatch.setattr(settings, "mode", "online")
+    run = setup_wandb({"lr": 1}, project=PROJECT, mode="offline")
+    assert settings.mode == "online"
+    run.finish()
+
+
 def test_save_code_is_not_silent(tmp_path, caplog):
     """W&B would save Ray's program: one line says so, and what to do instead."""
     options = RunOptions(project=PROJECT, init_kwargs={"mode": "disabled", "save_code": True})

@@ -50,8 +50,10 @@ def start_run(
         trial: the trial.
         on_stop: called when somebody presses "Stop run" at W&B; None if the trial can't be stopped.
     """
+    wandb_settings.follow_mode(None)
     started = _started(public_name, plan, trial, on_stop)
-    wandb_settings.follow_mode(started.run)
+    if not started.spec.plain:  # nobody tells when such a run has ended
+        wandb_settings.follow_mode(started.run)
     return started
 
 
