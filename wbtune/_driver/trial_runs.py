@@ -139,7 +139,7 @@ class TrialRuns:
         project, run_id = spec.init.get("project") or "uncategorized", spec.init["id"]
         server = Server(str(base_url), secret, timeouts.DRIVER_SERVER_S, spec.settings)
         try:
-            theirs = server.run_config(entity, project, run_id)
+            theirs = server.run_config(entity, project, run_id) if spec.experiment else None
             if theirs is not None and theirs.get(run_spec.EXPERIMENT_KEY) != spec.experiment:
                 run_id = spec.ids[0]  # as where the run is opened
             return arrivals.ask(server, entity, project, run_id)
