@@ -91,6 +91,7 @@ class FakeRun:
         self.faults: list[str] = []
         self.artifacts: list[Any] = []
         self.offline = True
+        self.disabled = True  # nobody can look at it
 
     def _must_be_open(self, what):
         self.threads.add(threading.get_ident())
