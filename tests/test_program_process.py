@@ -35,6 +35,13 @@ def started(program: str, folder: Path) -> ProgramProcess:
     return ProgramProcess(arguments, os.environ, folder)
 
 
+def by_a_shell(program: str, folder: Path) -> ProgramProcess:
+    (folder / "train.py").write_text(textwrap.dedent(program), encoding="utf-8")
+    # With a command after it, a shell does not become the program.
+    (folder / "train.sh").write_text(f"{sys.executable} train.py\n:\n", encoding="utf-8")
+    return ProgramProcess(["/bin/sh", "train.sh"], os.environ, folder)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process is there, and no zombie that its new parent has not yet seen."""
     try:
@@ -126,9 +133,7 @@ def test_a_program_that_does_not_want_to_end_is_killed(tmp_path):
 def test_what_a_shell_has_started_does_not_outlive_it(tmp_path):
     """The shell ends by SIGTERM at once; its child, which does not want to, has the same time."""
     before = "signal.signal(15, lambda *_: open('asked', 'w'))"
-    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
-    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
-    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+    with by_a_shell(HANGS.format(before=before), tmp_path):
         pid = pid_in(tmp_path / "pid")
         begun = time.monotonic()
     assert time.monotonic() - begun >= timeouts.PROGRAM_ENDS_S
@@ -139,9 +144,7 @@ def test_what_a_shell_has_started_does_not_outlive_it(tmp_path):
 def test_a_trial_waits_no_longer_than_the_last_process_of_its_program(tmp_path):
     """It needs a second for its checkpoint, say, and is not killed; the shell is gone at once."""
     before = "signal.signal(15, lambda *_: (time.sleep(1), open('saved', 'w'), sys.exit()))"
-    (tmp_path / "train.py").write_text(textwrap.dedent(HANGS.format(before=before)))
-    (tmp_path / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
-    with ProgramProcess(["/bin/sh", "train.sh"], os.environ, tmp_path):
+    with by_a_shell(HANGS.format(before=before), tmp_path):
         pid = pid_in(tmp_path / "pid")
         begun = time.monotonic()
     assert time.monotonic() - begun < timeouts.PROGRAM_ENDS_S

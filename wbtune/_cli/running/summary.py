@@ -12,6 +12,7 @@ from wbtune._data.filtering import Excludes
 from wbtune._data.outcomes import EXIT_CODES, Kind
 from wbtune._data.sweep_file import Metric
 from wbtune._place import identity
+from wbtune._place.storage import Remote
 from wbtune._run import run_files
 from wbtune._upstream import ray_storage
 
@@ -71,7 +72,7 @@ def _address(results: ResultGrid) -> str:
     """Where the experiment is, as other commands can be told: ``s3://bucket/tune/e``."""
     path = results.experiment_path
     is_here = ray_storage.is_local(results.filesystem)
-    return path if is_here else f"{results.filesystem.type_name}://{path}"
+    return path if is_here else str(Remote(results.filesystem, path))
 
 
 def _interrupted(results: ResultGrid, folder: str) -> int:
